@@ -1,0 +1,1 @@
+"""Tables, figures and pages, made from results on disk and never from live objects."""

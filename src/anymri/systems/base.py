@@ -1,0 +1,164 @@
+"""The contract of a system: encode what does not depend on the subset once, decode it for any subset.
+
+Images are (B, M, X, Y, Z) float, modalities in the order of `System.modalities` (T1, T1c, T2, FLAIR unless a network was
+built for fewer). What the voxels of an absent modality hold is never looked at.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from anymri.errors import ModalityError, ShapeError
+from anymri.modalities import MODALITIES, parse_modality
+from anymri.regions import ScoreKind
+
+
+@dataclass
+class Encoding:
+    """What a network computed from the modalities that exist; each system adds its own fields.
+
+    present  (B, M) bool: the modalities that were encoded
+    """
+
+    present: Tensor
+
+
+@dataclass
+class Prediction:
+    """A network's answer for one subset.
+
+    scores          (B, K, X, Y, Z), before softmax (`classes`) or sigmoid (`regions`)
+    kind            what the K channels are: classes of `anymri.regions.CLASSES`, or WT, TC, ET (and RC)
+    reconstruction  (B, M, X, Y, Z): all modalities rebuilt from those available, where the system makes them
+    """
+
+    scores: Tensor
+    kind: ScoreKind
+    reconstruction: Tensor | None = None
+
+    def probabilities(self) -> Tensor:
+        """(B, K, X, Y, Z) in 0..1: softmax over classes, or one sigmoid a region."""
+        return self.scores.softmax(1) if self.kind == "classes" else self.scores.sigmoid()
+
+
+@dataclass
+class Batch:
+    """What a training step sees.
+
+    images     (B, M, X, Y, Z) float32, preprocessed
+    labels     (B, X, Y, Z) int64 classes
+    present    (B, M) bool: scans that exist
+    available  (B, M) bool: the subset drawn for this step, within `present`
+    """
+
+    images: Tensor
+    labels: Tensor
+    present: Tensor
+    available: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        return Batch(*(tensor.to(device) for tensor in (self.images, self.labels, self.present, self.available)))
+
+
+class System(nn.Module, ABC):
+    """Segments the tumour from any non-empty subset of its modalities.
+
+    scores        what the network answers with: `classes` or `regions`
+    divisor       sides of a crop must be multiples of it
+    minimum_side  and at least this long, in voxels
+    """
+
+    scores: ClassVar[ScoreKind]
+    divisor: ClassVar[int] = 1
+    minimum_side: ClassVar[int] = 1
+
+    def __init__(self, num_classes: int = 4, modalities: Sequence[str] = MODALITIES) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.modalities = tuple(parse_modality(name) for name in modalities)
+
+    def encode(self, images: Tensor, present: Tensor) -> Encoding:
+        """Everything that does not depend on the subset; absent modalities are never computed.
+
+        images   (B, M, X, Y, Z); raises `ShapeError` for a shape the network cannot take
+        present  (B, M) bool, at least one true in each sample
+        """
+        self._check_images(images)
+        self._check_flags(present, len(images))
+        return self._encode(images, present)
+
+    def decode(self, encoding: Encoding, available: Tensor) -> Prediction:
+        """The answer for the subset `available`, (B, M) bool, within what was encoded. Cheap to call 15 times."""
+        self._check_flags(available, len(encoding.present))
+        if (available & ~encoding.present).any():
+            raise ShapeError(
+                "The subset asks for a modality that was not encoded.",
+                "Decode subsets of the modalities that were given to encode.",
+            )
+        return self._decode(encoding, available)
+
+    def forward(self, images: Tensor, available: Tensor) -> Prediction:
+        """Encodes and decodes one subset: (B, M, X, Y, Z) and (B, M) bool."""
+        return self.decode(self.encode(images, available), available)
+
+    def stack(self, scans: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Scans by name (any alias, any order), each (B, X, Y, Z), as images (B, M, X, Y, Z) and present (B, M)."""
+        named = {parse_modality(name): scan for name, scan in scans.items()}
+        foreign = set(named) - set(self.modalities)
+        if not named or foreign:
+            raise ModalityError(
+                f"This network takes {', '.join(self.modalities)}; given: {', '.join(sorted(named)) or 'nothing'}.",
+                "Give at least one of its modalities and no other.",
+            )
+        blank = torch.zeros_like(next(iter(named.values())))
+        images = torch.stack([named.get(m, blank) for m in self.modalities], dim=1)
+        present = torch.tensor([[m in named for m in self.modalities]], device=blank.device)
+        return images, present.repeat(len(blank), 1)
+
+    @abstractmethod
+    def _encode(self, images: Tensor, present: Tensor) -> Any:
+        """`encode` after its arguments were checked."""
+
+    @abstractmethod
+    def _decode(self, encoding: Any, available: Tensor) -> Prediction:
+        """`decode` after its arguments were checked."""
+
+    def _check_images(self, images: Tensor) -> None:
+        expected = f"(B, {len(self.modalities)}, X, Y, Z)"
+        if images.ndim != 5 or images.shape[1] != len(self.modalities):
+            raise ShapeError(
+                f"Images have the shape {tuple(images.shape)}; {type(self).__name__} takes {expected}.",
+                f"Give one channel for each of {', '.join(self.modalities)}; absent ones may hold anything.",
+            )
+        sides = tuple(images.shape[2:])
+        usable = tuple(self.usable_side(side) for side in sides)
+        if sides != usable:
+            raise ShapeError(
+                f"A crop of {'x'.join(map(str, sides))} voxels does not fit {type(self).__name__}: sides must be "
+                f"multiples of {self.divisor}, at least {self.minimum_side}.",
+                f"The nearest crop that works is {'x'.join(map(str, usable))}.",
+            )
+
+    @classmethod
+    def usable_side(cls, side: int) -> int:
+        """The side nearest to `side`, in voxels, that this network can take."""
+        return max(cls.minimum_side, cls.divisor * max(1, round(side / cls.divisor)))
+
+    def _check_flags(self, flags: Tensor, batch_size: int) -> None:
+        if flags.shape != (batch_size, len(self.modalities)) or flags.dtype != torch.bool:
+            raise ShapeError(
+                f"The flags of available modalities are {flags.dtype} of shape {tuple(flags.shape)}.",
+                f"Give bool of shape ({batch_size}, {len(self.modalities)}), one row a sample.",
+            )
+        if not flags.any(1).all():
+            raise ModalityError(
+                "A sample has no modality at all.",
+                f"Give at least one of {', '.join(self.modalities)} for every sample.",
+            )

@@ -1,0 +1,44 @@
+"""Authors' checkpoints: names translated one to one, or nothing loaded at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from anymri.errors import WeightsError
+
+
+@dataclass
+class Converted:
+    """network: arguments that build the network these weights fit; state: its state dict."""
+
+    network: dict[str, Any]
+    state: dict[str, Tensor]
+
+
+def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict inside a checkpoint, without the `module.` that data-parallel training puts before names."""
+    state = checkpoint.get("state_dict", checkpoint)
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def rename(state: Mapping[str, Tensor], translate: Callable[[str], str | None], expected: Iterable[str]) -> dict[str, Tensor]:
+    """State dict under our names; raises `WeightsError` listing every missing and every foreign name.
+
+    translate  reference name -> ours, or None for a name that the reference does not have
+    expected   our names that must all be there
+    """
+    names = {name: translate(name) for name in state}
+    wanted = set(expected)
+    foreign = sorted(name for name, ours in names.items() if ours not in wanted)
+    missing = sorted(wanted - set(names.values()))
+    if foreign or missing:
+        raise WeightsError(
+            f"The checkpoint does not fit: {len(missing)} missing ({', '.join(missing[:8]) or 'none'}), "
+            f"{len(foreign)} foreign ({', '.join(foreign[:8]) or 'none'}).",
+            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
+        )
+    return {names[name]: value for name, value in state.items()}  # type: ignore[misc]

@@ -1,0 +1,34 @@
+"""Segmentation losses that several systems share. Source: protocol sheet, section 10; sheet u_hved."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+DICE_EPS = 1e-7
+# The authors clamp probabilities here, which also stops gradients below it.
+PROBABILITY_FLOOR = 0.005
+
+
+def class_channels(labels: Tensor, num_classes: int) -> Tensor:
+    """(B, X, Y, Z) classes as (B, K, X, Y, Z) zeros and ones, float32."""
+    return one_hot(labels, num_classes).movedim(-1, 1).float()
+
+
+def soft_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
+    """1 - mean over classes (background included) of the soft Dice, sums over batch and volume together.
+
+    probabilities, target  (B, K, X, Y, Z)
+    """
+    axes = (0, 2, 3, 4)
+    overlap = (probabilities * target).sum(axes)
+    size = probabilities.sum(axes) + target.sum(axes)
+    return 1 - (2 * overlap / (size + DICE_EPS)).mean()
+
+
+def cross_entropy_loss(probabilities: Tensor, target: Tensor) -> Tensor:
+    """Mean over samples and voxels of -log of the true class's probability, clamped to 0.005..1.
+
+    probabilities, target  (B, K, X, Y, Z)
+    """
+    return -(target * probabilities.clamp(PROBABILITY_FLOOR, 1).log()).sum(1).mean()

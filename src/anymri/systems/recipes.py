@@ -1,0 +1,65 @@
+"""How a system is trained, as data: typed, printable, overridable. Loops live in `anymri.training`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from anymri.data.augmentation import Augmentation
+from anymri.data.preprocessing import Preprocessing
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class Optimiser(_Settings):
+    """Which optimiser, with its numbers."""
+
+    name: Literal["adam", "adamw", "radam"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    amsgrad: bool = False
+
+
+class Stage(_Settings):
+    """One stretch of training with one objective."""
+
+    name: str = "train"
+    epochs: PositiveInt
+    steps_per_epoch: PositiveInt
+    batch_size: PositiveInt = 1
+    crop: PositiveInt = Field(description="side of the cubic patches, voxels")
+    tumour_centred: float = Field(0.0, ge=0, le=1, description="share of patches that must hold a tumour voxel")
+    augmentation: Augmentation = "flip_intensity"
+    optimiser: Optimiser = Optimiser()
+    schedule: Literal["constant", "poly", "plateau"] = Field(
+        "constant",
+        description="poly: (1 - epoch/epochs)^0.9; plateau: a tenth after 10 validations without a lower loss",
+    )
+    validation_epochs: PositiveInt | tuple[PositiveInt, ...] = Field(
+        1, description="validate every so many epochs, or after these; after the last in any case"
+    )
+
+    def validates_after(self, epoch: int) -> bool:
+        """Whether validation follows `epoch`, counted from 1."""
+        if epoch == self.epochs:
+            return True
+        if isinstance(self.validation_epochs, int):
+            return epoch % self.validation_epochs == 0
+        return epoch in self.validation_epochs
+
+
+class Recipe(_Settings):
+    """A whole training: network, data, stages."""
+
+    system: str
+    about: str = Field(description="source, cost, what to expect")
+    network: dict[str, Any] = Field(description="arguments of the network beside the number of classes")
+    preprocessing: Preprocessing = Preprocessing()
+    validation_share: float = Field(0.1, ge=0, lt=1, description="share of patients kept for validation")
+    window_overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that its neighbour covers")
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    stages: list[Stage] = Field(min_length=1)

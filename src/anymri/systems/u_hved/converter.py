@@ -1,0 +1,53 @@
+"""From the reference's state dict (IM-Fuse repository, folder UHVED) to ours.
+
+The reference slices its four modalities by name, so weights need no permutation; only its mask columns did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from anymri.errors import WeightsError
+from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.u_hved.network import UHVED
+
+_MODULES = {
+    "flair_encoder": "encoders.FLAIR",
+    "t1ce_encoder": "encoders.T1c",
+    "t1_encoder": "encoders.T1",
+    "t2_encoder": "encoders.T2",
+    "flair_decoder": "image_decoders.FLAIR",
+    "t1c_decoder": "image_decoders.T1c",
+    "t1_decoder": "image_decoders.T1",
+    "t2_decoder": "image_decoders.T2",
+    "seg_decoder": "segmentation_decoder",
+}
+_LEAVES = {"conv1.weight": "stem.weight", "conv_out.weight": "out.weight"}
+_BLOCK = re.compile(r"[ed](\d)_c(\d)\.(.+)")
+
+
+def our_name(name: str) -> str | None:
+    """`t1ce_encoder.e2_c1.conv.weight` -> `encoders.T1c.levels.1.0.conv.weight`; None for a foreign name."""
+    module, _, leaf = name.partition(".")
+    if module not in _MODULES:
+        return None
+    if block := _BLOCK.fullmatch(leaf):
+        leaf = f"levels.{int(block[1]) - 1}.{int(block[2]) - 1}.{block[3]}"
+    return f"{_MODULES[module]}.{_LEAVES.get(leaf, leaf)}"
+
+
+def convert(checkpoint: Mapping[str, Any]) -> Converted:
+    """The reference's checkpoint or state dict as ours; width and number of classes are read from its shapes."""
+    state = plain_names(checkpoint)
+    try:
+        width = state["flair_encoder.conv1.weight"].shape[0]
+        num_classes = state["seg_decoder.conv_out.weight"].shape[0]
+    except KeyError as error:
+        raise WeightsError(
+            f"The checkpoint holds no {error.args[0]}: it is not one of U-HVED's reference.",
+            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
+        ) from error
+    network = {"width": width, "num_classes": num_classes}
+    return Converted(network, rename(state, our_name, UHVED(**network).state_dict()))

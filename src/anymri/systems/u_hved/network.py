@@ -1,0 +1,155 @@
+"""U-HVED: hetero-modal variational encoder-decoder. Dorent et al., MICCAI 2019, arXiv 1907.11150.
+
+One small U-Net encoder a modality gives a Gaussian at each of four scales; the product of the available modalities'
+Gaussians is the skip pyramid of five decoders: four rebuild the modalities (training only), one segments.
+Source: sheet u_hved, after the PyTorch port in IM-Fuse's repository. Modalities go by name here; in the port the columns
+of its mask were permuted against its data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from anymri.layers.gaussians import Gaussians
+from anymri.modalities import MODALITIES
+from anymri.regions import ScoreKind
+from anymri.systems.base import Encoding, Prediction, System
+
+SCALES = 4
+NEGATIVE_SLOPE = 0.01
+NORM_EPS = 1e-6
+
+
+def pre(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Instance norm, leaky ReLU, 3x3x3 convolution without bias."""
+    block = nn.Sequential()
+    block.add_module("norm", nn.InstanceNorm3d(in_channels, eps=NORM_EPS, affine=True))
+    block.add_module("activation", nn.LeakyReLU(NEGATIVE_SLOPE))
+    block.add_module("conv", nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False))
+    return block
+
+
+class Encoder(nn.Module):
+    """One modality, (B, 1, X, Y, Z), to four scales; channels width, 2, 4 and 8 times width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        channels = [width * 2**scale for scale in range(SCALES)]
+        self.stem = nn.Conv3d(1, width, 1, bias=False)
+        self.levels = nn.ModuleList(
+            nn.Sequential(pre(source, target), pre(target, target))
+            for source, target in zip([width, *channels], channels, strict=False)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = nn.functional.leaky_relu(self.stem(image), NEGATIVE_SLOPE)
+        scales = []
+        for depth, level in enumerate(self.levels):
+            features = level(features if depth == 0 else nn.functional.max_pool3d(features, 2))
+            scales.append(features)
+        return scales
+
+
+class Decoder(nn.Module):
+    """A skip pyramid (finest first, width/2 to 4 times width channels) to one image of `out_channels`."""
+
+    def __init__(self, width: int, out_channels: int) -> None:
+        super().__init__()
+        skips = [width // 2 * 2**scale for scale in range(SCALES)]
+        self.levels = nn.ModuleList(
+            nn.Sequential(pre(3 * skip, 2 * skip), pre(2 * skip, skip)) for skip in reversed(skips[:-1])
+        )
+        self.out = nn.Conv3d(skips[0], out_channels, 1, bias=False)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        *skips, features = pyramid
+        for level, skip in zip(self.levels, reversed(skips), strict=True):
+            upsampled = nn.functional.interpolate(features, scale_factor=2, mode="trilinear", align_corners=True)
+            features = level(torch.cat([upsampled, skip], dim=1))
+        return self.out(features)  # type: ignore[no-any-return]
+
+
+@dataclass
+class UHVEDEncoding(Encoding):
+    """gaussians  four scales, finest first: one Gaussian a modality with width/2, ..., 4 times width channels."""
+
+    gaussians: list[Gaussians]
+
+
+class UHVED(System):
+    """width       channels of the first encoder level, an even number (published: 8)
+    num_classes  channels of the segmentation, background included
+    init         weights drawn at the start: `he_fan_in`, or `port` as the reference does (see `_initialise_as_port`)
+    """
+
+    scores: ClassVar[ScoreKind] = "classes"
+    divisor = 8
+    # Instance norm needs more than one voxel at the coarsest scale.
+    minimum_side = 16
+
+    def __init__(
+        self,
+        width: int = 8,
+        num_classes: int = 4,
+        modalities: Sequence[str] = MODALITIES,
+        init: Literal["he_fan_in", "port"] = "he_fan_in",
+    ) -> None:
+        super().__init__(num_classes, modalities)
+        self.encoders = nn.ModuleDict({name: Encoder(width) for name in self.modalities})
+        self.segmentation_decoder = Decoder(width, num_classes)
+        self.image_decoders = nn.ModuleDict({name: Decoder(width, 1) for name in self.modalities})
+        # How training draws its standard-normal noise, finest scale first; a parity test puts fixed noise here.
+        self.draw_noise: Callable[[Tensor], Tensor] = torch.randn_like
+        if init == "port":
+            self._initialise_as_port()
+        else:
+            self._initialise_he()
+
+    def _encode(self, images: Tensor, present: Tensor) -> UHVEDEncoding:
+        per_modality = [
+            self._encode_one(name, images[:, i : i + 1], present[:, i]) for i, name in enumerate(self.modalities)
+        ]
+        blank = next(scales for scales in per_modality if scales is not None)
+        gaussians = []
+        for scale in range(SCALES):
+            features = [
+                torch.zeros_like(blank[scale]) if scales is None else scales[scale] for scales in per_modality
+            ]
+            mean, log_variance = torch.stack(features, dim=1).chunk(2, dim=2)
+            gaussians.append(Gaussians(mean, log_variance))
+        return UHVEDEncoding(present, gaussians)
+
+    def _encode_one(self, name: str, image: Tensor, exists: Tensor) -> list[Tensor] | None:
+        """Four scales of one modality, zero for samples without it; None if no sample has it."""
+        if exists.all():
+            return self.encoders[name](image)  # type: ignore[no-any-return]
+        if not exists.any():
+            return None
+        scales = self.encoders[name](image[exists])
+        return [s.new_zeros(len(image), *s.shape[1:]).index_copy(0, exists.nonzero()[:, 0], s) for s in scales]
+
+    def _decode(self, encoding: UHVEDEncoding, available: Tensor) -> Prediction:
+        posteriors = [gaussians.product(available) for gaussians in encoding.gaussians]
+        if not self.training:
+            return Prediction(self.segmentation_decoder([p.mean for p in posteriors]), self.scores)
+        pyramid = [posterior.sample(self.draw_noise(posterior.mean)) for posterior in posteriors]
+        images = [self.image_decoders[name](pyramid) for name in self.modalities]
+        return Prediction(self.segmentation_decoder(pyramid), self.scores, reconstruction=torch.cat(images, dim=1))
+
+    def _initialise_he(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
+
+    def _initialise_as_port(self) -> None:
+        """A rule for TensorFlow's kernel layout applied to PyTorch's: norm gains start random around zero."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight"):
+                std = sqrt(2 / prod(parameter.shape[:-1]))
+                nn.init.trunc_normal_(parameter, std=std, a=-2, b=2)

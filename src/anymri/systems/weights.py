@@ -1,0 +1,93 @@
+"""Weights as safetensors with their card inside: what network they fit and how its input was made. Never a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from anymri import __version__
+from anymri.data.preprocessing import Preprocessing
+from anymri.errors import AnymriError, WeightsError
+from anymri.files import replacing
+from anymri.systems import build
+from anymri.systems.base import System
+
+_KEY = "anymri"
+RUN_WEIGHTS = ("checkpoints/best.safetensors", "checkpoints/last.safetensors")
+
+
+class WeightsCard(BaseModel):
+    """What travels with weights.
+
+    window        side of the cubic windows for inference, voxels: the crop of the last training stage
+    label_scheme  what the network was trained on; None for converted weights
+    trained_on    names of the training cases
+    origin        where the weights come from, in words
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    system: str
+    network: dict[str, Any]
+    preprocessing: Preprocessing
+    window: int
+    window_overlap: float
+    label_scheme: str | None
+    trained_on: list[str]
+    origin: str
+    anymri: str = __version__
+
+
+def save_weights(path: Path, state: Mapping[str, torch.Tensor], card: WeightsCard) -> None:
+    """Writes a state dict with its card, whole or not at all."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={_KEY: card.model_dump_json()})
+
+
+def find_weights(path: Path) -> Path:
+    """The weights file that `path` is, or that a run folder holds (best, else last)."""
+    if path.is_dir():
+        found = [path / name for name in RUN_WEIGHTS if (path / name).is_file()]
+        if not found:
+            raise WeightsError(
+                f"{path} holds no weights ({' or '.join(RUN_WEIGHTS)}).",
+                "Give a folder that anymri train wrote, or a .safetensors file.",
+            )
+        return found[0]
+    if not path.is_file():
+        raise WeightsError(f"There are no weights at {path}.", "Give a run folder or a .safetensors file.")
+    return path
+
+
+def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System, WeightsCard]:
+    """The network in evaluation mode with its weights and card, from a weights file or run folder.
+
+    Raises `WeightsError` if the file is damaged, has no card, or does not fit the network that its card names.
+    """
+    file = find_weights(path)
+    try:
+        with safe_open(file, framework="pt", device=str(device)) as stored:
+            metadata = stored.metadata() or {}
+            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file} is not a readable safetensors file ({error}).", _GIVE) from error
+    if _KEY not in metadata:
+        raise WeightsError(f"{file} does not say which system it belongs to: anymri did not write it.", _GIVE)
+    try:
+        card = WeightsCard.model_validate_json(metadata[_KEY])
+        system = build(card.system, card.network)
+        system.load_state_dict(state)
+    except (ValidationError, json.JSONDecodeError, RuntimeError, AnymriError) as error:
+        raise WeightsError(f"{file} does not fit the system that it names ({error}).", _GIVE) from error
+    return system.to(device), card
+
+
+_GIVE = "Give weights that anymri train or anymri convert wrote."
