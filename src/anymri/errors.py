@@ -1,17 +1,17 @@
 """Everything that anymri refuses, as one tree.
 
-    AnymriError                what is wrong with which file, and what to do
-    ├── ModalityError          a name that is no modality; an empty subset
-    ├── ImageError             a scan that cannot be read or used: truncated, 4-D, NaN, constant
-    ├── GeometryError          scans of one case on different grids
-    ├── LabelError             an unknown label scheme; label values outside their scheme
-    ├── CohortError            a folder or manifest in which no case can be found
-    ├── UnknownSystemError     a name that no system has
-    ├── ShapeError             tensors that a system cannot take
-    ├── WeightsError           weights that are missing, damaged or made for another system
-    ├── ConfigurationError     a recipe, option or value that does not fit
-    ├── RunError               a run or evaluation folder in the wrong state
-    └── OutputError            a place that cannot be written
+AnymriError                what is wrong with which file, and what to do
+├── ModalityError          a name that is no modality; an empty subset
+├── ImageError             a scan that cannot be read or used: truncated, 4-D, NaN, constant
+├── GeometryError          scans of one case on different grids
+├── LabelError             an unknown label scheme; label values outside their scheme
+├── CohortError            a folder or manifest in which no case can be found
+├── UnknownSystemError     a name that no system has
+├── ShapeError             tensors that a system cannot take
+├── WeightsError           weights that are missing, damaged or made for another system
+├── ConfigurationError     a recipe, option or value that does not fit
+├── RunError               a run or evaluation folder in the wrong state
+└── OutputError            a place that cannot be written
 """
 
 
@@ -73,3 +73,7 @@ class RunError(AnymriError):
 
 class OutputError(AnymriError):
     """A file or folder that cannot be written."""
+
+
+class AnymriWarning(UserWarning):
+    """Something a user should know that does not stop the work."""

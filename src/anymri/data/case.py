@@ -19,7 +19,7 @@ from anymri.regions import LabelScheme
 GRID_TOLERANCE_MM = 0.01
 
 # Names of one patient's time points: BraTS-GLI-00012-001, sub-12_ses-01.
-_TIME_POINTS = (re.compile(r"(BraTS-[A-Za-z]+-\d{5})-\d{3}"), re.compile(r"(sub-[A-Za-z0-9]+)(?:_ses-[A-Za-z0-9]+)?"))
+_TIME_POINTS = re.compile(r"(BraTS-[a-z]+-\d{5})-\d{3}|(sub-[a-z0-9]+)_ses-[a-z0-9]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,5 @@ def _described(image: Image) -> str:
 
 
 def _patient_of(name: str) -> str:
-    for pattern in _TIME_POINTS:
-        if match := pattern.fullmatch(name):
-            return match[1]
-    return name
+    match = _TIME_POINTS.fullmatch(name)
+    return match[1] or match[2] if match else name

@@ -8,8 +8,11 @@ single-file NIfTI is written.
 
 from __future__ import annotations
 
+import io
+import logging
 import math
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +37,8 @@ _MOST_VOXELS = 1024**3
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# nibabel logs what it mends in a header, without the file's name; what matters is checked here.
+_NO_LOG = logging.Logger("nibabel headers", level=logging.CRITICAL + 1)
 _stderr_lock = threading.Lock()
 
 
@@ -95,14 +100,15 @@ def read_image(path: Path) -> Image:
         raise ImageError(f"{path} is a folder, not an image.", "Give the image file itself.")
     if image_stem(path) is None:
         raise ImageError(f"{path} is not named like an image.", f"Convert it to NIfTI; known: {', '.join(SUFFIXES)}.")
+    read = _read_itk if path.suffix.lower() in (".nrrd", ".mha", ".mhd") else _read_nibabel
     try:
-        read = _read_itk if path.suffix.lower() in (".nrrd", ".mha", ".mhd") else _read_nibabel
-        array, affine, header = read(path)
+        with np.errstate(all="ignore"):  # overflow ends as infinite values, which are refused
+            array, affine, header = read(path)
+            _check_geometry(path, affine)
     except ImageError:
         raise
     except Exception as error:  # damaged files make the libraries raise nearly every class there is
         raise _damaged(path, str(error) or type(error).__name__) from error
-    _check_geometry(path, affine)
     _check_finite(path, array)
     return Image(array, affine, path, header)
 
@@ -149,10 +155,9 @@ def write_like(path: Path, array: NDArray[np.uint8] | NDArray[np.float32], like:
         write_image(path, array, like.affine)
         return
     header = like.header.copy()
-    header.extensions.clear()  # they describe the scan, and may name the patient
     header.set_intent("none")
     header["cal_min"] = header["cal_max"] = 0
-    _write(path, array.reshape(header.get_data_shape(), order="F"), header)
+    _write(path, array, header)
 
 
 def write_image(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> None:
@@ -172,8 +177,8 @@ def write_image(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) ->
 
 
 def _write(path: Path, array: NDArray[Any], header: Any) -> None:
-    """Writes `array` under `header`, whose data type, scale and offset are set here. nibabel's own writer puts NaN
-    into the scale, which not every reader takes for 1."""
+    """Writes `array` under `header`, which holds the shape (with axes of length 1 that the array may lack); data type,
+    scale and offset are set here. nibabel's own writer puts NaN into the scale, which not every reader takes for 1."""
     from isal import igzip
 
     if array.dtype not in (np.uint8, np.int16, np.float32):
@@ -192,46 +197,57 @@ def _write(path: Path, array: NDArray[Any], header: Any) -> None:
 def _read_nibabel(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], Any]:
     """Array, affine and NIfTI header (None for MGH) of a NIfTI or MGH file."""
     from isal import igzip
-    from nibabel.imageglobals import LoggingOutputSuppressor
 
     content = path.read_bytes()
     if content.startswith(_GZIP_MAGIC):
         content = igzip.decompress(content)
-    with LoggingOutputSuppressor():  # it logs what it mends in a header; what matters is checked here
-        image = _image_class(path, content).from_bytes(content)
-    header = image.header
-    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    is_mgh = path.suffix.lower() in (".mgz", ".mgh")
+    header = _mgh_header(content) if is_mgh else _nifti_header(path, content)
+    header.check_fix(logger=_NO_LOG)
+    shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
     _check_voxels(path, shape, dtype)
-    needed = header.get_data_offset() + math.prod(shape) * dtype.itemsize
+    needed = offset + math.prod(shape) * dtype.itemsize
     if len(content) < needed:
         raise _damaged(path, f"it holds {len(content)} bytes of {needed}")
-    with np.errstate(all="ignore"):
-        array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape[:3], order="F")
-    return array, np.asarray(image.affine, dtype=np.float64), header if "magic" in header else None
+    stored = np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape[:3], order="F")
+    slope, intercept = header.get_slope_inter()
+    if slope is not None and (slope, intercept) != (1, 0):
+        stored = stored * slope + intercept
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    return stored.astype(np.float32), affine, None if is_mgh else header
 
 
-def _image_class(path: Path, content: bytes) -> Any:
-    """The nibabel class for a file's bytes: NIfTI-1 and -2 tell themselves apart by the length of their header."""
-    import nibabel
+def _mgh_header(content: bytes) -> Any:
+    from nibabel.freesurfer.mghformat import MGHHeader
 
-    if path.suffix.lower() in (".mgz", ".mgh"):
-        return nibabel.MGHImage
+    return MGHHeader.from_fileobj(io.BytesIO(content), check=False)
+
+
+def _nifti_header(path: Path, content: bytes) -> Any:
+    """The header as it stands in the file; NIfTI-1 and -2 tell themselves apart by its length. Extensions are left."""
+    from nibabel import Nifti1Header, Nifti2Header
+
     lengths = {int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")}
-    image_class = nibabel.Nifti2Image if 540 in lengths else nibabel.Nifti1Image
-    header = image_class.header_class(content[: 540 if 540 in lengths else 348], check=False)
-    # nibabel puts 1 mm in the place of a zero spacing.
+    header_class = Nifti2Header if Nifti2Header.sizeof_hdr in lengths else Nifti1Header
+    header = header_class(content[: header_class.sizeof_hdr], check=False)
+    if header["magic"] != header_class.single_magic:
+        raise _damaged(path, "it does not say that it is a NIfTI file in one piece")
+    # nibabel's repair of headers puts 1 mm in the place of a zero spacing.
     if header["sform_code"] == 0 and not np.all(header["pixdim"][1:4]):
         raise _degenerate(path, "its header gives a spacing of zero")
-    return image_class
+    return header
 
 
 def _read_itk(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], None]:
     """Array and affine of an NRRD or MetaImage file."""
-    import SimpleITK as sitk  # noqa: N813  (the name its users know)
+    import SimpleITK
 
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() == ".nrrd" else "MetaImageIO")
+    reader = SimpleITK.ImageFileReader()
+    is_nrrd = path.suffix.lower() == ".nrrd"
+    reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")
     reader.SetFileName(str(path))
+    if not is_nrrd:
+        _check_meta_axes(path)
     try:
         with _silent_stderr():
             reader.ReadImageInformation()
@@ -242,14 +258,21 @@ def _read_itk(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], Non
             image = reader.Execute()
     except RuntimeError as error:  # its text is a page of C++ source places, and ends in "Reason: Success"
         raise _damaged(path, "ITK cannot read it") from error
-    array = sitk.GetArrayViewFromImage(image).T
+    array = SimpleITK.GetArrayViewFromImage(image).T
     _check_voxels(path, array.shape, array.dtype)
     axes = image.GetDimension()
     to_world = np.eye(4)
     to_world[:3, :3] = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
     to_world[:3, 3] = image.GetOrigin()[:3]
-    with np.errstate(all="ignore"):
-        return array.reshape(array.shape[:3], order="F").astype(np.float32), _LPS_TO_RAS @ to_world, None
+    return array.reshape(array.shape[:3], order="F").astype(np.float32), _LPS_TO_RAS @ to_world, None
+
+
+def _check_meta_axes(path: Path) -> None:
+    """ITK has room for 10 axes, and brings the whole process down when a damaged header gives more."""
+    with path.open("rb") as stream:
+        axes = re.search(rb"NDims\s*=\s*(\d+)", stream.read(65536))
+    if axes is None or int(axes[1]) > 10:
+        raise _damaged(path, "its header does not give the number of axes")
 
 
 @contextmanager

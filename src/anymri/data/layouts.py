@@ -35,8 +35,8 @@ _MASK_WORDS = frozenset({"mask", "brainmask"})
 _TUMOUR_WORDS = frozenset({"tumor", "tumour", "lesion"})
 
 _UNDERSTOOD = (
-    "Give a CSV manifest (columns case, t1, t1c, t2, flair, label), an nnU-Net raw folder, a BIDS folder, or one folder "
-    "a case with files like name_t1ce.nii.gz."
+    "Give a CSV manifest (columns case, t1, t1c, t2, flair, label), an nnU-Net raw folder, a BIDS folder, or one "
+    "folder a case with files like name_t1ce.nii.gz."
 )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,13 @@ from anymri.modalities import MODALITIES
 from anymri.regions import BACKGROUND, ED, ET, NCR
 
 # Changes with every change of what a seed gives, so that a folder never mixes cases of two kinds.
-VERSION = 1
+VERSION = 2
 SMALLEST = 24
 MOST_CASES = 1000  # three digits of the case's name
 FILE_SUFFIXES = {"T1": "t1n", "T1c": "t1c", "T2": "t2w", "FLAIR": "t2f"}
 RECORD = "phantom.json"
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
 OUTSIDE, CSF, GREY, WHITE = range(4)
@@ -47,14 +47,14 @@ OUTSIDE, CSF, GREY, WHITE = range(4)
 CONTRASTS = {
     "T1": {"CSF": 0.30, "grey": 0.72, "white": 1.00, "ED": 0.74, "NCR": 0.46},
     "T1c": {"CSF": 0.30, "grey": 0.74, "white": 1.00, "ED": 0.74, "NCR": 0.46, "enhancing": 1.55},
-    "T2": {"CSF": 1.95, "grey": 1.00, "white": 0.72, "ED": 1.55, "NCR": 1.85},
-    "FLAIR": {"CSF": 0.28, "grey": 1.00, "white": 0.86, "ED": 1.60, "NCR": 1.00},
+    "T2": {"CSF": 1.95, "grey": 1.00, "white": 0.72, "ED": 1.50, "NCR": 1.80},
+    "FLAIR": {"CSF": 0.28, "grey": 1.00, "white": 0.86, "ED": 1.75, "NCR": 1.00},
 }
 # How hard it is for a tumour to enter a tissue, in radii of the tumour: oedema follows the white matter.
-RESISTANCE = {OUTSIDE: np.inf, CSF: 0.60, GREY: 0.25, WHITE: 0.0}
+RESISTANCE = np.array([np.inf, 0.60, 0.25, 0.0])  # OUTSIDE, CSF, GREY, WHITE
 
 TISSUE_JITTER = 0.04  # standard deviation of a tissue's relative brightness between scanners
-BIAS = 0.10  # standard deviation of the logarithm of the coil's sensitivity
+BIAS = 0.08  # standard deviation of the logarithm of the coil's sensitivity
 NOISE = (0.02, 0.05)  # standard deviation of the noise, relative to white (T1) or grey (T2) matter
 BLUR_VOXELS = 0.6  # partial volume
 SCANNER_SCALE = (200.0, 2000.0)  # the brightness 1.0 in stored units
@@ -93,12 +93,11 @@ def phantom(seed: int | Sequence[int], size: int = 96) -> Phantom:
     """
     if size < SMALLEST:
         raise ConfigurationError(f"A phantom of {size} voxels has no room for a brain.", f"Use {SMALLEST} or more.")
-    rng = _generator(seed)
+    rng = Generator(PCG64(SeedSequence(seed)))
     anatomy = _anatomy(rng, size)
     labels = _tumour(rng, anatomy)
     fluid = _fluid(rng, anatomy, labels)
-    vessels = (anatomy.tissue == CSF) & (labels == BACKGROUND) & (_field(rng, size, 16) > 1.5)
-    images = {modality: _scan(rng, modality, anatomy, labels, fluid, vessels) for modality in MODALITIES}
+    images = {modality: _scan(rng, modality, anatomy, labels, fluid) for modality in MODALITIES}
     return Phantom(images, labels)
 
 
@@ -131,9 +130,8 @@ def _write_case(folder: Path, seed: int, index: int, size: int) -> Path:
 
 def _write_files(case: Path, invented: Phantom, record: dict[str, int]) -> None:
     case.mkdir()
-    # The origin of BraTS files: the first voxel lies rightmost and at the back.
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-    affine[1, 3] = len(invented.labels) - 1
+    affine[1, 3] = len(invented.labels) - 1  # as in BraTS files, where y is 239 mm in the first of 240 voxels
     for modality, image in invented.images.items():
         write_image(_file(case, FILE_SUFFIXES[modality]), image, affine)
     write_image(_file(case, "seg"), invented.labels, affine)
@@ -157,10 +155,6 @@ def _file(case: Path, suffix: str) -> Path:
     return case / f"{case.name}-{suffix}.nii.gz"
 
 
-def _generator(seed: int | Sequence[int]) -> Generator:
-    return Generator(PCG64(SeedSequence(seed)))
-
-
 def _field(rng: Generator, size: int, cells: float) -> Floats:
     """A smooth random field (size, size, size): at each voxel of mean 0 and variance 1, about `cells` bumps an axis.
 
@@ -178,8 +172,9 @@ def _field(rng: Generator, size: int, cells: float) -> Floats:
 
 def _distance_to_zero(field: Floats) -> Floats:
     """Distance to the sheet where a smooth field is zero, to first order."""
-    x, y, z = np.gradient(field, 2 / len(field))
-    return (np.abs(field) / np.maximum(np.sqrt(x**2 + y**2 + z**2), 1.0)).astype(np.float32)
+    slope = np.linalg.norm(np.gradient(field, 2 / len(field)), axis=0)
+    distance: Floats = np.abs(field) / np.maximum(slope, 1.0)
+    return distance
 
 
 def _axes(size: int) -> tuple[Floats, Floats, Floats]:
@@ -215,10 +210,11 @@ def _anatomy(rng: Generator, size: int) -> Anatomy:
     return Anatomy(tissue.astype(np.uint8), ventricles, depth)
 
 
-def _ellipsoid(x: Floats, y: Floats, z: Floats, semi_axes: Sequence[float]) -> Any:
+def _ellipsoid(x: Floats, y: Floats, z: Floats, semi_axes: Iterable[float]) -> Floats:
     """0 in the middle of the ellipsoid, 1 on its surface."""
     a, b, c = semi_axes
-    return (x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2
+    level: Floats = (x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2
+    return level
 
 
 def _tumour(rng: Generator, anatomy: Anatomy) -> NDArray[np.uint8]:
@@ -234,18 +230,17 @@ def _tumour(rng: Generator, anatomy: Anatomy) -> NDArray[np.uint8]:
     radius = (volume * 3 / (4 * np.pi)) ** (1 / 3) * 2 / size
     centres = _centres(rng, anatomy, 1 if rng.random() < 0.8 else 2)
 
-    resistance = np.array([RESISTANCE[t] for t in range(4)], dtype=np.float32)[anatomy.tissue]
-    resistance[anatomy.ventricles] = np.inf
+    resistance = np.where(anatomy.ventricles, np.inf, RESISTANCE[anatomy.tissue])
     reach = _reach(rng, size, centres, radius) + resistance
     tumour = _nearest(reach, np.isfinite(reach), volume)
 
     core_volume = rng.uniform(0.12, 0.65) * tumour.sum()
-    core_centres = centres + _offsets(rng, centres, 0.35 * radius)
+    core_centres = centres + rng.normal(0, 0.15 * radius, centres.shape)
     inner = binary_erosion(tumour | ~brain) & tumour
     core = _nearest(_reach(rng, size, core_centres, 0.6 * radius), inner, core_volume)
 
     necrotic_share = np.clip(rng.uniform(-0.25, 1.05), 0, 0.98)
-    necrosis_centres = core_centres + _offsets(rng, centres, 0.25 * radius)
+    necrosis_centres = core_centres + rng.normal(0, 0.12 * radius, centres.shape)
     necrosis = _nearest(_reach(rng, size, necrosis_centres, 0.4 * radius), core, necrotic_share * core.sum())
     return np.select([necrosis, core, tumour], [NCR, ET, ED], BACKGROUND).astype(np.uint8)
 
@@ -254,13 +249,6 @@ def _centres(rng: Generator, anatomy: Anatomy, count: int) -> NDArray[np.float64
     """`count` places (count, 3) in the white matter, neither at the surface nor in the middle."""
     places = np.argwhere((anatomy.tissue == WHITE) & (anatomy.depth > 0.15) & (anatomy.depth < 0.5))
     return (rng.choice(places, count, replace=False) + 0.5) * 2 / len(anatomy.tissue) - 1
-
-
-def _offsets(rng: Generator, centres: NDArray[np.float64], longest: float) -> NDArray[np.float64]:
-    """One shift for each centre, in any direction, of length 0 to `longest`."""
-    directions = rng.standard_normal(centres.shape)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    return directions * rng.uniform(0, longest, (len(centres), 1))
 
 
 def _reach(rng: Generator, size: int, centres: NDArray[np.float64], radius: float) -> Floats:
@@ -274,34 +262,33 @@ def _reach(rng: Generator, size: int, centres: NDArray[np.float64], radius: floa
         semi_axes = radius * share * rng.uniform(0.8, 1.25, 3)
         distances.append(np.sqrt(_ellipsoid(x - cx, y - cy, z - cz, semi_axes)))
     front = 0.26 * _field(rng, size, 2 / radius) + 0.14 * _field(rng, size, 4 / radius)
-    return (np.minimum.reduce(distances) + front).astype(np.float32)
+    reach: Floats = np.minimum.reduce(distances) + front
+    return reach
 
 
 def _nearest(reach: Floats, allowed: Mask, volume: float) -> Mask:
     """The `volume` allowed voxels with the smallest reach."""
-    count = round(float(volume))
     candidates = np.sort(reach[allowed])
-    if count == 0 or not len(candidates):
-        return np.zeros_like(allowed)
-    return allowed & (reach <= candidates[min(count, len(candidates)) - 1])
+    count = min(round(volume), len(candidates))
+    return allowed & (reach <= candidates[count - 1]) if count else np.zeros_like(allowed)
 
 
 def _fluid(rng: Generator, anatomy: Anatomy, labels: NDArray[np.uint8]) -> Floats:
-    """How far tissue looks like oedema (tumour: 0 is oedema, 1 is necrosis; elsewhere: 0 is healthy, 1 is oedema).
+    """How fluid tissue looks: in the tumour from oedema (0) to necrosis (1), elsewhere from healthy (0) to oedema (1).
 
-    Necrosis is more or less fluid, and the other parts have lumps that look as fluid as it does. Healthy white matter has
-    a few hyperintense spots, the mild distractors of old age.
+    Necrosis is more or less fluid, and the other parts have lumps that look as fluid as it does. Healthy white matter
+    has a few hyperintense spots, the mild distractors of old age.
     """
     size = len(labels)
     lumps = _field(rng, size, 12)
-    necrotic, enhancing = rng.uniform(0.2, 0.7), rng.uniform(0, 0.5)
-    tumour = np.array([0, necrotic, 0.15, enhancing], dtype=np.float32)[labels] + 0.28 * lumps
-    spots = 0.6 * ((lumps > 2.1) & (anatomy.tissue == WHITE))
+    necrotic, enhancing = rng.uniform(0.25, 0.7), rng.uniform(0.15, 0.45)
+    tumour = np.array([0, necrotic, 0.25, enhancing], dtype=np.float32)[labels] + 0.25 * lumps
+    spots = 0.4 * ((lumps > 2.1) & (anatomy.tissue == WHITE))
     return np.where(labels > 0, np.clip(tumour, -0.4, 1.2), spots).astype(np.float32)
 
 
 def _scan(
-    rng: Generator, modality: str, anatomy: Anatomy, labels: NDArray[np.uint8], fluid: Floats, vessels: Mask
+    rng: Generator, modality: str, anatomy: Anatomy, labels: NDArray[np.uint8], fluid: Floats
 ) -> NDArray[np.int16]:
     """One scan: tissue brightness, partial volume, coil sensitivity, Rician noise, scale of the scanner."""
     size = len(labels)
@@ -315,11 +302,14 @@ def _scan(
     if modality == "T1c":
         uptake = bright["enhancing"] * (1 + 0.08 * _field(rng, size, 12))
         signal[labels == ET] = uptake[labels == ET]
+        # Oedema takes up a trace of contrast and necrosis none, so that here it is dark, fluid or not.
+        signal[labels == NCR] = bright["NCR"]
+        vessels = (anatomy.tissue == CSF) & ~tumour & (_field(rng, size, 16) > 1.5)
         signal[vessels] = 0.85 * bright["enhancing"]
 
     signal = gaussian_filter(signal, BLUR_VOXELS, truncate=3) * np.exp(BIAS * _field(rng, size, 1.5))
     real, imaginary = rng.uniform(*NOISE) * rng.standard_normal((2, size, size, size), dtype=np.float32)
     magnitude = np.hypot(signal + real, imaginary) * np.exp(rng.uniform(*np.log(SCANNER_SCALE)))
-    return np.where(anatomy.tissue == OUTSIDE, 0, np.clip(np.rint(magnitude), 1, np.iinfo(np.int16).max)).astype(
-        np.int16
-    )
+    stored: NDArray[np.int16] = np.clip(np.rint(magnitude), 1, np.iinfo(np.int16).max).astype(np.int16)
+    stored[anatomy.tissue == OUTSIDE] = 0
+    return stored

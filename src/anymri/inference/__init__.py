@@ -1,0 +1,7 @@
+"""A case to a segmentation in the geometry of its scans."""
+
+from __future__ import annotations
+
+from anymri.inference.segment import Segmentation, segment
+
+__all__ = ["Segmentation", "segment"]

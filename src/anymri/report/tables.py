@@ -8,14 +8,17 @@ shown as 0 to 100.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from anymri.errors import RunError
+from anymri.files import write_text
 from anymri.modalities import SUBSETS
 from anymri.regions import REGIONS
 
@@ -43,9 +46,9 @@ def read_scores(evaluation: Path) -> pd.DataFrame:
     row without a value, or one case scored twice.
     """
     file = evaluation / "scores.csv"
-    scores = _read_csv(
-        file, _SCORE_COLUMNS, "Give the folder that `anymri evaluate` wrote, or run `anymri evaluate` first."
-    )
+    scores = _read_csv(file, _SCORE_COLUMNS, "Give the folder that `anymri evaluate` wrote, when it is finished.")
+    if scores.empty:
+        raise RunError(f"{file} holds no rows.", "Run `anymri evaluate` again, on at least one case.")
     keys = list(_SCORE_COLUMNS[:4])
     for problem, rows in (
         ("a subset that is none of the 15", ~scores["subset"].isin(_SUBSET_NAMES)),
@@ -68,6 +71,33 @@ def read_run(run: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
         return log, None
     validation = _read_csv(file, _VALIDATION_COLUMNS, fix)
     return log, None if validation.empty else validation
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The `manifest.json` of a run, an evaluation or a segmentation."""
+    file = folder / "manifest.json"
+    fix = "Give a folder that anymri wrote, with its manifest beside the results."
+    if not file.is_file():
+        raise RunError(f"{folder} holds no manifest.json.", fix)
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise RunError(f"{file} cannot be read as JSON: {error}.", fix) from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("configuration"), dict):
+        raise RunError(f"{file} is no manifest of anymri: it has no configuration.", fix)
+    return manifest
+
+
+def system_name(manifest: Mapping[str, Any]) -> str:
+    """The system whose weights an evaluation scored."""
+    name: str = manifest["configuration"].get("weights", {}).get("system", "Unknown system")
+    return name
+
+
+def conventions(manifest: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    """How each metric was computed: the sentences under `conventions` in an evaluation's configuration."""
+    known = manifest["configuration"].get("conventions", {})
+    return [f"{heading(metric)}: {known[metric]}." for metric in metrics if metric in known]
 
 
 def metrics_in(scores: pd.DataFrame) -> list[str]:
@@ -106,13 +136,24 @@ def subset_table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table
 
 
+def tables_of(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Metric -> its `subset_table`, for all metrics in `scores`."""
+    return {metric: subset_table(scores, metric) for metric in metrics_in(scores)}
+
+
 def left_out(scores: pd.DataFrame) -> list[str]:
-    """A sentence for each reason why rows have no value, with how many cases and subsets it touches."""
+    """A sentence for each kind of rows without a value: how many there are, and why."""
+    unscored = scores[scores["status"] != SCORED]
+    absent = unscored["status"].str.endswith(" absent")
     sentences = []
-    for reason, rows in scores[scores["status"] != SCORED].groupby("status", sort=False):
+    if absent.any():
+        pairs = len(unscored.loc[absent, ["case", "subset"]].drop_duplicates())
+        cases = count(unscored.loc[absent, "case"].nunique(), "case")
+        sentences.append(f"Not scored and in no mean: {count(pairs, 'subset')} of {cases} (a scan is absent).")
+    for reason, rows in unscored[~absent].groupby("status", sort=False):
         regions = ", ".join(region for region in REGIONS if region in set(rows["region"]))
-        cases, subsets = _count(rows["case"].nunique(), "case"), _count(rows["subset"].nunique(), "subset")
-        sentences.append(f"Not scored and in no mean: {regions} of {cases} in {subsets} ({reason}).")
+        cases = count(rows["case"].nunique(), "case")
+        sentences.append(f"Not scored and in no mean: {regions} of {cases} ({reason}).")
     return sentences
 
 
@@ -141,29 +182,25 @@ def format_value(value: float, metric: str) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """The columns of one metric in a printed table.
+    """Columns that stand together in a printed table.
 
-    columns  regions, then `n` where the block shows the number of cases
+    heading  the metric's name, or nothing above the number of cases that all metrics share
+    columns  regions, or `n`
     rows     one list of texts per row of the `subset_table`
     """
 
-    metric: str
+    heading: str
     columns: list[str]
     rows: list[list[str]]
 
 
 def blocks(tables: Mapping[str, pd.DataFrame]) -> list[Block]:
-    """Tables of several metrics as blocks side by side; `n` stands once, at the end, if all metrics have the same."""
-    counts = {metric: _counts_shown(table) for metric, table in tables.items()}
-    last = list(tables)[-1]
-    shared = all(count == counts[last] for count in counts.values())
-    made = []
-    for metric, table in tables.items():
-        block = Block(metric, regions_in(table), cells(table, metric))
-        if metric == last or not shared:
-            rows = [[*row, count] for row, count in zip(block.rows, counts[metric], strict=True)]
-            block = Block(metric, [*block.columns, "n"], rows)
-        made.append(block)
+    """Tables of several metrics side by side; `n` stands once, at the end, unless the metrics differ in it."""
+    made, counts = [], {metric: _counts_shown(table) for metric, table in tables.items()}
+    for number, (metric, table) in enumerate(tables.items(), start=1):
+        made.append(Block(heading(metric), regions_in(table), cells(table, metric)))
+        if number == len(tables) or any(count != counts[metric] for count in counts.values()):
+            made.append(Block("", ["n"], counts[metric]))
     return made
 
 
@@ -172,8 +209,8 @@ def cells(table: pd.DataFrame, metric: str) -> list[list[str]]:
     return [[format_value(float(value), metric) for value in row] for row in table[regions_in(table)].to_numpy()]
 
 
-def _counts_shown(table: pd.DataFrame) -> list[str]:
-    return ["" if pd.isna(count) else str(count) if count else NOTHING for count in table["n"]]
+def _counts_shown(table: pd.DataFrame) -> list[list[str]]:
+    return [["" if pd.isna(cases) else str(cases) if cases else NOTHING] for cases in table["n"]]
 
 
 def to_markdown(tables: Mapping[str, pd.DataFrame], title: str, notes: Sequence[str] = ()) -> str:
@@ -184,16 +221,41 @@ def to_markdown(tables: Mapping[str, pd.DataFrame], title: str, notes: Sequence[
     """
     grid = _grid(tables)
     grids = [grid] if len(grid[0]) <= TERMINAL_COLUMNS else [_grid({metric: tables[metric]}) for metric in tables]
-    reading = f"{'; '.join(map(explain, tables))}.\nMeans over n cases; {PRESENT} modality given, {ABSENT} absent."
     footnotes = [mean_note(tables), *notes]
-    parts = [f"# {title}", reading, *("\n".join(grid) for grid in grids), "\n".join(f"- {note}" for note in footnotes)]
+    parts = [
+        f"# {title}",
+        "\n".join(reading(tables)),
+        *("\n".join(grid) for grid in grids),
+        "\n".join(f"- {note}" for note in footnotes),
+    ]
     return "\n\n".join(parts) + "\n"
+
+
+def reading(metrics: Iterable[str]) -> list[str]:
+    """How to read tables of these metrics, as two sentences."""
+    return [
+        f"{'; '.join(map(explain, metrics))}.",
+        f"Means over n cases; {PRESENT} modality given, {ABSENT} absent.",
+    ]
+
+
+def write_tables(evaluation: Path, scores: pd.DataFrame) -> str:
+    """Writes the tables of all metrics to `table.md` in an evaluation folder, and returns its text.
+
+    scores  the rows of the folder's `scores.csv`
+    """
+    manifest = read_manifest(evaluation)
+    by_metric = tables_of(scores)
+    title = f"{system_name(manifest)} on {count(scores['case'].nunique(), 'case')}"
+    text = to_markdown(by_metric, title, [*conventions(manifest, list(by_metric)), *left_out(scores)])
+    write_text(evaluation / "table.md", text)
+    return text
 
 
 def mean_note(tables: Mapping[str, pd.DataFrame]) -> str:
     """What the last row of the tables is a mean of."""
     scored = max((int((table["n"] > 0).sum()) for table in tables.values()), default=0)
-    return f"The last row is the mean of the {_count(scored, 'subset')} with a score."
+    return f"The last row is the mean of the {count(scored, 'subset')} with a score."
 
 
 def _grid(tables: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -202,7 +264,7 @@ def _grid(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     rows = [list(MODALITY_COLUMNS), *(list(row) for row in first[list(MODALITY_COLUMNS)].to_numpy())]
     rows[-1][0] = MEAN
     for block in blocks(tables):
-        names = [name if name == "n" else f"{heading(block.metric)} {name}" for name in block.columns]
+        names = [f"{block.heading} {name}".strip() for name in block.columns]
         rows = [left + right for left, right in zip(rows, [names, *block.rows], strict=True)]
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
@@ -235,5 +297,5 @@ def _read_csv(file: Path, columns: Sequence[str], fix: str) -> pd.DataFrame:
     return table
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"

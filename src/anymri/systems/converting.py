@@ -25,7 +25,9 @@ def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def rename(state: Mapping[str, Tensor], translate: Callable[[str], str | None], expected: Iterable[str]) -> dict[str, Tensor]:
+def rename(
+    state: Mapping[str, Tensor], translate: Callable[[str], str | None], expected: Iterable[str]
+) -> dict[str, Tensor]:
     """State dict under our names; raises `WeightsError` listing every missing and every foreign name.
 
     translate  reference name -> ours, or None for a name that the reference does not have

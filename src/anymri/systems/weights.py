@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from anymri import __version__
 from anymri.data.preprocessing import Preprocessing
 from anymri.errors import AnymriError, WeightsError
-from anymri.files import replacing
-from anymri.systems import build
+from anymri.files import replacing, sha256
+from anymri.systems import build, parts
 from anymri.systems.base import System
 
 _KEY = "anymri"
@@ -88,6 +88,33 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
     except (ValidationError, json.JSONDecodeError, RuntimeError, AnymriError) as error:
         raise WeightsError(f"{file} does not fit the system that it names ({error}).", _GIVE) from error
     return system.to(device), card
+
+
+def convert_checkpoint(system: str, checkpoint: Path, output: Path) -> None:
+    """Writes the authors' checkpoint as weights of `system`; the only place that opens a pickle, for tensors alone."""
+    system_parts = parts(system)
+    if not checkpoint.is_file():
+        raise WeightsError(f"There is no checkpoint at {checkpoint}.", "Give the authors' .pth or .pt file.")
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(
+            f"{checkpoint} cannot be read as tensors alone ({error}).",
+            "Give a file that holds a state dict; pickled code is never run.",
+        ) from error
+    converted = system_parts.convert(state)
+    published = system_parts.recipes["published"]
+    card = WeightsCard(
+        system=system,
+        network=converted.network,
+        preprocessing=published.preprocessing,
+        window=published.stages[-1].crop,
+        window_overlap=published.window_overlap,
+        label_scheme=None,
+        trained_on=[],
+        origin=f"converted from {checkpoint.name}, SHA-256 {sha256(checkpoint)}",
+    )
+    save_weights(output, converted.state, card)
 
 
 _GIVE = "Give weights that anymri train or anymri convert wrote."

@@ -118,9 +118,7 @@ class UHVED(System):
         blank = next(scales for scales in per_modality if scales is not None)
         gaussians = []
         for scale in range(SCALES):
-            features = [
-                torch.zeros_like(blank[scale]) if scales is None else scales[scale] for scales in per_modality
-            ]
+            features = [torch.zeros_like(blank[scale]) if scales is None else scales[scale] for scales in per_modality]
             mean, log_variance = torch.stack(features, dim=1).chunk(2, dim=2)
             gaussians.append(Gaussians(mean, log_variance))
         return UHVEDEncoding(present, gaussians)

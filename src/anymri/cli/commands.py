@@ -1,0 +1,198 @@
+"""Every command as a function of its options."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    name="anymri",
+    help="Segments brain tumours from whichever of T1, T1c, T2 and FLAIR a patient has.",
+    epilog="Add --debug to any command for a full traceback.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Weights = Annotated[Path, typer.Option(help="A run folder, or a .safetensors file.")]
+Scan = Annotated[Path | None, typer.Option(help="A scan: NIfTI, NRRD or MHA.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from anymri import __version__
+
+        console.print(__version__)
+
+
+@app.command()
+def systems(
+    name: Annotated[str | None, typer.Argument(help="Show one card whole.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Cards as JSON.")] = False,
+) -> None:
+    """List the systems with their cards."""
+    from anymri.systems import card, names
+
+    cards = [card(name)] if name else [card(each) for each in names()]
+    if as_json:
+        print(json.dumps([asdict(each) for each in cards], indent=2))  # noqa: T201  for other programs, unwrapped
+    elif name:
+        for key, value in asdict(cards[0]).items():
+            items = value.items() if isinstance(value, dict) else [("", each) for each in value]
+            lines = (
+                [f"{k}: {v}" if k else str(v) for k, v in items] if not isinstance(value, str | int) else [str(value)]
+            )
+            console.print(f"[bold]{key.replace('_', ' ')}[/bold]")
+            console.print("\n".join(f"  {line}" for line in lines), markup=False)
+    else:
+        table = Table("system", "what", "paper", "presets", "parameters", "GMAC, 15 subsets of 128³", box=None)
+        for each in cards:
+            macs = each.gmacs["15 subsets"]
+            table.add_row(
+                each.name, each.title, each.paper, ", ".join(each.presets), f"{each.parameters:,}", f"{macs:,.0f}"
+            )
+        console.print(table)
+
+
+@app.command()
+def phantom(
+    output: Output,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many cases.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same cohort.")] = 0,
+    size: Annotated[int, typer.Option(min=48, max=256, help="Voxels along each side, 1 mm each.")] = 96,
+) -> None:
+    """Write a cohort of procedural brains with tumours, in BraTS 2023 layout."""
+    from anymri.data.phantoms import write_cohort
+
+    cases = write_cohort(output, count, seed=seed, size=size)
+    console.print(f"{len(cases)} cases in {output}; label scheme brats2023.")
+
+
+@app.command()
+def train(
+    system: Annotated[str | None, typer.Argument(help="See: anymri systems. Not needed with --resume.")] = None,
+    *,
+    output: Output,
+    data: Annotated[Path | None, typer.Option(help="Cohort: a folder, or a CSV manifest.")] = None,
+    label_scheme: Annotated[str | None, typer.Option(help="What its label values mean, e.g. brats2023.")] = None,
+    recipe: Annotated[str, typer.Option(help="published or nano.")] = "published",
+    config: Annotated[Path | None, typer.Option(help="YAML with what differs from the recipe.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="e.g. epochs=2, network.width=4. Repeatable.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in the output folder stopped.")] = False,
+) -> None:
+    """Train a system; weights lie in OUTPUT/checkpoints/best.safetensors and last.safetensors."""
+    from anymri.errors import ConfigurationError
+    from anymri.training.configuration import resolve
+    from anymri.training.run import Run
+
+    run = Run(output)
+    if resume and not (data or config or assignments):
+        configuration = run.configuration()
+    elif system is None:
+        raise ConfigurationError("No system was named.", "Name one, as in: anymri train u_hved; see: anymri systems")
+    else:
+        if not resume:
+            run.check_new()
+        options = {"data": data and data.absolute(), "label_scheme": label_scheme, "device": device}
+        configuration = resolve(system, recipe, options, config, assignments or [])
+    console.print(configuration.to_yaml(), markup=False, soft_wrap=True)
+
+    from anymri.cli.progress import TrainingProgress
+    from anymri.training.engine import train as run_training
+
+    with TrainingProgress(console) as watch:
+        run_training(configuration, output, watch, resume)
+    console.print(f"Weights: {run.best if run.best.exists() else run.last}")
+
+
+@app.command()
+def segment(
+    case: Annotated[Path | None, typer.Argument(help="A case folder; or name scans by the options.")] = None,
+    *,
+    output: Output,
+    weights: Weights,
+    t1: Scan = None,
+    t1c: Scan = None,
+    t2: Scan = None,
+    flair: Scan = None,
+    brain_mask: Annotated[Path | None, typer.Option(help="Mask of the brain, if the background varies.")] = None,
+    subset: Annotated[str | None, typer.Option(help="Use only these modalities, e.g. T1c+FLAIR.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Segment one case from any non-empty set of modalities, in the geometry of its scans."""
+    from anymri.inference import segment as run_segmentation
+
+    result = run_segmentation(
+        case,
+        t1=t1,
+        t1c=t1c,
+        t2=t2,
+        flair=flair,
+        brain_mask=brain_mask,
+        weights=weights,
+        subset=subset,
+        device=device,
+        output=output,
+    )
+    volumes = ", ".join(f"{name} {millilitres:.1f} mL" for name, millilitres in result.volumes_ml.items())
+    console.print(f"From {result.subset}: {volumes}")
+    console.print(f"{output / 'segmentation.nii.gz'}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[Path, typer.Argument(help="A run folder, or a .safetensors file.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Labelled cohort: a folder, or a CSV manifest.")],
+    output: Output,
+    label_scheme: Annotated[str | None, typer.Option(help="Default: the one of the weights.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Score weights on all 15 subsets: tidy CSV and the table of 15 rows. A second run goes on where one stopped."""
+    from anymri.cli.progress import case_progress
+    from anymri.evaluation.runner import evaluate as run_evaluation
+    from anymri.evaluation.runner import notes, seen_in_training
+    from anymri.report.tables import write_tables
+
+    with case_progress(console, "evaluating") as progress:
+        evaluation = run_evaluation(weights, data, output, label_scheme, device, progress)
+    console.print(write_tables(output, evaluation.scores), markup=False)
+    for note in notes(evaluation.scores):
+        console.print(note, markup=False)
+    if known := seen_in_training(evaluation.scores, evaluation.card):
+        console.print(f"These weights were trained on {len(known)} of the cases: their scores are no test.")
+    console.print(f"{output / 'table.md'}", soft_wrap=True)
+
+
+@app.command()
+def convert(
+    system: Annotated[str, typer.Argument(help="See: anymri systems.")],
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' checkpoint (.pth, .pt).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+) -> None:
+    """Turn the authors' checkpoint into weights for anymri; only tensors are read from it, no code is run."""
+    from anymri.systems.weights import convert_checkpoint
+
+    convert_checkpoint(system, checkpoint, output)
+    console.print(f"{output}", soft_wrap=True)
+
+
+@app.command()
+def demo(output: Output = Path("demo")) -> None:
+    """Phantoms, training, evaluation, segmentation and a report, in a few minutes on two CPU cores."""
+    from anymri.cli.demo import run_demo
+
+    run_demo(output, console)

@@ -1,0 +1,20 @@
+"""Where networks run."""
+
+from __future__ import annotations
+
+import torch
+
+from anymri.errors import ConfigurationError
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`; raises if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(f"The device {name!r} cannot be used: {reason}", "Use auto or cpu.") from error
+    return device

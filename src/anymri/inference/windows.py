@@ -1,0 +1,69 @@
+"""A whole volume through a network in overlapping windows, for many subsets at one encoding a window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from anymri.data.preprocessing import Preprocessed
+from anymri.modalities import MODALITIES, Subset
+from anymri.systems.base import System
+
+
+def images_for(data: Preprocessed) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (1, 4, X, Y, Z), present (1, 4) bool and background (4,) of a preprocessed case; absent scans are zeros."""
+    present = torch.tensor([[m in data.modalities for m in MODALITIES]])
+    images = torch.zeros(1, len(MODALITIES), *data.images.shape[1:])
+    background = torch.zeros(len(MODALITIES))
+    images[present] = torch.from_numpy(data.images)
+    background[present[0]] = torch.from_numpy(data.background)
+    return images, present, background
+
+
+@torch.inference_mode()
+def predict(
+    system: System,
+    images: Tensor,
+    present: Tensor,
+    background: Tensor,
+    subsets: Sequence[Subset],
+    window: int,
+    overlap: float,
+) -> Tensor:
+    """Probabilities (S, K, X, Y, Z) on the CPU, one row a subset, blended with Gaussian weights.
+
+    images      (1, 4, X, Y, Z) of any size: sides shorter than the window are padded with the background
+    present     (1, 4) bool
+    background  (4,) what lies around the images
+    window      side of the cubic windows, voxels; overlap  share of a window that its neighbour covers
+    """
+    from monai.inferers.utils import sliding_window_inference
+
+    device = next(system.parameters()).device
+    flags = present.to(device)
+    choices = [subset.as_tensor().to(device) for subset in subsets]
+    padded, inside = _pad(images, background, window)
+
+    def answer(patch: Tensor) -> Tensor:
+        encoding = system.encode(patch, flags)
+        return torch.cat([system.decode(encoding, choice).probabilities() for choice in choices], dim=1)
+
+    blended = sliding_window_inference(
+        padded, window, 1, answer, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
+    )
+    whole: Tensor = blended[(..., *inside)]
+    return whole.unflatten(1, (len(subsets), -1))[0]
+
+
+def _pad(images: Tensor, background: Tensor, window: int) -> tuple[Tensor, tuple[slice, slice, slice]]:
+    """Images at least as large as the window, and where the original lies in them."""
+    sides = images.shape[2:]
+    if min(sides) >= window:
+        return images, (slice(None), slice(None), slice(None))
+    target = [max(side, window) for side in sides]
+    x, y, z = (slice((t - s) // 2, (t - s) // 2 + s) for s, t in zip(sides, target, strict=True))
+    padded = background[None, :, None, None, None].repeat(1, 1, *target)
+    padded[..., x, y, z] = images
+    return padded, (x, y, z)

@@ -1,0 +1,124 @@
+"""From a recipe's name, a YAML file and `--set` to one resolved training configuration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from anymri.errors import ConfigurationError
+from anymri.systems import parts
+from anymri.systems.recipes import Recipe, Stage
+
+
+class TrainingConfiguration(BaseModel):
+    """All that decides a training; saved as `config.yaml` in its run folder."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Path
+    label_scheme: str
+    device: str = "auto"
+    recipe: Recipe
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML that `--config` understands."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100, allow_unicode=True)
+
+
+def resolve(
+    system: str,
+    recipe: str,
+    options: Mapping[str, Any],
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+) -> TrainingConfiguration:
+    """A recipe, then what a YAML file changes, then command-line options, then `--set key=value`.
+
+    options  data, label_scheme and device where given (None is skipped)
+    file     YAML with any of data, label_scheme, device and recipe; only what differs need be there
+    """
+    recipes = parts(system).recipes
+    if recipe not in recipes:
+        raise ConfigurationError(f"{system} has no recipe {recipe!r}.", f"Choose one of {', '.join(recipes)}.")
+    values: dict[str, Any] = {"recipe": recipes[recipe].model_dump()}
+    if file is not None:
+        _merge(values, read_yaml(file), str(file))
+    values |= {name: value for name, value in options.items() if value is not None}
+    for assignment in assignments:
+        _assign(values["recipe"], assignment)
+    missing = [f"--{name.replace('_', '-')}" for name in ("data", "label_scheme") if name not in values]
+    if missing:
+        raise ConfigurationError(f"Training needs {' and '.join(missing)}.", "Add what is missing, or use --config.")
+    configuration = validated(values, "The configuration")
+    if configuration.recipe.system != system:
+        raise ConfigurationError(
+            f"{file} is a configuration of {configuration.recipe.system}, not of {system}.",
+            "Name the system that the file is for.",
+        )
+    return configuration
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping."""
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{file} cannot be read as YAML ({error}).", "Give a YAML file.") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{file} holds no mapping.", "Write it as `recipe: {seed: 1}` and so on.")
+    return values
+
+
+def validated(values: Mapping[str, Any], source: str) -> TrainingConfiguration:
+    """Values as a typed configuration; raises `ConfigurationError` naming each field that does not fit."""
+    try:
+        return TrainingConfiguration.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" + (f" (given: {e['input']!r})" if e["loc"] else "")
+            for e in error.errors()
+        )
+        raise ConfigurationError(
+            f"{source} does not fit: {problems}.", "Correct these fields; the others are fine."
+        ) from error
+
+
+def _merge(values: dict[str, Any], changes: Mapping[str, Any], source: str) -> None:
+    for key, change in changes.items():
+        if isinstance(change, dict) and isinstance(values.get(key), dict):
+            _merge(values[key], change, source)
+        else:
+            values[key] = change
+
+
+def _assign(recipe: dict[str, Any], assignment: str) -> None:
+    """Applies `key=value` to a recipe: `seed=1`, `network.width=4`, `epochs=2` (all stages) or `train.epochs=2` (one)."""
+    path, separator, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigurationError(f"--set {assignment} is no assignment.", "Write it as --set key=value.")
+    stages = {stage["name"]: stage for stage in recipe["stages"]}
+    if keys[0] in Recipe.model_fields:
+        targets = [recipe]
+    elif keys[0] in stages:
+        targets = [stages[keys.pop(0)]]
+    elif keys[0] in Stage.model_fields:
+        targets = list(stages.values())
+    else:
+        known = [*Recipe.model_fields, *Stage.model_fields, *stages]
+        close = difflib.get_close_matches(keys[0], known, n=1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise ConfigurationError(f"A recipe has no {keys[0]!r} to set.", f"{hint}Known: {', '.join(known)}.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"--set {assignment}: the value is no YAML.", "Quote it.") from error
+    for target in targets:
+        for key in keys[:-1]:
+            target = target.setdefault(key, {}) if isinstance(target, dict) else {}
+        target[keys[-1]] = value

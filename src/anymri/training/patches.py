@@ -1,0 +1,77 @@
+"""Training batches as a function of seed, stage and step alone: a resumed run sees what an uninterrupted one would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from anymri.data.augmentation import augmentation
+from anymri.data.cache import CachedCase
+from anymri.modalities import nonempty_subsets
+from anymri.systems.base import Batch
+from anymri.systems.recipes import Stage
+
+_SUBSET_FLAGS = np.array(nonempty_subsets(4))
+
+
+class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """Random patches; item i depends on the seed and i only. Every pass goes through all cases in a new order."""
+
+    def __init__(self, cases: Sequence[CachedCase], stage: Stage, seed: int) -> None:
+        self.cases = cases
+        self.stage = stage
+        self.seed = seed
+        self.augment = augmentation(stage.augmentation)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng([self.seed, 0, index])
+        case = self.cases[self._case_index(index)]
+        start = random_start(case, self.stage.crop, self.stage.tumour_centred, rng)
+        images, classes = case.read_patch(start, (self.stage.crop,) * 3)
+        images, classes = self.augment(images, classes, int(rng.integers(2**31)))
+        # Augmentation shifts intensities of absent modalities too; what they hold never matters.
+        available = random_subset(case.present.numpy(), rng)
+        return images, classes.long(), case.present, torch.from_numpy(available)
+
+    def _case_index(self, index: int) -> int:
+        turn, place = divmod(index, len(self.cases))
+        return int(np.random.default_rng([self.seed, 1, turn]).permutation(len(self.cases))[place])
+
+
+def random_subset(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One of the non-empty subsets of `present`, (4,) bool, each equally likely."""
+    possible = _SUBSET_FLAGS[(_SUBSET_FLAGS <= present).all(1)]
+    chosen: np.ndarray = rng.choice(possible)
+    return chosen
+
+
+def random_start(case: CachedCase, crop: int, tumour_centred: float, rng: np.random.Generator) -> list[int]:
+    """First voxel of a patch: uniform within the box, or, in a share of draws, such that it holds a tumour voxel.
+
+    Where the box is shorter than the crop the patch is centred on it.
+    """
+    low = np.array([min(0, (side - crop) // 2) for side in case.shape])
+    high = np.array([max(side - crop, (side - crop) // 2 if side < crop else 0) for side in case.shape])
+    if rng.random() < tumour_centred and len(voxels := case.tumour_voxels()):
+        start = voxels[rng.integers(len(voxels))] - rng.integers(crop, size=3)
+        return [int(s) for s in np.clip(start, low, high)]
+    return [int(s) for s in rng.integers(low, high + 1)]
+
+
+def batches(
+    cases: Sequence[CachedCase], stage: Stage, seed: int, first_step: int, steps: int, workers: int
+) -> Iterator[Batch]:
+    """Batches of steps `first_step` to `first_step + steps` of a stage."""
+    first = first_step * stage.batch_size
+    loader = DataLoader(
+        Patches(cases, stage, seed),
+        batch_size=stage.batch_size,
+        sampler=range(first, first + steps * stage.batch_size),
+        num_workers=workers,
+    )
+    for images, labels, present, available in loader:
+        yield Batch(images, labels, present, available)

@@ -1,0 +1,97 @@
+"""The folder that one training writes, and how it is read back.
+
+config.yaml                    the resolved configuration
+split.json, manifest.json      which cases train and validate; versions, seeds, hashes of the data
+log.csv, validation.csv        losses an epoch; Dice a validation
+tensorboard/                   the same for TensorBoard
+checkpoints/last.safetensors   weights after the last finished epoch
+checkpoints/best.safetensors   weights with the highest mean Dice in validation (without validation: the last)
+checkpoints/state.pt           all that resuming needs, in one file: weights, optimiser, schedule, position, log
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from anymri.errors import RunError
+from anymri.files import replacing
+from anymri.training.configuration import TrainingConfiguration, read_yaml, validated
+
+
+@dataclass
+class Position:
+    """Where a training stands. Randomness needs no state of its own: every step seeds itself from its number."""
+
+    stage: int = 0
+    epoch: int = 0
+    best: float = float("-inf")
+    log: list[dict[str, Any]] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Run:
+    """Paths and files of a run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.yaml"
+        self.last = folder / "checkpoints" / "last.safetensors"
+        self.best = folder / "checkpoints" / "best.safetensors"
+        self.state = folder / "checkpoints" / "state.pt"
+
+    def check_new(self) -> None:
+        """Raises `RunError` if something is here already: a run is never overwritten."""
+        if self.config.exists():
+            raise RunError(
+                f"{self.folder} holds a run already.", "Go on with it by --resume, or choose another folder with -o."
+            )
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise RunError(f"{self.folder} exists and is not an empty folder.", "Choose another folder with -o.")
+
+    def configuration(self) -> TrainingConfiguration:
+        """The configuration this run was started with; raises `RunError` if there is no run."""
+        if not self.config.exists():
+            raise RunError(f"{self.folder} holds no run to resume.", "Start one without --resume.")
+        return validated(read_yaml(self.config), str(self.config))
+
+    def check_same(self, configuration: TrainingConfiguration) -> None:
+        """Raises `RunError` naming what differs if the run was started with another configuration."""
+        started, asked = (c.model_dump(mode="json") for c in (self.configuration(), configuration))
+        changed = sorted(_differences(started, asked))
+        if changed:
+            raise RunError(
+                f"{self.folder} was started with another configuration: {', '.join(changed)} differ.",
+                "Resume with `anymri train --resume -o FOLDER` alone, or start a new run elsewhere.",
+            )
+
+    def save_state(self, position: Position, **parts: Any) -> None:
+        """Writes the state and the two logs; the state file alone decides where a resumed run begins."""
+        with replacing(self.state) as temporary:
+            torch.save({"position": vars(position), **parts}, temporary)
+        for name, rows in (("log", position.log), ("validation", position.validation)):
+            with replacing(self.folder / f"{name}.csv") as temporary:
+                pd.DataFrame(rows).to_csv(temporary, index=False)
+
+    def load_state(self) -> tuple[Position, dict[str, Any]] | None:
+        """Position and parts as saved, or None if no epoch was finished yet."""
+        if not self.state.exists():
+            return None
+        try:
+            parts = torch.load(self.state, map_location="cpu", weights_only=True)
+            return Position(**parts.pop("position")), parts
+        except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
+            raise RunError(
+                f"{self.state} is damaged ({error}).", "Start a new run; the weights beside it may still be good."
+            ) from error
+
+
+def _differences(a: Any, b: Any, path: str = "") -> set[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = a.keys() | b.keys()
+        return set().union(*(_differences(a.get(k), b.get(k), f"{path}.{k}" if path else k) for k in keys))
+    return set() if a == b else {path}

@@ -1,0 +1,18 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real scans: `ANYMRI_REAL_DATA`, by default `shared/data` beside the repository. They are only read."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("ANYMRI_REAL_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"real scans are not at {folder}; set ANYMRI_REAL_DATA")
+    return folder
