@@ -30,6 +30,9 @@ REGIONS: Mapping[str, frozenset[int]] = {
 }
 ScoreKind = Literal["classes", "regions"]
 
+# Scale factors in a header leave label values this far from whole numbers at most.
+WHOLE_NUMBER_TOLERANCE = 1e-3
+
 
 @dataclass(frozen=True)
 class LabelScheme:
@@ -56,24 +59,26 @@ class LabelScheme:
 
     def to_classes(self, labels: NDArray[Any], source: str) -> NDArray[np.uint8]:
         """Label values of a file as classes, uint8 of the same shape. `source` names the file in errors."""
-        rounded = np.rint(labels)
-        if not np.allclose(labels, rounded, atol=1e-3):
+        values = np.rint(labels).astype(np.int64)
+        if np.abs(labels - values).max(initial=0) > WHOLE_NUMBER_TOLERANCE:
             raise LabelError(
                 f"{source} holds values that are no whole numbers: it is not a label map.",
                 "Give the label map, not a scan or a probability map.",
             )
-        found = {int(v) for v in np.unique(rounded)}
         known = {0, *self.values}
-        if not found <= known:
+        outside = (values < 0) | (values > max(known))
+        found = set(np.flatnonzero(np.bincount(values[~outside], minlength=1)).tolist())
+        foreign = (found - known) | set(np.unique(values[outside]).tolist())
+        if foreign:
             raise LabelError(
-                f"{source} holds the label values {_listed(found - known)}, which the scheme {self.name} does not "
-                f"have ({self.description}).",
+                f"{source} holds the label values {_listed(foreign)}, which the scheme {self.name} does not have "
+                f"({self.description}).",
                 f"Choose the scheme of the data set with --label-scheme: {', '.join(SCHEMES)}.",
             )
         lookup = np.zeros(max(known) + 1, dtype=np.uint8)
         for value, tissue in self.values.items():
             lookup[value] = tissue
-        classes: NDArray[np.uint8] = lookup[rounded.astype(np.intp)]
+        classes: NDArray[np.uint8] = lookup[values]
         return classes
 
 

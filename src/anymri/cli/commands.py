@@ -91,6 +91,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="e.g. epochs=2, network.width=4. Repeatable.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where preprocessed cases are kept. Default: $ANYMRI_CACHE or the user's cache.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in the output folder stopped.")] = False,
 ) -> None:
     """Train a system; weights lie in OUTPUT/checkpoints/best.safetensors and last.safetensors."""
@@ -106,7 +109,8 @@ def train(
     else:
         if not resume:
             run.check_new()
-        options = {"data": data and data.absolute(), "label_scheme": label_scheme, "device": device}
+        paths = {"data": data and data.absolute(), "cache": cache and cache.absolute()}
+        options = {**paths, "label_scheme": label_scheme, "device": device}
         configuration = resolve(system, recipe, options, config, assignments or [])
     console.print(configuration.to_yaml(), markup=False, soft_wrap=True)
 

@@ -131,7 +131,7 @@ def _write_entry(entry: Path, data: Preprocessed) -> None:
 def _cannot_write(folder: Path, error: OSError) -> OutputError:
     return OutputError(
         f"The cache of preprocessed scans at {folder} cannot be written: {error.strerror or error}.",
-        "Free space there, or choose another folder with the environment variable ANYMRI_CACHE.",
+        "Free space there, or choose another folder with --cache or the environment variable ANYMRI_CACHE.",
     )
 
 

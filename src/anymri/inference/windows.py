@@ -11,6 +11,9 @@ from anymri.data.preprocessing import Preprocessed
 from anymri.modalities import MODALITIES, Subset
 from anymri.systems.base import System
 
+# Small windows go through the network together: on a CPU torch's fast convolutions want several at once.
+VOXELS_AT_ONCE = 96**3
+
 
 def images_for(data: Preprocessed) -> tuple[Tensor, Tensor, Tensor]:
     """Images (1, 4, X, Y, Z), present (1, 4) bool and background (4,) of a preprocessed case; absent scans are zeros."""
@@ -42,16 +45,16 @@ def predict(
     from monai.inferers.utils import sliding_window_inference
 
     device = next(system.parameters()).device
-    flags = present.to(device)
-    choices = [subset.as_tensor().to(device) for subset in subsets]
     padded, inside = _pad(images, background, window)
+    at_once = max(1, VOXELS_AT_ONCE // window**3)
 
-    def answer(patch: Tensor) -> Tensor:
-        encoding = system.encode(patch, flags)
+    def answer(patches: Tensor) -> Tensor:
+        encoding = system.encode(patches, present.to(device).expand(len(patches), -1))
+        choices = (subset.as_tensor(len(patches)).to(device) for subset in subsets)
         return torch.cat([system.decode(encoding, choice).probabilities() for choice in choices], dim=1)
 
     blended = sliding_window_inference(
-        padded, window, 1, answer, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
+        padded, window, at_once, answer, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
     )
     whole: Tensor = blended[(..., *inside)]
     return whole.unflatten(1, (len(subsets), -1))[0]

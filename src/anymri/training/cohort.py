@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anymri.data.cache import CachedCase, cache_case, default_folder
+from anymri.data.cache import CachedCase, cache_case
 from anymri.data.case import Case
 from anymri.data.layouts import find_cases
 from anymri.errors import CohortError, LabelError
@@ -48,7 +48,7 @@ def prepare(configuration: TrainingConfiguration, progress: Callable[[str, int, 
     cohort = Cohort(scheme, [], [], {})
     for done, case in enumerate(cases):
         progress(case.name, done, len(cases))
-        cached = cache_case(case, scheme, configuration.recipe.preprocessing, default_folder())
+        cached = cache_case(case, scheme, configuration.recipe.preprocessing, configuration.cache)
         (cohort.validation if case.patient in held_out else cohort.training).append(cached)
         cohort.files |= {f"{case.name}: {what}": path for what, path in case.files().items()}
     progress("", len(cases), len(cases))

@@ -8,21 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from anymri.data.cache import default_folder
 from anymri.errors import ConfigurationError
 from anymri.systems import parts
 from anymri.systems.recipes import Recipe, Stage
 
 
 class TrainingConfiguration(BaseModel):
-    """All that decides a training; saved as `config.yaml` in its run folder."""
+    """All that decides a training; saved as `config.yaml` in its run folder.
+
+    cache  where preprocessed cases are kept; runs on the same data and preprocessing share it
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     data: Path
     label_scheme: str
     device: str = "auto"
+    cache: Path = Field(default_factory=default_folder)
     recipe: Recipe
 
     def to_yaml(self) -> str:
@@ -39,8 +44,8 @@ def resolve(
 ) -> TrainingConfiguration:
     """A recipe, then what a YAML file changes, then command-line options, then `--set key=value`.
 
-    options  data, label_scheme and device where given (None is skipped)
-    file     YAML with any of data, label_scheme, device and recipe; only what differs need be there
+    options  data, label_scheme, device and cache where given (None is skipped)
+    file     YAML with any of data, label_scheme, device, cache and recipe; only what differs need be there
     """
     recipes = parts(system).recipes
     if recipe not in recipes:

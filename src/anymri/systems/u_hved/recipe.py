@@ -74,20 +74,20 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="u_hved",
-        about="For a laptop without a GPU and small cohorts.",
+        about="For a laptop without a GPU.",
         network={"width": 8},
-        validation_share=0.15,
+        validation_share=0.1,
         window_overlap=0.25,
         stages=[
             Stage(
-                epochs=10,
+                epochs=8,
                 steps_per_epoch=40,
-                batch_size=1,
-                crop=48,
+                batch_size=2,
+                crop=32,
                 tumour_centred=0.7,
-                optimiser=Optimiser(learning_rate=4e-3, weight_decay=1e-5),
+                optimiser=Optimiser(learning_rate=5e-3, weight_decay=1e-5),
                 schedule="poly",
-                validation_epochs=5,
+                validation_epochs=4,
             )
         ],
     ),

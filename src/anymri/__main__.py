@@ -1,0 +1,5 @@
+"""`python -m anymri` is `anymri`."""
+
+from anymri.cli import main
+
+main()

@@ -1,0 +1,28 @@
+"""A case and its segmentations, read from disk, as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from anymri.data.case import Case, read_study
+from anymri.data.image import read_image, to_lps
+from anymri.regions import LabelScheme
+from anymri.report.figures import montage
+
+
+def case_montage(case: Case, scheme: LabelScheme | None, segmentations: Mapping[str, Path]) -> Figure:
+    """The case's scans with the contours of its label map (if it has one and a scheme is given) and segmentations.
+
+    segmentations  subset ("T1c+FLAIR") -> folder that `anymri segment` wrote from these scans
+    """
+    study = read_study(case, scheme)
+    maps = {}
+    for subset, folder in segmentations.items():
+        image = read_image(folder / "segmentation.nii.gz")
+        maps[subset] = to_lps(image.array, image.affine)[0].astype(np.uint8)
+    x, y, z = np.linalg.norm(study.affine[:3, :3], axis=0).tolist()
+    return montage(study.images, study.classes, maps, (x, y, z))

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from anymri.data.case import Case, read_study
+from anymri.data.image import write_image
+from anymri.data.preprocessing import Preprocessing, background_value, preprocess
+from anymri.errors import ImageError
+
+AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+BOX = (slice(4, 15), slice(3, 17), slice(5, 13))
+
+
+def study(folder, background=0.0, mask=False, **changes):
+    """T1c and FLAIR of a box-shaped brain, FLAIR a little smaller, intensities around 100."""
+    rng = np.random.default_rng(0)
+    scans = {}
+    for modality, inset in (("T1c", 0), ("FLAIR", 1)):
+        scan = np.full((20, 20, 20), background, np.float32)
+        inner = tuple(slice(s.start + inset, s.stop - inset) for s in BOX)
+        scan[inner] = rng.normal(100, 20, scan[inner].shape)
+        scans[modality] = changes.get(modality, scan)
+    for name, scan in scans.items():
+        write_image(folder / f"{name}.nii.gz", scan, AFFINE)
+    brain = None
+    if mask:
+        brain = folder / "mask.nii.gz"
+        inside = np.zeros((20, 20, 20), np.float32)
+        inside[BOX] = 0.99999997
+        write_image(brain, inside, AFFINE)
+    return read_study(Case("case", {m: folder / f"{m}.nii.gz" for m in scans}, brain_mask=brain))
+
+
+@pytest.mark.parametrize("background", [0.0, -3.5])
+@pytest.mark.parametrize("mask", [False, True])
+def test_brain_is_cut_out_and_standardised_whatever_the_background(tmp_path, background, mask):
+    data = preprocess(study(tmp_path, background, mask), Preprocessing())
+    assert data.box == BOX and data.modalities == ("T1c", "FLAIR") and data.grid == (20, 20, 20)
+    # T1c fills the brain, so its statistics are exact; FLAIR's include the rim where it is background.
+    assert data.images[0].mean() == pytest.approx(0, abs=1e-5) and data.images[0].std() == pytest.approx(1, abs=1e-5)
+    assert data.images[1].mean() == pytest.approx(0, abs=1e-5)
+    assert data.images[1][0, 0, 0] == pytest.approx(data.background[1])
+
+
+def test_background_can_be_zero_after_standardising(tmp_path):
+    whole = Preprocessing(normalisation="zscore_background_zero", crop_to_brain=False)
+    data = preprocess(study(tmp_path), whole)
+    assert data.images.shape == (2, 20, 20, 20)
+    assert not data.images[:, :4].any() and not data.background.any()
+
+
+def test_reference_switch_drops_the_last_slice_of_each_axis(tmp_path):
+    data = preprocess(study(tmp_path), Preprocessing(drop_last_slice=True))
+    assert data.box == tuple(slice(s.start, s.stop - 1) for s in BOX)
+
+
+def test_divide_255_leaves_intensities_otherwise_alone(tmp_path):
+    one = study(tmp_path)
+    data = preprocess(one, Preprocessing(normalisation="divide_255", crop_to_brain=False))
+    np.testing.assert_allclose(data.images[0], one.images["T1c"] / 255, rtol=1e-6)
+
+
+def test_pasting_puts_the_box_back_where_it_was(tmp_path):
+    data = preprocess(study(tmp_path), Preprocessing())
+    values = np.ones(data.images.shape[1:], np.uint8)
+    whole = data.paste(values)
+    assert whole.shape == data.grid and whole.sum() == values.size and whole[BOX].all()
+
+
+def test_a_head_without_constant_background_is_all_brain(tmp_path):
+    noisy = np.random.default_rng(1).normal(size=(20, 20, 20)).astype(np.float32)
+    assert background_value(noisy) is None
+    assert preprocess(study(tmp_path, FLAIR=noisy), Preprocessing()).images.shape[1:] == (20, 20, 20)
+
+
+def test_a_scan_that_is_constant_in_the_brain_is_refused_by_name(tmp_path):
+    flat = np.zeros((20, 20, 20), np.float32)
+    flat[0, 0, 0] = 1  # not constant as a whole
+    with pytest.raises(ImageError, match=r"FLAIR\.nii\.gz"):
+        preprocess(study(tmp_path, mask=True, FLAIR=flat), Preprocessing())

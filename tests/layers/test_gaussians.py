@@ -1,0 +1,76 @@
+"""The product of Gaussians and its divergences, against the formulas written out."""
+
+import pytest
+import torch
+
+from anymri.layers.gaussians import Gaussians, subset_divergences
+from anymri.modalities import nonempty_subsets
+
+ALL = torch.ones(2, 4, dtype=torch.bool)
+AVAILABLE = torch.tensor([[True, False, True, False], [True, True, True, True]])
+
+
+@pytest.fixture
+def gaussians():
+    generator = torch.Generator().manual_seed(0)
+    mean, log_variance = torch.randn(2, 2, 4, 3, 2, 3, 2, generator=generator, dtype=torch.float64)
+    return Gaussians(mean, log_variance)
+
+
+def moments(gaussians, sample, members, eps):
+    """Mean and variance of one sample's product, by the definition."""
+    precision = 1 + sum(1 / (gaussians.log_variance[sample, m].exp() + eps) for m in members)
+    weighted = sum(gaussians.mean[sample, m] / (gaussians.log_variance[sample, m].exp() + eps) for m in members)
+    return weighted / precision, 1 / precision + eps
+
+
+def divergence(a, b):
+    (mean_a, var_a), (mean_b, var_b) = a, b
+    return 0.5 * (-1 + var_b.log() - var_a.log() + (var_a + (mean_a - mean_b) ** 2) / (var_b + 0.01)).mean()
+
+
+def plain(gaussians, present, available):
+    """Both terms as means over samples and possible subsets, one after the other."""
+    prior = torch.zeros(3, 2, 3, 2, dtype=torch.float64), torch.ones(3, 2, 3, 2, dtype=torch.float64)
+    inter, to_prior = [], []
+    for sample in range(len(present)):
+        own = moments(gaussians, sample, available[sample].nonzero()[:, 0], 1e-5)
+        for flags in nonempty_subsets(4):
+            if (torch.tensor(flags) <= present[sample]).all():
+                other = moments(gaussians, sample, [m for m in range(4) if flags[m]], 1e-5)
+                inter.append(divergence(own, other))
+                to_prior.append(divergence(other, prior))
+    return torch.stack(inter).mean(), torch.stack(to_prior).mean()
+
+
+def test_posterior_is_the_normalised_product(gaussians):
+    posterior = gaussians.product(AVAILABLE)
+    for sample in range(2):
+        mean, variance = moments(gaussians, sample, AVAILABLE[sample].nonzero()[:, 0], 1e-7)
+        torch.testing.assert_close(posterior.mean[sample], mean)
+        torch.testing.assert_close(posterior.variance[sample], variance)
+
+
+@pytest.mark.parametrize("present", [ALL, ALL & AVAILABLE.any(0)], ids=["complete", "T1c and FLAIR absent"])
+def test_divergences_equal_the_formula(gaussians, present):
+    available = AVAILABLE & present
+    torch.testing.assert_close(subset_divergences(gaussians, present, available), plain(gaussians, present, available))
+
+
+def test_closed_form_gradient_equals_autograd(gaussians):
+    leaves = gaussians.mean.requires_grad_(), gaussians.log_variance.requires_grad_()
+    weights = 0.3, 1.7
+    gradients = []
+    for divergences in (subset_divergences, plain):
+        inter, prior = divergences(Gaussians(*leaves), ALL, AVAILABLE)
+        gradients.append(torch.autograd.grad(weights[0] * inter + weights[1] * prior, leaves))
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_certain_modalities_do_not_overflow():
+    extreme = torch.tensor([-200.0, 200.0, 0.0, 50.0]).view(1, 4, 1, 1, 1, 1).expand(1, 4, 2, 2, 2, 2)
+    gaussians = Gaussians(torch.ones_like(extreme).requires_grad_(), extreme)
+    inter, prior = subset_divergences(gaussians, ALL[:1], ALL[:1])
+    (inter + prior).backward()
+    assert torch.isfinite(inter) and torch.isfinite(prior) and torch.isfinite(gaussians.mean.grad).all()

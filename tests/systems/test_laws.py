@@ -1,0 +1,161 @@
+"""The laws that every system keeps, once for all of them. They are bugs found in published code."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from anymri import systems
+from anymri.errors import AnymriError, ModalityError, ShapeError
+from anymri.modalities import ALL, MODALITIES, SUBSETS, Subset
+from anymri.systems.base import Batch
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@pytest.fixture(params=systems.names())
+def name(request):
+    return request.param
+
+
+def tiny(name, **network):
+    torch.manual_seed(0)
+    return systems.create(name, preset="nano", **network)
+
+
+def crop(system):
+    """The smallest crop that a system takes, with sides of different length where it can."""
+    side = system.usable_side(16)
+    return side, side, system.usable_side(side + system.divisor)
+
+
+def random_images(system, batch_size=1, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch_size, len(system.modalities), *crop(system), generator=generator)
+
+
+def score(system, images, available):
+    with torch.inference_mode():
+        return system(images, available).scores
+
+
+@pytest.mark.parametrize("subset", SUBSETS[:-1], ids=str)
+def test_absent_scans_never_reach_the_answer(name, subset):
+    system = tiny(name)
+    images = random_images(system)
+    available = subset.as_tensor()
+    expected = score(system, images, available)
+    images[~available] = torch.nan
+    torch.testing.assert_close(score(system, images, available), expected, rtol=0, atol=0)
+
+
+def test_absent_scans_never_reach_the_losses(name):
+    """Scans that do not exist must not enter training either: losses and gradients stay the same, and finite."""
+    batch = random_batch(tiny(name), present=Subset.parse("T1c+T2+FLAIR"), available=Subset.parse("T2+FLAIR"))
+    holey = replace(batch, images=batch.images.clone().masked_fill(~batch.present[..., None, None, None], torch.nan))
+    for expected, found in zip(losses_and_gradients(name, batch), losses_and_gradients(name, holey), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_order_of_names_does_not_matter(name):
+    system = tiny(name)
+    scans = dict(zip(("t1n", "t1ce", "T2w", "FLAIR"), random_images(system)[0][:, None], strict=True))
+    one = score(system, *system.stack(scans))
+    other = score(system, *system.stack(dict(reversed(scans.items()))))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_mixed_batch_equals_its_samples_one_by_one(name):
+    system = tiny(name)
+    subsets = [Subset.parse(s) for s in ("T1", "T1c+FLAIR", "T1+T1c+T2+FLAIR", "T2")]
+    images = random_images(system, batch_size=len(subsets))
+    available = torch.cat([s.as_tensor() for s in subsets])
+    together = score(system, images, available)
+    alone = [score(system, images[i : i + 1], available[i : i + 1]) for i in range(len(subsets))]
+    torch.testing.assert_close(together, torch.cat(alone), **CLOSE)
+
+
+@pytest.mark.parametrize("modalities", [("T1c", "FLAIR"), MODALITIES], ids=len)
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_classes_modalities_and_crop_are_independent(name, modalities, num_classes):
+    system = tiny(name, num_classes=num_classes, modalities=modalities)
+    images = random_images(system)
+    scores = score(system, images, torch.ones(1, len(modalities), dtype=torch.bool))
+    assert scores.shape == (1, num_classes, *images.shape[2:])
+
+
+@pytest.mark.parametrize("subset", SUBSETS, ids=str)
+def test_decoding_a_shared_encoding_equals_forward(name, subset):
+    system = tiny(name)
+    images = random_images(system)
+    with torch.inference_mode():
+        shared = system.decode(system.encode(images, ALL.as_tensor()), subset.as_tensor()).scores
+    torch.testing.assert_close(shared, score(system, images, subset.as_tensor()), **CLOSE)
+
+
+def test_every_parameter_receives_a_gradient(name):
+    system = tiny(name)
+    reached = set()
+    for objective in systems.parts(name).objectives.values():
+        system.zero_grad()
+        objective(system.train(), random_batch(system))["total"].backward()
+        reached |= {n for n, p in system.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert reached == {n for n, _ in system.named_parameters()}
+
+
+def test_no_modality_at_all_is_refused(name):
+    system = tiny(name)
+    with pytest.raises(ModalityError, match="no modality"):
+        system(random_images(system), torch.zeros(1, 4, dtype=torch.bool))
+
+
+def test_a_wrong_number_of_channels_is_refused_with_the_right_one(name):
+    system = tiny(name)
+    with pytest.raises(ShapeError, match=r"\(B, 4, X, Y, Z\)"):
+        system(random_images(system)[:, :3], ALL.as_tensor())
+
+
+def test_a_crop_that_does_not_fit_is_refused_with_the_nearest_that_does(name):
+    system = tiny(name)
+    good = crop(system)
+    odd = torch.zeros(1, 4, good[0] + 1, *good[1:])
+    with pytest.raises(ShapeError, match=f"nearest crop that works is {'x'.join(map(str, good))}"):
+        system(odd, ALL.as_tensor())
+
+
+def test_decoding_what_was_not_encoded_is_refused(name):
+    system = tiny(name)
+    encoding = system.encode(random_images(system), Subset.parse("T1").as_tensor())
+    with pytest.raises(ShapeError, match="not encoded"):
+        system.decode(encoding, Subset.parse("T2").as_tensor())
+
+
+def test_a_scan_that_the_network_does_not_take_is_refused(name):
+    system = tiny(name, modalities=("T1c", "FLAIR"))
+    with pytest.raises(AnymriError, match="T1c, FLAIR"):
+        system.stack({"t2": torch.zeros(1, *crop(system))})
+
+
+def test_the_card_counts_the_published_parameters(name):
+    card = systems.card(name)
+    assert sum(p.numel() for p in systems.create(name).parameters()) == card.parameters
+
+
+def random_batch(system, present=ALL, available=ALL):
+    generator = torch.Generator().manual_seed(2)
+    images = random_images(system)
+    labels = torch.randint(0, system.num_classes, (1, *images.shape[2:]), generator=generator)
+    return Batch(images, labels, present.as_tensor(), available.as_tensor())
+
+
+def losses_and_gradients(name, batch):
+    """All losses of all objectives, and the gradients of their totals, from the same start and noise."""
+    found = []
+    for objective in systems.parts(name).objectives.values():
+        system = tiny(name).train()
+        torch.manual_seed(3)
+        named = objective(system, batch)
+        named["total"].backward()
+        found += [loss.detach() for loss in named.values()]
+        found += [p.grad for p in system.parameters() if p.grad is not None]
+    return found

@@ -1,0 +1,134 @@
+"""Finding, creating, saving and loading systems."""
+
+import pickle
+
+import pytest
+import torch
+
+import anymri
+from anymri.data.preprocessing import Preprocessing
+from anymri.errors import ConfigurationError, UnknownSystemError, WeightsError
+from anymri.systems.weights import WeightsCard, convert_checkpoint, load_weights, save_weights
+from parity import reference
+
+
+def card(**changes):
+    values = {
+        "system": "u_hved",
+        "network": {"width": 4, "num_classes": 4},
+        "preprocessing": Preprocessing(),
+        "window": 48,
+        "window_overlap": 0.25,
+        "label_scheme": "brats2023",
+        "trained_on": ["A", "B"],
+        "origin": "a test",
+    }
+    return WeightsCard(**{**values, **changes})
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, anymri.create("u_hved", preset="nano").state_dict(), card())
+    return path
+
+
+def test_an_unknown_system_is_answered_with_the_closest():
+    with pytest.raises(UnknownSystemError, match="u_hved"):
+        anymri.create("uhved")
+
+
+def test_an_unknown_preset_is_answered_with_the_known():
+    with pytest.raises(ConfigurationError, match="published, nano"):
+        anymri.create("u_hved", preset="huge")
+
+
+def test_an_unknown_switch_is_answered_with_the_known():
+    with pytest.raises(ConfigurationError, match="width"):
+        anymri.create("u_hved", depth=3)
+
+
+def test_weights_come_back_as_saved(weights):
+    system, loaded = load_weights(weights)
+    assert loaded == card() and not system.training
+    images, present = system.stack({"flair": torch.randn(1, 16, 16, 16)})
+    again = anymri.create("u_hved", weights=weights)
+    torch.testing.assert_close(again(images, present).scores, system(images, present).scores, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "readable"), (b"\x00" * 100, "readable"), (pickle.dumps({}), "readable")],
+    ids=["empty", "zeros", "a pickle"],
+)
+def test_a_file_that_holds_no_weights_is_refused(tmp_path, content, message):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
+        load_weights(path)
+
+
+def test_weights_that_do_not_fit_their_card_are_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    state = anymri.create("u_hved", preset="nano").state_dict()
+    save_weights(path, state, card(network={"width": 8, "num_classes": 4}))
+    with pytest.raises(WeightsError, match="does not fit"):
+        load_weights(path)
+
+
+def test_weights_of_a_system_that_does_not_exist_are_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {"a": torch.zeros(1)}, card(system="v_hved"))
+    with pytest.raises(WeightsError, match="v_hved"):
+        load_weights(path)
+
+
+def test_weights_without_a_card_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="does not say which system"):
+        load_weights(tmp_path / "w.safetensors")
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match="holds no weights"):
+        load_weights(tmp_path)
+
+
+@pytest.fixture
+def checkpoint():
+    """A checkpoint with the reference's names, as data-parallel training saves it."""
+    state = reference.reference_state(reference.load("u_hved"))
+    return {"epoch": 1, "state_dict": {f"module.{name}": value for name, value in state.items()}}
+
+
+def test_a_converted_checkpoint_loads_as_weights(tmp_path, checkpoint):
+    torch.save(checkpoint, tmp_path / "authors.pth")
+    convert_checkpoint("u_hved", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+    system, loaded = load_weights(tmp_path / "w.safetensors")
+    assert loaded.network == {"width": system.encoders["T1"].stem.out_channels, "num_classes": system.num_classes}
+    stem = checkpoint["state_dict"]["module.t1ce_encoder.conv1.weight"]
+    assert torch.equal(system.encoders["T1c"].stem.weight, stem)
+
+
+def test_missing_and_foreign_names_are_listed_and_nothing_is_loaded(tmp_path, checkpoint):
+    state = checkpoint["state_dict"]
+    state["stranger.weight"] = torch.zeros(1)
+    del state["module.t2_encoder.e1_c1.norm.bias"]
+    torch.save(checkpoint, tmp_path / "authors.pth")
+    with pytest.raises(WeightsError, match=r"encoders\.T2\.levels\.0\.0\.norm\.bias.*stranger\.weight"):
+        convert_checkpoint("u_hved", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+class Payload:
+    def __reduce__(self):
+        return print, ("code ran",)
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path, capsys):
+    torch.save({"state_dict": Payload()}, tmp_path / "evil.pth")
+    with pytest.raises(WeightsError, match="tensors alone"):
+        convert_checkpoint("u_hved", tmp_path / "evil.pth", tmp_path / "w.safetensors")
+    assert "code ran" not in capsys.readouterr().out

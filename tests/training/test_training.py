@@ -1,0 +1,232 @@
+"""Training on small phantoms: what a run leaves behind, and that it can be stopped anywhere."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from anymri.data.cache import CachedCase
+from anymri.data.layouts import find_cases
+from anymri.data.phantoms import write_cohort
+from anymri.errors import AnymriError, CohortError, LabelError, RunError
+from anymri.training.configuration import resolve
+from anymri.training.engine import train
+from anymri.training.patches import random_start, random_subset
+from anymri.training.validation import subsets_for
+
+SMALL = ("network.width=4", "crop=16", "steps_per_epoch=2", "batch_size=2", "epochs=3", "validation_epochs=2")
+
+
+class Silent:
+    """A watch that stops the training after so many epochs, or never."""
+
+    def __init__(self, stop_after=None):
+        self.stop_after = stop_after
+        self.rows = []
+
+    def case(self, name, done, total): ...
+    def begin(self, system, cohort, stages, position): ...
+    def step(self, stage, epoch, step, loss): ...
+
+    def epoch(self, row, validation):
+        self.rows.append(row)
+        if len(self.rows) == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    write_cohort(folder, 5, size=48)
+    return folder
+
+
+@pytest.fixture
+def configuration(cohort, tmp_path):
+    return configured(cohort, tmp_path)
+
+
+def configured(data, tmp_path, *assignments, scheme="brats2023"):
+    options = {"data": data, "label_scheme": scheme, "device": "cpu", "cache": tmp_path / "cache"}
+    return resolve("u_hved", "nano", options, assignments=[*SMALL, *assignments])
+
+
+def weights(run, name="last"):
+    return {key: value.numpy() for key, value in load_file(run / "checkpoints" / f"{name}.safetensors").items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_a_run_leaves_weights_logs_split_and_manifest(configuration, tmp_path):
+    run = tmp_path / "run"
+    train(configuration, run, Silent())
+    log = pd.read_csv(run / "log.csv")
+    assert log["step"].tolist() == [2, 4, 6] and np.isfinite(log["loss/total"]).all()
+    assert pd.read_csv(run / "validation.csv")["epoch"].unique().tolist() == [2, 3]
+    split = json.loads((run / "split.json").read_text())
+    assert len(split["train"]) == 4 and len(split["validation"]) == 1 and not set(split["train"]) & set(split["validation"])
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["configuration"]["recipe"]["seed"] == 0 and len(manifest["inputs"]) == 25
+    assert weights(run).keys() == weights(run, "best").keys()
+    assert list((run / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("schedule", ["poly", "plateau"])
+def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, schedule):
+    configuration = configured(cohort, tmp_path, f"schedule={schedule}", "augmentation=rotate_flip_intensity")
+    train(configuration, tmp_path / "whole", Silent())
+    with pytest.raises(KeyboardInterrupt):
+        train(configuration, tmp_path / "parts", Silent(stop_after=1))
+    train(configuration, tmp_path / "parts", Silent(), resume=True)
+    for name in ("last", "best"):
+        assert same(weights(tmp_path / "whole", name), weights(tmp_path / "parts", name))
+    logs = [pd.read_csv(tmp_path / run / "log.csv").drop(columns="seconds") for run in ("whole", "parts")]
+    pd.testing.assert_frame_equal(*logs)
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(configuration, cohort, tmp_path):
+    train(configuration, tmp_path / "whole", Silent())
+    command = [sys.executable, "-m", "anymri", "train", "--resume", "-o", str(tmp_path / "parts")]
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "config.yaml").write_text(configuration.to_yaml())
+    log = tmp_path / "parts" / "log.csv"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert log.exists()
+    assert not (tmp_path / "parts" / "manifest.json").exists() or json.loads((tmp_path / "parts/manifest.json").read_text())
+    train(configuration, tmp_path / "parts", Silent(), resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_finished_run_resumes_to_nothing_more(configuration, tmp_path):
+    train(configuration, tmp_path / "run", Silent())
+    before = weights(tmp_path / "run")
+    watch = Silent()
+    train(configuration, tmp_path / "run", watch, resume=True)
+    assert not watch.rows and same(before, weights(tmp_path / "run"))
+
+
+def test_a_run_is_never_overwritten(configuration, tmp_path):
+    train(configuration, tmp_path / "run", Silent())
+    before = weights(tmp_path / "run")
+    with pytest.raises(RunError, match="--resume"):
+        train(configuration, tmp_path / "run", Silent())
+    assert same(before, weights(tmp_path / "run"))
+
+
+def test_resuming_with_another_configuration_names_what_differs(cohort, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(configured(cohort, tmp_path), tmp_path / "run", Silent(stop_after=1))
+    with pytest.raises(RunError, match=r"recipe\.seed"):
+        train(configured(cohort, tmp_path, "seed=9"), tmp_path / "run", Silent(), resume=True)
+
+
+def test_a_damaged_state_is_said_to_be_damaged(configuration, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(configuration, tmp_path / "run", Silent(stop_after=1))
+    state = tmp_path / "run" / "checkpoints" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"state\.pt is damaged"):
+        train(configuration, tmp_path / "run", Silent(), resume=True)
+
+
+def test_incomplete_cases_train_too(cohort, tmp_path):
+    holey = Path(shutil.copytree(cohort, tmp_path / "holey"))
+    for number, suffix in enumerate(("t1n", "t1c", "t2w", "t2f")):
+        next(sorted(holey.iterdir())[number].glob(f"*-{suffix}.nii.gz")).unlink()
+    watch = Silent()
+    train(configured(holey, tmp_path), tmp_path / "run", watch)
+    assert all(np.isfinite(row["loss/total"]) for row in watch.rows)
+
+
+def test_one_case_is_trained_on_without_validation(cohort, tmp_path):
+    one = Path(shutil.copytree(next(cohort.iterdir()), tmp_path / "one" / "case"))
+    train(configured(one, tmp_path), tmp_path / "run", Silent())
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "run", "best"))
+
+
+def without_labels(folder):
+    for file in folder.glob("*/*-seg.nii.gz"):
+        file.unlink()
+
+
+def with_a_truncated_scan(folder):
+    scan = next(folder.glob("*/*-t2f.nii.gz"))
+    scan.write_bytes(scan.read_bytes()[:500])
+
+
+@pytest.mark.parametrize(
+    ("harm", "scheme", "error"),
+    [
+        (without_labels, "brats2023", CohortError),
+        (with_a_truncated_scan, "brats2023", AnymriError),
+        (lambda folder: None, "brats2021", LabelError),
+        (lambda folder: None, "brats2012", LabelError),
+    ],
+    ids=["no labels", "truncated scan", "scheme of another data set", "scheme without ET"],
+)
+def test_a_bad_cohort_is_found_before_the_first_step_and_nothing_is_written(cohort, tmp_path, harm, scheme, error):
+    copied = Path(shutil.copytree(cohort, tmp_path / "copy"))
+    harm(copied)
+    with pytest.raises(error):
+        train(configured(copied, tmp_path, scheme=scheme), tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(cohort, tmp_path):
+    with pytest.raises(RunError, match="learning rate"):
+        train(configured(cohort, tmp_path, "optimiser.learning_rate=1e30"), tmp_path / "run", Silent())
+
+
+def test_subsets_are_drawn_evenly_from_what_exists():
+    rng = np.random.default_rng(0)
+    present = np.array([True, False, True, True])
+    drawn = [tuple(random_subset(present, rng).tolist()) for _ in range(1400)]
+    counts = {subset: drawn.count(subset) for subset in set(drawn)}
+    assert len(counts) == 7 and not any(subset[1] for subset in counts)
+    assert max(counts.values()) < 1.4 * min(counts.values())
+
+
+def test_patches_stay_in_the_box_and_hold_tumour_when_asked(tmp_path, cohort):
+    from anymri.data.cache import cache_case
+    from anymri.data.preprocessing import Preprocessing
+    from anymri.regions import label_scheme
+
+    case: CachedCase = cache_case(find_cases(cohort)[0], label_scheme("brats2023"), Preprocessing(), tmp_path)
+    rng = np.random.default_rng(0)
+    for crop in (16, 40):
+        for _ in range(50):
+            start = random_start(case, crop, 1.0, rng)
+            assert all(
+                0 <= s <= side - crop if side >= crop else s == (side - crop) // 2
+                for s, side in zip(start, case.shape, strict=True)
+            )
+            assert case.read_patch(start, (crop,) * 3)[1].any()
+
+
+@pytest.mark.parametrize(("cases", "each"), [(1, 15), (4, 4), (15, 1), (40, 1)])
+def test_validation_covers_all_subsets_between_few_cases(cohort, tmp_path, cases, each):
+    from anymri.data.cache import cache_case
+    from anymri.data.preprocessing import Preprocessing
+    from anymri.regions import label_scheme
+
+    case = cache_case(find_cases(cohort)[0], label_scheme("brats2023"), Preprocessing(), tmp_path)
+    dealt = [subsets_for(case, number, cases) for number in range(cases)]
+    assert all(len(hand) == each for hand in dealt)
+    assert len({subset for hand in dealt for subset in hand}) == 15
