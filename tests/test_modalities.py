@@ -4,7 +4,23 @@ from anymri.errors import ModalityError
 from anymri.modalities import MODALITIES, SUBSETS, Subset, nonempty_subsets, parse_modality
 
 # The papers' table, columns FLAIR T1 T1c T2 (protocol sheet, section 6).
-TABLE = "0001 0010 0100 1000 0011 0110 1100 0101 1001 1010 1110 1101 1011 0111 1111".split()
+TABLE = [
+    "0001",
+    "0010",
+    "0100",
+    "1000",
+    "0011",
+    "0110",
+    "1100",
+    "0101",
+    "1001",
+    "1010",
+    "1110",
+    "1101",
+    "1011",
+    "0111",
+    "1111",
+]
 
 
 def test_subsets_come_in_the_order_of_the_papers_tables():

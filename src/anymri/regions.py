@@ -1,9 +1,9 @@
 """What label values mean, the nested regions, and how scores become a label map.
 
-Inside anymri a label map holds the classes of `CLASSES`: 0 background, 1 NCR (necrotic, cystic or non-enhancing core),
-2 ED (oedema), 3 ET (enhancing tumour), 4 RC (resection cavity). Files hold the values of their data set: a `LabelScheme`
-translates, and comes from the kind of data set, never from the values (4 is ET in 2021 and the resection cavity in 2024).
-Source: protocol sheet, section 1.
+Inside anymri a label map holds the classes of `CLASSES`: 0 background, 1 NCR (necrotic, cystic or non-enhancing
+core), 2 ED (oedema), 3 ET (enhancing tumour), 4 RC (resection cavity). Files hold the values of their data set: a
+`LabelScheme` translates, and comes from the kind of data set, never from the values (4 is ET in 2021 and the resection
+cavity in 2024). Source: protocol sheet, section 1.
 """
 
 from __future__ import annotations
@@ -143,15 +143,17 @@ def to_label_map(scores: Any, kind: ScoreKind) -> Any:
             counts only inside the outer one; the cavity never covers tumour.
     """
     if kind == "classes":
-        best = scores.argmax(0)
-        return best.astype(np.uint8) if isinstance(best, np.ndarray) else best.byte()
+        return _as_byte(scores.argmax(0))
     present = scores > 0.5
     whole = present[0]
     core = whole & present[1]
     enhancing = core & present[2]
     # Arithmetic on truth values reads the same for numpy and torch: ED, then NCR, then ET.
-    as_byte = (lambda m: m.astype(np.uint8)) if isinstance(whole, np.ndarray) else (lambda m: m.byte())
-    labels = as_byte(whole) * ED - as_byte(core) * (ED - NCR) + as_byte(enhancing) * (ET - NCR)
+    labels = _as_byte(whole) * ED - _as_byte(core) * (ED - NCR) + _as_byte(enhancing) * (ET - NCR)
     if len(present) > 3:
-        labels = labels + as_byte(present[3] & ~whole) * RC
+        labels = labels + _as_byte(present[3] & ~whole) * RC
     return labels
+
+
+def _as_byte(values: Any) -> Any:
+    return values.astype(np.uint8) if isinstance(values, np.ndarray) else values.byte()

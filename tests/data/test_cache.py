@@ -92,8 +92,9 @@ def test_an_interrupted_write_leaves_no_entry(case, tmp_path, monkeypatch):
 
 def test_tumour_voxels_lie_in_the_tumour(cached):
     _, classes = cached.read_patch((0, 0, 0), cached.shape)
-    voxels = cached.tumour_voxels()
-    assert len(voxels) and classes.numpy()[tuple(voxels.T)].all()
+    by_class = cached.tumour_voxels()
+    found = [set(classes.numpy()[tuple(voxels.T)].tolist()) for voxels in by_class]
+    assert found == [{tissue} for tissue in np.unique(classes[classes > 0])]
 
 
 def test_meta_is_plain_json(cached):

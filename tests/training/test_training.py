@@ -75,7 +75,11 @@ def test_a_run_leaves_weights_logs_split_and_manifest(configuration, tmp_path):
     assert log["step"].tolist() == [2, 4, 6] and np.isfinite(log["loss/total"]).all()
     assert pd.read_csv(run / "validation.csv")["epoch"].unique().tolist() == [2, 3]
     split = json.loads((run / "split.json").read_text())
-    assert len(split["train"]) == 4 and len(split["validation"]) == 1 and not set(split["train"]) & set(split["validation"])
+    assert (
+        len(split["train"]) == 4
+        and len(split["validation"]) == 1
+        and not set(split["train"]) & set(split["validation"])
+    )
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["configuration"]["recipe"]["seed"] == 0 and len(manifest["inputs"]) == 25
     assert weights(run).keys() == weights(run, "best").keys()
@@ -109,7 +113,9 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(configuration, c
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert log.exists()
-    assert not (tmp_path / "parts" / "manifest.json").exists() or json.loads((tmp_path / "parts/manifest.json").read_text())
+    assert not (tmp_path / "parts" / "manifest.json").exists() or json.loads(
+        (tmp_path / "parts/manifest.json").read_text()
+    )
     train(configuration, tmp_path / "parts", Silent(), resume=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 

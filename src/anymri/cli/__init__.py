@@ -53,11 +53,11 @@ def main() -> None:
             f"{place}{error.strerror or error}.\nCheck that the place exists, with space and rights.",
             USER_ERROR,
         )
-    except Exception as error:  # noqa: BLE001  the last line of defence for users
+    except Exception as error:
         if debug:
             raise
         fail(
             "Unexpected error",
-            f"{type(error).__name__}: {error}\nThis is a bug in anymri; run again with --debug and report what it says.",
+            f"{type(error).__name__}: {error}\nThis is a bug; run again with --debug and report what it says.",
             UNEXPECTED_ERROR,
         )

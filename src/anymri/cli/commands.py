@@ -20,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console(highlight=False)
+# Incomplete cases named after an evaluation; scores.csv has them all.
+SHOWN_NOTES = 10
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
@@ -174,8 +176,11 @@ def evaluate(
     with case_progress(console, "evaluating") as progress:
         evaluation = run_evaluation(weights, data, output, label_scheme, device, progress)
     console.print(write_tables(output, evaluation.scores), markup=False)
-    for note in notes(evaluation.scores):
+    sentences = notes(evaluation.scores)
+    for note in sentences[:SHOWN_NOTES]:
         console.print(note, markup=False)
+    if len(sentences) > SHOWN_NOTES:
+        console.print(f"... and {len(sentences) - SHOWN_NOTES} more: see the column status in scores.csv.")
     if known := seen_in_training(evaluation.scores, evaluation.card):
         console.print(f"These weights were trained on {len(known)} of the cases: their scores are no test.")
     console.print(f"{output / 'table.md'}", soft_wrap=True)

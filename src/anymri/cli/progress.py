@@ -65,7 +65,7 @@ class TrainingProgress:
             self.cases = self.bar.add_task("preparing", total=total, note="")
         self.bar.update(self.cases, completed=done, note=name, visible=done < total)
 
-    def begin(self, system: System, cohort: Cohort, stages: list[Stage], position: Position) -> None:
+    def begin(self, system: System[Any], cohort: Cohort, stages: list[Stage], position: Position) -> None:
         self.total = sum(stage.epochs * stage.steps_per_epoch for stage in stages)
         self.steps_before = sum(stage.epochs * stage.steps_per_epoch for stage in stages[: position.stage])
         self.steps_before += position.epoch * stages[position.stage].steps_per_epoch

@@ -28,10 +28,10 @@ from anymri.files import sha256
 from anymri.modalities import MODALITIES
 from anymri.regions import LabelScheme
 
-FORMAT = 1
+FORMAT = 2
 _INT16_LIMIT = 32767
-# Tumour voxels remembered for sampling: enough to hit every part of a tumour, little to read.
-_REMEMBERED_VOXELS = 20_000
+# Tumour voxels of each class remembered for sampling: enough to hit every part of a tumour, little to read.
+_REMEMBERED_VOXELS = 5000
 
 
 def default_folder() -> Path:
@@ -71,15 +71,16 @@ class CachedCase:
         if self.present.all() and images.shape[1:] == tuple(size):
             return images, torch.from_numpy(np.array(labels))
         patch = self.background[:, None, None, None].repeat(1, *size)
-        patch[(self.present, *target)] = images
+        x, y, z = target
+        patch[self.present, x, y, z] = images
         classes = torch.zeros(*size, dtype=torch.uint8)
-        classes[target] = torch.from_numpy(np.array(labels))
+        classes[x, y, z] = torch.from_numpy(np.array(labels))
         return patch, classes
 
-    def tumour_voxels(self) -> NDArray[np.int16]:
-        """(n, 3) voxels of the box that belong to a tumour, a random choice of at most 20,000."""
-        voxels: NDArray[np.int16] = np.load(self.folder / "tumour.npy", mmap_mode="r")
-        return voxels
+    def tumour_voxels(self) -> list[NDArray[np.int16]]:
+        """For each tumour class that the case has: (n, 3) voxels of the box, a random choice of at most 5000."""
+        rows = np.load(self.folder / "tumour.npy")
+        return [rows[rows[:, 0] == tissue, 1:] for tissue in np.unique(rows[:, 0])]
 
 
 def cache_case(case: Case, scheme: LabelScheme, settings: Preprocessing, folder: Path) -> CachedCase:
@@ -120,7 +121,7 @@ def _write_entry(entry: Path, data: Preprocessed) -> None:
         (temporary / "meta.json").write_text(json.dumps(meta))
         if entry.exists():  # another process was faster
             return
-        os.rename(temporary, entry)
+        temporary.rename(entry)
     except OSError as error:
         if not (entry / "meta.json").exists():
             raise _cannot_write(entry.parent, error) from error
@@ -136,7 +137,10 @@ def _cannot_write(folder: Path, error: OSError) -> OutputError:
 
 
 def _some_tumour_voxels(classes: NDArray[np.uint8]) -> NDArray[np.int16]:
-    voxels = np.argwhere(classes > 0)
-    if len(voxels) > _REMEMBERED_VOXELS:
-        voxels = np.random.default_rng(0).permutation(voxels)[:_REMEMBERED_VOXELS]
-    return voxels.astype(np.int16)
+    """(n, 4): class and x, y, z."""
+    rng = np.random.default_rng(0)
+    rows = [np.empty((0, 4), np.int16)]
+    for tissue in np.unique(classes[classes > 0]):
+        voxels = rng.permutation(np.argwhere(classes == tissue))[:_REMEMBERED_VOXELS]
+        rows.append(np.insert(voxels, 0, tissue, axis=1).astype(np.int16))
+    return np.concatenate(rows)

@@ -28,12 +28,14 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     normalisation: Literal["zscore", "zscore_background_zero", "divide_255"] = Field(
-        "zscore",
+        default="zscore",
         description="zscore: mean 0 and standard deviation 1 in the brain, applied to all voxels (IM-Fuse's family); "
         "zscore_background_zero: the same with background 0 (nnU-Net's family); divide_255: as XLSTM-HVED",
     )
-    crop_to_brain: bool = Field(True, description="cut to the box around the brain")
-    drop_last_slice: bool = Field(False, description="lose the last slice of the box on each axis, as IM-Fuse's code")
+    crop_to_brain: bool = Field(default=True, description="cut to the box around the brain")
+    drop_last_slice: bool = Field(
+        default=False, description="lose the box's last slice on each axis, as IM-Fuse's code"
+    )
 
 
 @dataclass

@@ -74,7 +74,8 @@ def evaluate(
     _claim(output, settings)
     for done, case in enumerate(cases):
         progress(case.name, done, len(cases))
-        _finished_rows(output, case) or _score_and_keep(output, case, system, card, scheme)
+        if _finished_rows(output, case) is None:
+            _score_and_keep(output, case, system, card, scheme)
     progress("", len(cases), len(cases))
     scores = pd.DataFrame([row for case in cases for row in _finished_rows(output, case) or []], columns=COLUMNS)
     with replacing(output / "scores.csv") as temporary:
@@ -86,7 +87,7 @@ def evaluate(
 
 
 def score_case(
-    study: Study, system: System, card: WeightsCard, scheme: LabelScheme, subsets: Sequence[Subset] = SUBSETS
+    study: Study, system: System[Any], card: WeightsCard, scheme: LabelScheme, subsets: Sequence[Subset] = SUBSETS
 ) -> list[Row]:
     """Dice and HD95 of every region on every subset that the case has scans for; `study` holds its label."""
     assert study.classes is not None
@@ -103,7 +104,7 @@ def score_case(
         known = region in scheme.regions
         truth = region_mask(study.classes, region) if known else None
         for subset in map(str, subsets):
-            base = {"case": study.case.name, "subset": subset, "region": region}
+            base: Row = {"case": study.case.name, "subset": subset, "region": region}
             if missing[subset] or truth is None:
                 status = f"{', '.join(missing[subset])} absent" if missing[subset] else f"no {region} in {scheme.name}"
                 rows += [{**base, "metric": metric, "value": None, "status": status} for metric in CONVENTIONS]
@@ -156,7 +157,7 @@ def _claim(output: Path, settings: dict[str, Any]) -> None:
     write_json(output_folder(output) / "settings.json", settings)
 
 
-def _score_and_keep(output: Path, case: Case, system: System, card: WeightsCard, scheme: LabelScheme) -> None:
+def _score_and_keep(output: Path, case: Case, system: System[Any], card: WeightsCard, scheme: LabelScheme) -> None:
     rows = score_case(read_study(case, scheme), system, card, scheme)
     write_json(_case_file(output, case), {"files": _fingerprint(case), "rows": rows})
 

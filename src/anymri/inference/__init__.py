@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from anymri.inference.segment import Segmentation, segment
+from anymri.inference.segmentation import Segmentation, segment
 
 __all__ = ["Segmentation", "segment"]

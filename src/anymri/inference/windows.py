@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ VOXELS_AT_ONCE = 96**3
 
 
 def images_for(data: Preprocessed) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (1, 4, X, Y, Z), present (1, 4) bool and background (4,) of a preprocessed case; absent scans are zeros."""
+    """Images (1, 4, X, Y, Z), zero where absent, present (1, 4) bool and background (4,) of a preprocessed case."""
     present = torch.tensor([[m in data.modalities for m in MODALITIES]])
     images = torch.zeros(1, len(MODALITIES), *data.images.shape[1:])
     background = torch.zeros(len(MODALITIES))
@@ -27,7 +28,7 @@ def images_for(data: Preprocessed) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.inference_mode()
 def predict(
-    system: System,
+    system: System[Any],
     images: Tensor,
     present: Tensor,
     background: Tensor,
@@ -56,8 +57,8 @@ def predict(
     blended = sliding_window_inference(
         padded, window, at_once, answer, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
     )
-    whole: Tensor = blended[(..., *inside)]
-    return whole.unflatten(1, (len(subsets), -1))[0]
+    answers: Tensor = blended[(0, slice(None), *inside)]
+    return answers.reshape(len(subsets), -1, *answers.shape[1:])
 
 
 def _pad(images: Tensor, background: Tensor, window: int) -> tuple[Tensor, tuple[slice, slice, slice]]:

@@ -92,7 +92,8 @@ def subset_divergences(gaussians: Gaussians, present: Tensor, available: Tensor)
     possible = (subsets[None] <= present[:, None]).all(-1)
     subsets, possible, available = (flags.to(precision.dtype) for flags in (subsets, possible, available))
     share = possible / (possible.sum() * precision[0, 0].numel())
-    inter, prior = _SubsetDivergences.apply(precision.flatten(2), weighted_mean.flatten(2), subsets, share, available)
+    flat = precision.flatten(2), weighted_mean.flatten(2)
+    inter, prior = _SubsetDivergences.apply(*flat, subsets, share, available)  # type: ignore[no-untyped-call]
     return inter, prior
 
 

@@ -28,12 +28,12 @@ class Parts:
 
     network              its class
     recipes              recipe name -> recipe
-    objectives           stage name -> function of (system, batch) to named losses, `total` the one minimised
+    objectives           name -> function of (system, batch) to named losses, `total` the one minimised
     segmentation_losses  probabilities (B, K, X, Y, Z), labels (B, X, Y, Z) -> named losses; their sum judges validation
     convert              the authors' checkpoint -> network arguments and state dict
     """
 
-    network: type[System]
+    network: type[System[Any]]
     recipes: Mapping[str, Recipe]
     objectives: Mapping[str, Callable[[Any, Batch], dict[str, Tensor]]]
     segmentation_losses: Callable[[Tensor, Tensor], dict[str, Tensor]]
@@ -51,16 +51,18 @@ def card(name: str) -> Card:
         close = difflib.get_close_matches(name, _PACKAGES, n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
         raise UnknownSystemError(f"There is no system named {name!r}.", f"{hint}Known: {', '.join(_PACKAGES)}.")
-    return _PACKAGES[name].CARD
+    found: Card = _PACKAGES[name].CARD
+    return found
 
 
 def parts(name: str) -> Parts:
     """Network, recipes, objectives and converter of a system; imports torch."""
     card(name)
-    return _PACKAGES[name].parts()
+    found: Parts = _PACKAGES[name].parts()
+    return found
 
 
-def create(name: str, preset: str = "published", weights: Path | str | None = None, **network: Any) -> System:
+def create(name: str, preset: str = "published", weights: Path | str | None = None, **network: Any) -> System[Any]:
     """A system by name, in evaluation mode.
 
     preset   a row of the card's presets; `network` arguments override it
@@ -86,7 +88,7 @@ def create(name: str, preset: str = "published", weights: Path | str | None = No
     return build(name, {**presets[preset], **network})
 
 
-def build(name: str, network: Mapping[str, Any]) -> System:
+def build(name: str, network: Mapping[str, Any]) -> System[Any]:
     """A system with fresh weights from the arguments of its network, in evaluation mode."""
     try:
         return parts(name).network(**network).eval()

@@ -1,7 +1,7 @@
 """The contract of a system: encode what does not depend on the subset once, decode it for any subset.
 
-Images are (B, M, X, Y, Z) float, modalities in the order of `System.modalities` (T1, T1c, T2, FLAIR unless a network was
-built for fewer). What the voxels of an absent modality hold is never looked at.
+Images are (B, M, X, Y, Z) float, modalities in the order of `System.modalities` (T1, T1c, T2, FLAIR unless a network
+was built for fewer). What the voxels of an absent modality hold is never looked at.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ class Encoding:
     """
 
     present: Tensor
+
+
+E = TypeVar("E", bound=Encoding)
 
 
 @dataclass
@@ -67,7 +70,7 @@ class Batch:
         return Batch(*(tensor.to(device) for tensor in (self.images, self.labels, self.present, self.available)))
 
 
-class System(nn.Module, ABC):
+class System(nn.Module, ABC, Generic[E]):
     """Segments the tumour from any non-empty subset of its modalities.
 
     scores        what the network answers with: `classes` or `regions`
@@ -84,7 +87,7 @@ class System(nn.Module, ABC):
         self.num_classes = num_classes
         self.modalities = tuple(parse_modality(name) for name in modalities)
 
-    def encode(self, images: Tensor, present: Tensor) -> Encoding:
+    def encode(self, images: Tensor, present: Tensor) -> E:
         """Everything that does not depend on the subset; absent modalities are never computed.
 
         images   (B, M, X, Y, Z); raises `ShapeError` for a shape the network cannot take
@@ -94,7 +97,7 @@ class System(nn.Module, ABC):
         self._check_flags(present, len(images))
         return self._encode(images, present)
 
-    def decode(self, encoding: Encoding, available: Tensor) -> Prediction:
+    def decode(self, encoding: E, available: Tensor) -> Prediction:
         """The answer for the subset `available`, (B, M) bool, within what was encoded. Cheap to call 15 times."""
         self._check_flags(available, len(encoding.present))
         if (available & ~encoding.present).any():
@@ -123,11 +126,11 @@ class System(nn.Module, ABC):
         return images, present.repeat(len(blank), 1)
 
     @abstractmethod
-    def _encode(self, images: Tensor, present: Tensor) -> Any:
+    def _encode(self, images: Tensor, present: Tensor) -> E:
         """`encode` after its arguments were checked."""
 
     @abstractmethod
-    def _decode(self, encoding: Any, available: Tensor) -> Prediction:
+    def _decode(self, encoding: E, available: Tensor) -> Prediction:
         """`decode` after its arguments were checked."""
 
     def _check_images(self, images: Tensor) -> None:

@@ -18,8 +18,8 @@ class Optimiser(_Settings):
     """Which optimiser, with its numbers."""
 
     name: Literal["adam", "adamw", "radam"] = "adam"
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     amsgrad: bool = False
 
 
@@ -27,19 +27,22 @@ class Stage(_Settings):
     """One stretch of training with one objective."""
 
     name: str = "train"
+    objective: str = Field(default="train", description="which of the system's objectives is minimised")
     epochs: PositiveInt
     steps_per_epoch: PositiveInt
     batch_size: PositiveInt = 1
     crop: PositiveInt = Field(description="side of the cubic patches, voxels")
-    tumour_centred: float = Field(0.0, ge=0, le=1, description="share of patches that must hold a tumour voxel")
+    tumour_centred: float = Field(
+        default=0.0, ge=0, le=1, description="share of patches drawn around a tumour voxel, its class first"
+    )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()
     schedule: Literal["constant", "poly", "plateau"] = Field(
-        "constant",
+        default="constant",
         description="poly: (1 - epoch/epochs)^0.9; plateau: a tenth after 10 validations without a lower loss",
     )
     validation_epochs: PositiveInt | tuple[PositiveInt, ...] = Field(
-        1, description="validate every so many epochs, or after these; after the last in any case"
+        default=1, description="validate every so many epochs, or after these; after the last in any case"
     )
 
     def validates_after(self, epoch: int) -> bool:
@@ -58,8 +61,8 @@ class Recipe(_Settings):
     about: str = Field(description="source, cost, what to expect")
     network: dict[str, Any] = Field(description="arguments of the network beside the number of classes")
     preprocessing: Preprocessing = Preprocessing()
-    validation_share: float = Field(0.1, ge=0, lt=1, description="share of patients kept for validation")
-    window_overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that its neighbour covers")
+    validation_share: float = Field(default=0.1, ge=0, lt=1, description="share of patients kept for validation")
+    window_overlap: float = Field(default=0.5, ge=0, lt=1, description="share of a window that its neighbour covers")
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     stages: list[Stage] = Field(min_length=1)

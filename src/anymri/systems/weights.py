@@ -67,7 +67,7 @@ def find_weights(path: Path) -> Path:
     return path
 
 
-def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System, WeightsCard]:
+def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System[Any], WeightsCard]:
     """The network in evaluation mode with its weights and card, from a weights file or run folder.
 
     Raises `WeightsError` if the file is damaged, has no card, or does not fit the network that its card names.

@@ -30,7 +30,8 @@ class Cohort:
 
 
 def prepare(configuration: TrainingConfiguration, progress: Callable[[str, int, int], None]) -> Cohort:
-    """Finds, checks, splits and caches the cohort; `progress` hears each case's name, its number and how many there are.
+    """Finds, checks, splits and caches the cohort; `progress` hears each case's name, how many are done and of how
+    many.
 
     Raises `CohortError` if no case has a label, `LabelError` if the scheme cannot be trained on, and whatever is wrong
     with a scan, before the first training step.
@@ -38,7 +39,7 @@ def prepare(configuration: TrainingConfiguration, progress: Callable[[str, int, 
     scheme = label_scheme(configuration.label_scheme)
     if not scheme.trainable:
         raise LabelError(
-            f"The scheme {scheme.name} ({scheme.description}) does not tell enhancing tumour from the rest of the core.",
+            f"The scheme {scheme.name} ({scheme.description}) does not tell enhancing tumour from the core's rest.",
             "Train on a cohort with another scheme; this one can be evaluated on.",
         )
     cases = [case for case in find_cases(configuration.data) if case.label is not None]

@@ -52,7 +52,7 @@ def resolve(
         raise ConfigurationError(f"{system} has no recipe {recipe!r}.", f"Choose one of {', '.join(recipes)}.")
     values: dict[str, Any] = {"recipe": recipes[recipe].model_dump()}
     if file is not None:
-        _merge(values, read_yaml(file), str(file))
+        _merge(values, read_yaml(file))
     values |= {name: value for name, value in options.items() if value is not None}
     for assignment in assignments:
         _assign(values["recipe"], assignment)
@@ -93,16 +93,16 @@ def validated(values: Mapping[str, Any], source: str) -> TrainingConfiguration:
         ) from error
 
 
-def _merge(values: dict[str, Any], changes: Mapping[str, Any], source: str) -> None:
+def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
     for key, change in changes.items():
         if isinstance(change, dict) and isinstance(values.get(key), dict):
-            _merge(values[key], change, source)
+            _merge(values[key], change)
         else:
             values[key] = change
 
 
 def _assign(recipe: dict[str, Any], assignment: str) -> None:
-    """Applies `key=value` to a recipe: `seed=1`, `network.width=4`, `epochs=2` (all stages) or `train.epochs=2` (one)."""
+    """Applies `seed=1`, `network.width=4`, `epochs=2` (to all stages) or `train.epochs=2` (to one) to a recipe."""
     path, separator, text = assignment.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
@@ -123,7 +123,8 @@ def _assign(recipe: dict[str, Any], assignment: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"--set {assignment}: the value is no YAML.", "Quote it.") from error
+    change: Any = value
+    for key in reversed(keys[1:]):
+        change = {key: change}
     for target in targets:
-        for key in keys[:-1]:
-            target = target.setdefault(key, {}) if isinstance(target, dict) else {}
-        target[keys[-1]] = value
+        _merge(target, {keys[0]: change})

@@ -41,7 +41,7 @@ class Watch(Protocol):
     def case(self, name: str, done: int, total: int) -> None:
         """A case is about to be preprocessed."""
 
-    def begin(self, system: System, cohort: Cohort, stages: list[Stage], position: Position) -> None:
+    def begin(self, system: System[Any], cohort: Cohort, stages: list[Stage], position: Position) -> None:
         """Training is about to begin or to go on."""
 
     def step(self, stage: Stage, epoch: int, step: int, loss: float) -> None:
@@ -54,7 +54,7 @@ class Watch(Protocol):
 class Objective(nn.Module):
     """A system with its loss as one module, so that data-parallel wrappers see the whole step as a forward pass."""
 
-    def __init__(self, system: System, losses: Callable[[System, Batch], dict[str, Tensor]]) -> None:
+    def __init__(self, system: System[Any], losses: Callable[[System[Any], Batch], dict[str, Tensor]]) -> None:
         super().__init__()
         self.system = system
         self.losses = losses
@@ -80,7 +80,7 @@ def train(configuration: TrainingConfiguration, folder: Path, watch: Watch, resu
     system = build(recipe.system, {**recipe.network, "num_classes": cohort.scheme.num_classes})
     if device.type == "cpu":
         # Convolutions of few channels go backward up to 2.5 times faster in this layout; values stay the same.
-        system.to(memory_format=torch.channels_last_3d)
+        system.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     position, saved = run.load_state() or (Position(), {})
     if not resume:
         _write_beginning(run, configuration, cohort, device)
@@ -97,7 +97,7 @@ def _run_stage(
     number: int,
     configuration: TrainingConfiguration,
     cohort: Cohort,
-    system: System,
+    system: System[Any],
     run: Run,
     position: Position,
     saved: dict[str, Any],
@@ -118,7 +118,7 @@ def _run_stage(
     if saved:
         optimiser.load_state_dict(saved["optimiser"])
         schedule.load_state_dict(saved["schedule"])
-    objective, wrapped = fabric.setup(Objective(system, system_parts.objectives[stage.name]), optimiser)
+    objective, wrapped = fabric.setup(Objective(system, system_parts.objectives[stage.objective]), optimiser)
     card = WeightsCard(
         system=recipe.system,
         network={**recipe.network, "num_classes": cohort.scheme.num_classes},
@@ -200,11 +200,11 @@ def _run_epoch(
 
 def make_optimiser(settings: Optimiser, parameters: Any) -> torch.optim.Optimizer:
     """The optimiser that a recipe names."""
-    common = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    rate, decay = settings.learning_rate, settings.weight_decay
     if settings.name == "radam":
-        return torch.optim.RAdam(parameters, **common)
+        return torch.optim.RAdam(parameters, lr=rate, weight_decay=decay)
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return kind(parameters, amsgrad=settings.amsgrad, **common)
+    return kind(parameters, lr=rate, weight_decay=decay, amsgrad=settings.amsgrad)
 
 
 def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> Any:

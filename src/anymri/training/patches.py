@@ -44,20 +44,22 @@ class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
 
 def random_subset(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of the non-empty subsets of `present`, (4,) bool, each equally likely."""
-    possible = _SUBSET_FLAGS[(_SUBSET_FLAGS <= present).all(1)]
+    possible = _SUBSET_FLAGS[(present >= _SUBSET_FLAGS).all(1)]
     chosen: np.ndarray = rng.choice(possible)
     return chosen
 
 
 def random_start(case: CachedCase, crop: int, tumour_centred: float, rng: np.random.Generator) -> list[int]:
-    """First voxel of a patch: uniform within the box, or, in a share of draws, such that it holds a tumour voxel.
+    """First voxel of a patch: uniform within the box, or, in a share of draws, around a tumour voxel.
 
-    Where the box is shorter than the crop the patch is centred on it.
+    The tumour voxel is drawn by class first, each equally likely, so that small parts are seen as often as large ones;
+    it comes to lie in the middle half of the patch. Where the box is shorter than the crop the patch is centred on it.
     """
     low = np.array([min(0, (side - crop) // 2) for side in case.shape])
     high = np.array([max(side - crop, (side - crop) // 2 if side < crop else 0) for side in case.shape])
-    if rng.random() < tumour_centred and len(voxels := case.tumour_voxels()):
-        start = voxels[rng.integers(len(voxels))] - rng.integers(crop, size=3)
+    if rng.random() < tumour_centred and (by_class := case.tumour_voxels()):
+        voxels = by_class[rng.integers(len(by_class))]
+        start = voxels[rng.integers(len(voxels))] - rng.integers(crop // 4, 3 * crop // 4, size=3)
         return [int(s) for s in np.clip(start, low, high)]
     return [int(s) for s in rng.integers(low, high + 1)]
 

@@ -84,7 +84,7 @@ class Run:
         try:
             parts = torch.load(self.state, map_location="cpu", weights_only=True)
             return Position(**parts.pop("position")), parts
-        except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
+        except Exception as error:
             raise RunError(
                 f"{self.state} is damaged ({error}).", "Start a new run; the weights beside it may still be good."
             ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def subsets_for(case: CachedCase, number: int, cases: int) -> list[Subset]:
 
 
 def validate(
-    system: System,
+    system: System[Any],
     cases: Sequence[CachedCase],
     window: int,
     overlap: float,

@@ -49,5 +49,5 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             f"The checkpoint holds no {error.args[0]}: it is not one of U-HVED's reference.",
             "Give a checkpoint of this system's reference implementation; nothing was loaded.",
         ) from error
-    network = {"width": width, "num_classes": num_classes}
-    return Converted(network, rename(state, our_name, UHVED(**network).state_dict()))
+    expected = UHVED(width=width, num_classes=num_classes).state_dict()
+    return Converted({"width": width, "num_classes": num_classes}, rename(state, our_name, expected))

@@ -2,8 +2,8 @@
 
 One small U-Net encoder a modality gives a Gaussian at each of four scales; the product of the available modalities'
 Gaussians is the skip pyramid of five decoders: four rebuild the modalities (training only), one segments.
-Source: sheet u_hved, after the PyTorch port in IM-Fuse's repository. Modalities go by name here; in the port the columns
-of its mask were permuted against its data.
+Source: sheet u_hved, after the PyTorch port in IM-Fuse's repository. Modalities go by name here; in the port the
+columns of its mask were permuted against its data.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class UHVEDEncoding(Encoding):
     gaussians: list[Gaussians]
 
 
-class UHVED(System):
+class UHVED(System[UHVEDEncoding]):
     """width       channels of the first encoder level, an even number (published: 8)
     num_classes  channels of the segmentation, background included
     init         weights drawn at the start: `he_fan_in`, or `port` as the reference does (see `_initialise_as_port`)

@@ -76,19 +76,32 @@ RECIPES = {
         system="u_hved",
         about="For a laptop without a GPU.",
         network={"width": 8},
-        validation_share=0.1,
+        validation_share=0.05,
         window_overlap=0.25,
         stages=[
+            # Small patches around each part of a tumour teach the parts; larger ones, where healthy tissue is.
             Stage(
-                epochs=8,
+                name="parts",
+                epochs=5,
                 steps_per_epoch=40,
                 batch_size=2,
                 crop=32,
-                tumour_centred=0.7,
-                optimiser=Optimiser(learning_rate=5e-3, weight_decay=1e-5),
+                tumour_centred=0.8,
+                optimiser=Optimiser(learning_rate=1.5e-2),
                 schedule="poly",
-                validation_epochs=4,
-            )
+                validation_epochs=5,
+            ),
+            Stage(
+                name="whole",
+                epochs=3,
+                steps_per_epoch=20,
+                batch_size=2,
+                crop=48,
+                tumour_centred=0.5,
+                optimiser=Optimiser(learning_rate=6e-3),
+                schedule="poly",
+                validation_epochs=3,
+            ),
         ],
     ),
 }

@@ -20,7 +20,7 @@ from anymri.inference.device import pick_device
 from anymri.inference.windows import images_for, predict
 from anymri.manifest import manifest
 from anymri.modalities import MODALITIES, Subset
-from anymri.regions import CLASSES, REGIONS, region_mask, to_label_map
+from anymri.regions import CLASSES, region_mask, to_label_map
 from anymri.systems.weights import WeightsCard, find_weights, load_weights
 
 # Spacings this far from 1 mm are said aloud: networks see 1 mm in training.
@@ -44,11 +44,12 @@ class Segmentation:
 
     @property
     def volumes_ml(self) -> dict[str, float]:
-        """Volume of each region and class in millilitres."""
-        regions = {name: region_mask(self.classes, name) for name in REGIONS if name != "RC"}
-        found = {name: self.classes == value for value, name in enumerate(CLASSES) if value and name not in regions}
+        """Volume of each region, and of each class that the network knows, in millilitres."""
+        known = range(1, self.weights.network["num_classes"])
+        masks = {region: region_mask(self.classes, region) for region in ("WT", "TC", "ET")}
+        masks |= {CLASSES[value]: self.classes == value for value in known}
         millilitres = self.reference.voxel_volume_ml
-        return {name: round(float(mask.sum()) * millilitres, 4) for name, mask in {**regions, **found}.items()}
+        return {name: round(float(mask.sum()) * millilitres, 4) for name, mask in masks.items()}
 
     def save(self, folder: Path) -> Path:
         """Writes segmentation.nii.gz in exactly the reference's geometry, and volumes.json; returns the former."""
@@ -90,7 +91,7 @@ def segment(
     Raises `AnymriError`s that say what is wrong with which file.
 
     >>> anymri.segment(t1c="t1c.nii.gz", flair="flair.nii.gz", weights="RUN").volumes_ml
-    {'WT': 61.2, 'TC': 23.4, 'ET': 12.9, 'NCR': 10.5, 'ED': 37.8, 'RC': 0.0}
+    {'WT': 61.2, 'TC': 23.4, 'ET': 12.9, 'NCR': 10.5, 'ED': 37.8}
     """
     scans = {m: Path(p) for m, p in zip(MODALITIES, (t1, t1c, t2, flair), strict=True) if p is not None}
     found = _one_case(case, scans, None if brain_mask is None else Path(brain_mask))

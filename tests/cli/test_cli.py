@@ -1,0 +1,217 @@
+"""The command line as its user meets it: exit codes, two sentences, nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+TRAINING = ["--recipe", "nano", "--label-scheme", "brats2023", "--set", "epochs=1", "--set", "steps_per_epoch=1"]
+TRAINING += ["--set", "crop=16", "--set", "network.width=4", "--set", "batch_size=2"]
+
+
+def anymri(*arguments, **environment):
+    command = [sys.executable, "-m", "anymri", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200", **environment}
+    )
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A cohort of two small phantoms and a run trained on it, from the command line."""
+    folder = tmp_path_factory.mktemp("workshop")
+    assert anymri("phantom", "-n", 2, "--size", 48, "-o", folder / "data").returncode == 0
+    trained = anymri(
+        "train", "u_hved", "--data", folder / "data", "-o", folder / "run", *TRAINING, "--cache", folder / "cache"
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "learning_rate" in trained.stdout  # the resolved configuration is shown
+    return folder
+
+
+@pytest.fixture
+def case(workshop):
+    return next(p for p in sorted((workshop / "data").iterdir()) if p.is_dir())
+
+
+def check_refused(result, *words):
+    """Exit code 2, two sentences with these words, no traceback."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    what, fix = result.stderr.strip().removeprefix("Error: ").splitlines()[-2:]
+    assert what.strip() and fix.strip()
+    for word in words:
+        assert word in result.stderr
+
+
+def test_help_and_systems_do_not_import_torch():
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom anymri.cli.commands import app\n"
+        "for arguments in (['--help'], ['systems'], ['systems', '--json'], ['train', '--help']):\n"
+        "    assert CliRunner().invoke(app, arguments).exit_code == 0, arguments\n"
+        "heavy = {'torch', 'monai', 'numpy', 'nibabel', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr == ""
+
+
+def test_systems_as_json_hold_every_card():
+    cards = json.loads(anymri("systems", "--json").stdout)
+    assert [card["name"] for card in cards] == ["u_hved"] and cards[0]["parameters"] == 1_250_552
+
+
+def test_a_card_is_shown_whole():
+    shown = anymri("systems", "u_hved").stdout
+    assert "arXiv 1907.11150" in shown and "deviations" in shown
+
+
+def test_segment_writes_what_it_promises(workshop, case, tmp_path):
+    files = [next(case.glob(f"*-{suffix}.nii.gz")) for suffix in ("t1c", "t2f")]
+    result = anymri(
+        "segment", "--t1c", files[0], "--flair", files[1], "--weights", workshop / "run", "-o", tmp_path / "out"
+    )
+    assert result.returncode == 0, result.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "manifest.json",
+        "segmentation.nii.gz",
+        "volumes.json",
+    ]
+    assert "T1c+FLAIR" in result.stdout and "mL" in result.stdout
+
+
+def test_evaluate_writes_scores_and_the_table(workshop, tmp_path):
+    result = anymri("evaluate", workshop / "run", "--data", workshop / "data", "-o", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert written == {"cases", "manifest.json", "scores.csv", "settings.json", "table.md"}
+    assert "trained on 2 of the cases" in result.stdout and "Dice WT" in result.stdout
+
+
+def test_train_refuses_to_overwrite_and_resumes_by_the_same_command(workshop):
+    again = [
+        "train",
+        "u_hved",
+        "--data",
+        workshop / "data",
+        "-o",
+        workshop / "run",
+        *TRAINING,
+        "--cache",
+        workshop / "cache",
+    ]
+    check_refused(anymri(*again), "--resume")
+    assert anymri(*again, "--resume").returncode == 0
+    assert anymri("train", "--resume", "-o", workshop / "run").returncode == 0
+    check_refused(anymri(*again, "--resume", "--set", "seed=5"), "recipe.seed")
+
+
+def nothing(folder):
+    return folder / "absent.nii.gz"
+
+
+def truncated(folder, case):
+    path = folder / "truncated.nii.gz"
+    path.write_bytes(next(case.glob("*-t1c.nii.gz")).read_bytes()[:2000])
+    return path
+
+
+def no_image(folder, case):
+    path = folder / "words.nii.gz"
+    path.write_text("not an image")
+    return path
+
+
+def saved(folder, array):
+    path = folder / "made.nii.gz"
+    nib.save(nib.Nifti1Image(array, np.diag([-1, -1, 1, 1])), path)
+    return path
+
+
+BAD_SCANS = {
+    "absent": lambda folder, case: folder / "absent.nii.gz",
+    "a folder": lambda folder, case: folder,
+    "truncated": truncated,
+    "no image": no_image,
+    "4-D": lambda folder, case: saved(folder, np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)),
+    "2-D": lambda folder, case: saved(folder, np.ones((8, 8), np.float32)),
+    "NaN": lambda folder, case: saved(folder, np.where(np.indices((8, 8, 8))[0] == 3, np.nan, 1).astype(np.float32)),
+    "constant": lambda folder, case: saved(folder, np.full((8, 8, 8), 7, np.float32)),
+    "complex": lambda folder, case: saved(folder, np.ones((8, 8, 8), np.complex64)),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SCANS)
+def test_a_bad_scan_is_refused_by_name_and_nothing_is_written(workshop, case, tmp_path, kind):
+    scan = BAD_SCANS[kind](tmp_path, case)
+    result = anymri("segment", "--t1c", scan, "--weights", workshop / "run", "-o", tmp_path / "out")
+    check_refused(result, scan.name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_modality_is_refused(workshop, tmp_path):
+    check_refused(anymri("segment", "--weights", workshop / "run", "-o", tmp_path / "out"), "No scan", "--flair")
+
+
+def test_weights_that_are_none_are_refused(case, tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"nothing")
+    check_refused(
+        anymri("segment", case, "--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out"), "w.safetensors"
+    )
+    check_refused(anymri("segment", case, "--weights", tmp_path / "nowhere", "-o", tmp_path / "out"), "nowhere")
+
+
+def test_an_output_in_the_way_of_a_file_is_refused(workshop, case, tmp_path):
+    (tmp_path / "file").write_text("x")
+    check_refused(
+        anymri("segment", case, "--weights", workshop / "run", "-o", tmp_path / "file" / "out"), "cannot be written"
+    )
+    check_refused(anymri("phantom", "-n", 1, "-o", tmp_path / "file"), "cannot be written")
+    trained = anymri("train", "u_hved", "--data", workshop / "data", *TRAINING, "-o", tmp_path / "file" / "run")
+    check_refused(trained, "cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["train", "v_hved", "--data", ".", "--label-scheme", "brats2023"], "u_hved"),
+        (["train", "u_hved", "--data", ".", "--label-scheme", "brats"], "brats2"),
+        (["train", "u_hved", "--data", "/nowhere", "--label-scheme", "brats2023"], "/nowhere"),
+        (["train", "u_hved"], "--data"),
+        (["train"], "u_hved"),
+        (["train", "--resume"], "no run"),
+        (["systems", "x_hved"], "u_hved"),
+    ],
+)
+def test_wrong_words_are_answered_with_right_ones(tmp_path, arguments, word):
+    output = [] if arguments[0] == "systems" else ["-o", tmp_path / "out"]
+    check_refused(anymri(*arguments, *output), word)
+    assert not (tmp_path / "out").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = anymri("train", "--resume", "-o", tmp_path / "out", "--debug")
+    assert result.returncode != 0 and "Traceback" in result.stderr
+
+
+@pytest.mark.demo
+def test_the_demo_learns_what_a_missing_modality_costs(tmp_path):
+    """The demo whole, as `make demo` runs it: slack below what it reaches, far above chance."""
+    import pandas as pd
+    from rich.console import Console
+
+    from anymri.cli.demo import run_demo
+
+    run_demo(tmp_path / "demo", Console(quiet=True))
+    scores = pd.read_csv(tmp_path / "demo" / "evaluation" / "scores.csv").query("metric == 'dice'")
+    mean = scores.groupby(["subset", "region"])["value"].mean()
+    with_t1c = mean[[s for s in mean.index.levels[0] if "T1c" in s], "ET"].mean()
+    without_t1c = mean[[s for s in mean.index.levels[0] if "T1c" not in s], "ET"].mean()
+    assert mean["T1+T1c+T2+FLAIR", "WT"] >= 0.80
+    assert with_t1c >= without_t1c + 0.25
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("data:image") >= 4 and "T1c+FLAIR" in page
+    assert len(list((tmp_path / "demo" / "segmentations").glob("*/segmentation.nii.gz"))) == 4

@@ -1,0 +1,185 @@
+"""Evaluation of a cohort: what is scored, what is not, and going on after a stop."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import anymri
+from anymri.data.image import read_image, write_image, write_like
+from anymri.data.phantoms import write_cohort
+from anymri.data.preprocessing import Preprocessing
+from anymri.errors import AnymriError, CohortError, RunError
+from anymri.evaluation import runner
+from anymri.evaluation.metrics import dice, hd95
+from anymri.evaluation.runner import COLUMNS, evaluate, notes, seen_in_training
+from anymri.modalities import SUBSETS
+from anymri.report.tables import write_tables
+from anymri.systems.weights import WeightsCard, save_weights
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    write_cohort(folder, 2, size=48)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    write_weights(path, seed=0)
+    return path
+
+
+def write_weights(path, seed):
+    torch.manual_seed(seed)
+    card = WeightsCard(
+        system="u_hved",
+        network={"width": 4, "num_classes": 4},
+        preprocessing=Preprocessing(),
+        window=32,
+        window_overlap=0,
+        label_scheme="brats2023",
+        trained_on=["PHANTOM-00001-000"],
+        origin="a test",
+    )
+    save_weights(path, anymri.create("u_hved", preset="nano").state_dict(), card)
+
+
+@pytest.fixture(scope="module")
+def complete(cohort, weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    return folder, evaluate(weights, cohort, folder)
+
+
+def without(cohort, folder, *suffixes):
+    """A copy of the cohort whose first case lacks some scans."""
+    copied = Path(shutil.copytree(cohort, folder))
+    for suffix in suffixes:
+        next(sorted(copied.iterdir())[0].glob(f"*-{suffix}.nii.gz")).unlink()
+    return copied
+
+
+def test_every_case_subset_region_and_metric_is_one_row(complete):
+    folder, evaluation = complete
+    assert list(evaluation.scores.columns) == COLUMNS
+    assert len(evaluation.scores) == 2 * 15 * 3 * 2 and (evaluation.scores["status"] == "scored").all()
+    stored = pd.read_csv(folder / "scores.csv")
+    np.testing.assert_allclose(stored["value"], evaluation.scores["value"])
+    assert list(stored["subset"].unique()) == [str(s) for s in SUBSETS]
+
+
+def test_scores_are_those_of_the_segmentation_itself(complete, cohort, weights):
+    _, evaluation = complete
+    case = sorted(cohort.iterdir())[0]
+    result = anymri.segment(case, weights=weights, subset="T1c+FLAIR")
+    truth = read_image(next(case.glob("*-seg.nii.gz"))).array
+    rows = evaluation.scores.query("case == @case.name and subset == 'T1c+FLAIR' and region == 'TC'")
+    a, b = np.isin(result.classes, (1, 3)), np.isin(truth, (1, 3))
+    assert rows["value"].tolist() == pytest.approx([dice(a, b), hd95(a, b)])
+
+
+def test_the_table_has_fifteen_rows_and_their_mean(complete):
+    folder, evaluation = complete
+    write_tables(folder, evaluation.scores)
+    rows = [line for line in (folder / "table.md").read_text().splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 15 + 1
+
+
+def test_cases_seen_in_training_are_known(complete):
+    assert seen_in_training(*vars(complete[1]).values()) == ["PHANTOM-00001-000"]
+
+
+def test_subsets_that_a_case_lacks_are_marked_and_not_zero(cohort, weights, tmp_path):
+    evaluation = evaluate(weights, without(cohort, tmp_path / "data", "t1n", "t2w"), tmp_path / "out")
+    rows = evaluation.scores.query("case == 'PHANTOM-00000-000'")
+    scored = rows[rows["status"] == "scored"]
+    assert set(scored["subset"]) == {"T1c", "FLAIR", "T1c+FLAIR"}
+    assert rows.loc[rows["status"] != "scored", "value"].isna().all()
+    assert set(rows.loc[rows["subset"] == "T1+T2", "status"]) == {"T1, T2 absent"}
+    assert notes(evaluation.scores) == ["PHANTOM-00000-000 has no T1 and no T2: 12 of 15 subsets not scored."]
+
+
+def test_a_region_that_the_scheme_lacks_is_marked(cohort, weights, tmp_path):
+    copied = without(cohort, tmp_path / "data")
+    for label in copied.glob("*/*-seg.nii.gz"):
+        image = read_image(label)
+        write_like(label, np.array([0, 2, 1, 2], np.uint8)[image.array.astype(int)], image)
+    evaluation = evaluate(weights, copied, tmp_path / "out", "brats2012")
+    assert set(evaluation.scores.query("region == 'ET'")["status"]) == {"no ET in brats2012"}
+    assert (evaluation.scores.query("region != 'ET'")["status"] == "scored").all()
+
+
+def test_a_second_run_goes_on_and_does_not_score_again(cohort, weights, tmp_path, monkeypatch):
+    calls = []
+    score = runner.score_case
+
+    def counted(study, *rest):
+        calls.append(study.case.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score(study, *rest)
+
+    monkeypatch.setattr(runner, "score_case", counted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(weights, cohort, tmp_path)
+    assert not (tmp_path / "scores.csv").exists()
+    evaluation = evaluate(weights, cohort, tmp_path)
+    assert calls == ["PHANTOM-00000-000", "PHANTOM-00001-000", "PHANTOM-00001-000"]
+    assert evaluation.scores["case"].nunique() == 2
+
+
+def test_a_changed_case_is_scored_again(cohort, weights, tmp_path):
+    copied = without(cohort, tmp_path / "data")
+    before = evaluate(weights, copied, tmp_path / "out").scores
+    label = next(sorted(copied.iterdir())[0].glob("*-seg.nii.gz"))
+    image = read_image(label)
+    write_like(label, np.where(image.array == 3, 1, image.array).astype(np.uint8), image)
+    after = evaluate(weights, copied, tmp_path / "out").scores
+    changed = before["value"] != after["value"]
+    assert set(before.loc[changed, "case"]) == {"PHANTOM-00000-000"}
+
+
+def test_a_folder_of_other_weights_is_refused_and_kept(complete, cohort, tmp_path):
+    folder, _ = complete
+    before = (folder / "scores.csv").read_bytes()
+    write_weights(tmp_path / "other.safetensors", seed=1)
+    with pytest.raises(RunError, match="other weights"):
+        evaluate(tmp_path / "other.safetensors", cohort, folder)
+    assert (folder / "scores.csv").read_bytes() == before
+
+
+def test_a_folder_with_other_things_is_refused(cohort, weights, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        evaluate(weights, cohort, tmp_path)
+
+
+def test_a_cohort_without_labels_is_refused(cohort, weights, tmp_path):
+    copied = without(cohort, tmp_path / "data", "seg")
+    shutil.rmtree(sorted(copied.iterdir())[1])
+    with pytest.raises(CohortError, match="label"):
+        evaluate(weights, copied, tmp_path / "out")
+
+
+def test_labels_of_another_scheme_are_refused_by_their_file(cohort, weights, tmp_path):
+    with pytest.raises(AnymriError, match=r"seg\.nii\.gz.*brats2021"):
+        evaluate(weights, cohort, tmp_path / "out", "brats2021")
+
+
+def test_labels_on_another_grid_are_refused(cohort, weights, tmp_path):
+    copied = without(cohort, tmp_path / "data")
+    label = next(sorted(copied.iterdir())[0].glob("*-seg.nii.gz"))
+    write_image(label, np.zeros((40, 48, 48), np.uint8), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    with pytest.raises(AnymriError, match="40x48x48"):
+        evaluate(weights, copied, tmp_path / "out")
+
+
+def test_settings_say_which_weights_and_conventions(complete):
+    settings = json.loads((complete[0] / "settings.json").read_text())
+    assert settings["label_scheme"] == "brats2023" and "medpy" in settings["conventions"]["hd95"]
