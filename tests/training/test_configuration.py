@@ -18,11 +18,12 @@ def test_a_recipe_resolves_to_its_own_values():
 
 def test_assignments_reach_recipe_stage_and_nested_values():
     recipe = resolved(
-        "seed=7", "epochs=2", "optimiser.learning_rate=1e-4", "network.width=4", "train.crop=32",
+        "seed=7", "epochs=2", "optimiser.learning_rate=1e-4", "network.width=4", "whole.crop=32",
         "preprocessing.normalisation=divide_255",
     ).recipe  # fmt: skip
-    stage = recipe.stages[0]
-    assert (recipe.seed, stage.epochs, stage.optimiser.learning_rate, stage.crop) == (7, 2, 1e-4, 32)
+    assert recipe.seed == 7
+    assert all(stage.epochs == 2 and stage.optimiser.learning_rate == 1e-4 for stage in recipe.stages)
+    assert [stage.crop == 32 for stage in recipe.stages if stage.name == "whole"] == [True]
     assert recipe.network["width"] == 4 and recipe.preprocessing.normalisation == "divide_255"
 
 

@@ -50,12 +50,8 @@ def systems(
         print(json.dumps([asdict(each) for each in cards], indent=2))  # noqa: T201  for other programs, unwrapped
     elif name:
         for key, value in asdict(cards[0]).items():
-            items = value.items() if isinstance(value, dict) else [("", each) for each in value]
-            lines = (
-                [f"{k}: {v}" if k else str(v) for k, v in items] if not isinstance(value, str | int) else [str(value)]
-            )
             console.print(f"[bold]{key.replace('_', ' ')}[/bold]")
-            console.print("\n".join(f"  {line}" for line in lines), markup=False)
+            console.print("\n".join(f"  {line}" for line in _lines(value)), markup=False)
     else:
         table = Table("system", "what", "paper", "presets", "parameters", "GMAC, 15 subsets of 128³", box=None)
         for each in cards:
@@ -64,6 +60,13 @@ def systems(
                 each.name, each.title, each.paper, ", ".join(each.presets), f"{each.parameters:,}", f"{macs:,.0f}"
             )
         console.print(table)
+
+
+def _lines(value: object) -> list[str]:
+    """A field of a card as lines to print."""
+    if isinstance(value, dict):
+        return [f"{name}: {each}" for name, each in value.items()]
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
 
 
 @app.command()

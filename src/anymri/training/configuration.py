@@ -50,9 +50,11 @@ def resolve(
     recipes = parts(system).recipes
     if recipe not in recipes:
         raise ConfigurationError(f"{system} has no recipe {recipe!r}.", f"Choose one of {', '.join(recipes)}.")
-    values: dict[str, Any] = {"recipe": recipes[recipe].model_dump()}
-    if file is not None:
-        _merge(values, read_yaml(file))
+    changes = {} if file is None else read_yaml(file)
+    # A file that names its system is a saved configuration, whole in itself: nothing of another recipe may leak in.
+    is_whole = isinstance(changes.get("recipe"), dict) and "system" in changes["recipe"]
+    values: dict[str, Any] = {} if is_whole else {"recipe": recipes[recipe].model_dump()}
+    _merge(values, changes)
     values |= {name: value for name, value in options.items() if value is not None}
     for assignment in assignments:
         _assign(values["recipe"], assignment)
