@@ -12,15 +12,15 @@ demo: $(STAMP)
 	$(RUN)/anymri demo --output demo
 
 test: $(STAMP)
-	$(RUN)/ruff check src tests
-	$(RUN)/ruff format --check src tests
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
 	$(RUN)/mypy
 	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) -m "not demo"
 	$(RUN)/pytest -q -m demo
 
 format: $(STAMP)
-	$(RUN)/ruff check --fix src tests
-	$(RUN)/ruff format src tests
+	$(RUN)/ruff check --fix
+	$(RUN)/ruff format
 
 clean:
 	rm -rf $(VENV) demo

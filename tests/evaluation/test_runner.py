@@ -7,19 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import anymri
 from anymri.data.image import read_image, write_image, write_like
 from anymri.data.phantoms import write_cohort
-from anymri.data.preprocessing import Preprocessing
 from anymri.errors import AnymriError, CohortError, RunError
 from anymri.evaluation import runner
 from anymri.evaluation.metrics import dice, hd95
 from anymri.evaluation.runner import COLUMNS, evaluate, notes, seen_in_training
 from anymri.modalities import SUBSETS
 from anymri.report.tables import write_tables
-from anymri.systems.weights import WeightsCard, save_weights
+from untrained import write_weights
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +29,7 @@ def cohort(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    write_weights(path, seed=0)
-    return path
-
-
-def write_weights(path, seed):
-    torch.manual_seed(seed)
-    card = WeightsCard(
-        system="u_hved",
-        network={"width": 4, "num_classes": 4},
-        preprocessing=Preprocessing(),
-        window=32,
-        window_overlap=0,
-        label_scheme="brats2023",
-        trained_on=["PHANTOM-00001-000"],
-        origin="a test",
-    )
-    save_weights(path, anymri.create("u_hved", preset="nano").state_dict(), card)
+    return write_weights(tmp_path_factory.mktemp("weights") / "w.safetensors")
 
 
 @pytest.fixture(scope="module")

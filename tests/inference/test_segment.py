@@ -13,11 +13,10 @@ import anymri
 from anymri.data.image import read_image
 from anymri.data.layouts import find_cases
 from anymri.data.phantoms import write_cohort
-from anymri.data.preprocessing import Preprocessing
 from anymri.errors import AnymriError, AnymriWarning, CohortError, GeometryError, ModalityError, OutputError
 from anymri.inference.windows import predict
 from anymri.modalities import SUBSETS, Subset
-from anymri.systems.weights import WeightsCard, save_weights
+from untrained import write_weights
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +27,7 @@ def case(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A network that was never trained: it answers something everywhere, which is all these tests need."""
-    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    torch.manual_seed(0)
-    card = WeightsCard(
-        system="u_hved",
-        network={"width": 4, "num_classes": 4},
-        preprocessing=Preprocessing(),
-        window=32,
-        window_overlap=0.25,
-        label_scheme="brats2023",
-        trained_on=[],
-        origin="a test",
-    )
-    save_weights(path, anymri.create("u_hved", preset="nano").state_dict(), card)
-    return path
+    return write_weights(tmp_path_factory.mktemp("weights") / "w.safetensors")
 
 
 def scan(case, suffix):

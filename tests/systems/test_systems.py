@@ -6,31 +6,15 @@ import pytest
 import torch
 
 import anymri
-from anymri.data.preprocessing import Preprocessing
 from anymri.errors import ConfigurationError, UnknownSystemError, WeightsError
-from anymri.systems.weights import WeightsCard, convert_checkpoint, load_weights, save_weights
+from anymri.systems.weights import convert_checkpoint, load_weights, save_weights
 from parity import reference
-
-
-def card(**changes):
-    values = {
-        "system": "u_hved",
-        "network": {"width": 4, "num_classes": 4},
-        "preprocessing": Preprocessing(),
-        "window": 48,
-        "window_overlap": 0.25,
-        "label_scheme": "brats2023",
-        "trained_on": ["A", "B"],
-        "origin": "a test",
-    }
-    return WeightsCard(**{**values, **changes})
+from untrained import card, write_weights
 
 
 @pytest.fixture
 def weights(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    save_weights(path, anymri.create("u_hved", preset="nano").state_dict(), card())
-    return path
+    return write_weights(tmp_path / "weights.safetensors")
 
 
 def test_an_unknown_system_is_answered_with_the_closest():

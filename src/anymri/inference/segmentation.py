@@ -53,7 +53,7 @@ class Segmentation:
 
     def save(self, folder: Path) -> Path:
         """Writes segmentation.nii.gz in exactly the reference's geometry, and volumes.json; returns the former."""
-        path = output_folder(folder) / "segmentation.nii.gz"
+        path = folder / "segmentation.nii.gz"
         write_like(path, self.classes, self.reference)
         write_json(
             folder / "volumes.json",
@@ -102,6 +102,8 @@ def segment(
     study = read_study(found)
     _warn_of_spacing(study)
     data = preprocess(study, card.preprocessing)
+    if output is not None:
+        output_folder(Path(output))  # refused before the work, not after it
     probabilities = predict(system, *images_for(data), [found.subset], card.window, card.window_overlap)
     classes = data.paste(to_label_map(probabilities[0], system.scores).numpy())
     result = Segmentation(from_lps(classes, study.reference), found.subset, study.reference, found, card)

@@ -1,0 +1,110 @@
+"""Budgets of the design page, each against the plain way in one run: python benchmarks/spine.py
+
+Multiply-adds are counted, times are medians; quote ratios, because times vary with whatever else the machine does.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from anymri import systems
+from anymri.data.cache import cache_case
+from anymri.data.image import write_image
+from anymri.data.layouts import find_cases
+from anymri.data.preprocessing import Preprocessing
+from anymri.evaluation.metrics import dice, hd95
+from anymri.modalities import ALL, SUBSETS
+from anymri.regions import label_scheme
+
+WINDOW = 64
+
+
+def median_ms(work, repeats=7):
+    """Median time of `work` in ms, after one call to warm up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times)
+
+
+def gmacs(work):
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 2e9
+
+
+def show(what, ours, plain=None, unit="ms"):
+    ratio = f"   plain {plain:10.1f} {unit}   {plain / ours:5.2f}x" if plain else ""
+    print(f"{what:52} {ours:10.1f} {unit}{ratio}")
+
+
+@torch.inference_mode()
+def fifteen_subsets(name):
+    system = systems.create(name)
+    images = torch.randn(1, 4, WINDOW, WINDOW, WINDOW)
+
+    def shared():
+        encoding = system.encode(images, ALL.as_tensor())
+        for subset in SUBSETS:
+            system.decode(encoding, subset.as_tensor())
+
+    def plain():
+        """As published code works: every forward pass runs all encoders."""
+        for subset in SUBSETS:
+            system.decode(system.encode(images, ALL.as_tensor()), subset.as_tensor())
+
+    show(f"{name}: 15 subsets of one {WINDOW}^3 window", gmacs(shared), gmacs(plain), "GMAC")
+    show(f"{name}: the same, time", median_ms(shared, 3), median_ms(plain, 3))
+    one = torch.tensor([[False, True, False, False]])
+    show(
+        f"{name}: T1c alone, absent encoders skipped",
+        gmacs(lambda: system(images, one)),
+        gmacs(lambda: system.decode(system.encode(images, ALL.as_tensor()), one)),
+        "GMAC",
+    )
+
+
+def sphere(shape, centre, radius):
+    index = np.indices(shape)
+    return sum((i - c) ** 2 for i, c in zip(index, centre, strict=True)) <= radius**2
+
+
+def data_and_metrics():
+    shape = (240, 240, 155)
+    rng = np.random.default_rng(0)
+    brain = sphere(shape, (120, 120, 78), 75)
+    with tempfile.TemporaryDirectory() as folder:
+        case = Path(folder) / "case"
+        for suffix in ("t1n", "t1c", "t2w", "t2f"):
+            scan = np.where(brain, rng.integers(100, 1000, shape), 0).astype(np.int16)
+            write_image(case / f"case-{suffix}.nii.gz", scan, np.diag([-1.0, -1, 1, 1]))
+        labels = (sphere(shape, (100, 110, 80), 30) * 2).astype(np.uint8)
+        write_image(case / "case-seg.nii.gz", labels, np.diag([-1.0, -1, 1, 1]))
+        scheme = label_scheme("brats2023")
+        cached = cache_case(find_cases(case)[0], scheme, Preprocessing(), Path(folder) / "cache")
+        show("patch of 4x128^3 from the cache, warm", median_ms(lambda: cached.read_patch((5, 5, 5), (128,) * 3), 21))
+    pairs = [(sphere(shape, (100, 110, 80), r), sphere(shape, (104, 108, 80), r - 1)) for r in (35, 25, 15)]
+    show("Dice and HD95 of three regions, 240x240x155", median_ms(lambda: [(dice(*p), hd95(*p)) for p in pairs]))
+
+
+def start_up():
+    for arguments in (["--help"], ["systems"]):
+        command = [sys.executable, "-m", "anymri", *arguments]
+        show(f"anymri {arguments[0]}", median_ms(lambda c=command: subprocess.run(c, capture_output=True, check=True)))
+
+
+if __name__ == "__main__":
+    for name in systems.names():
+        fifteen_subsets(name)
+    data_and_metrics()
+    start_up()

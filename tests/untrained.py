@@ -1,0 +1,28 @@
+"""Weights of a network that was never trained: it answers something everywhere, which most tests are content with."""
+
+import torch
+
+import anymri
+from anymri.data.preprocessing import Preprocessing
+from anymri.systems.weights import WeightsCard, save_weights
+
+
+def card(**changes):
+    values = {
+        "system": "u_hved",
+        "network": {"width": 4, "num_classes": 4},
+        "preprocessing": Preprocessing(),
+        "window": 32,
+        "window_overlap": 0.0,
+        "label_scheme": "brats2023",
+        "trained_on": ["PHANTOM-00001-000"],
+        "origin": "a test",
+    }
+    return WeightsCard(**{**values, **changes})
+
+
+def write_weights(path, seed=0):
+    """A weights file that depends on the seed alone."""
+    torch.manual_seed(seed)
+    save_weights(path, anymri.create("u_hved", preset="nano").state_dict(), card())
+    return path
