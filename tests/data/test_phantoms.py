@@ -104,7 +104,7 @@ def test_tumours_are_as_large_as_those_of_patients_and_vary(cases):
     assert max(tumour_shares) > 2 * min(tumour_shares)
     enhancing_shares = [(c.labels == ET).sum() / ((c.labels == ET) | (c.labels == NCR)).sum() for c in cases]
     assert min(enhancing_shares) < 0.3
-    assert max(enhancing_shares) > 0.9
+    assert 0.4 < max(enhancing_shares) < 0.65  # the rim is mostly the smaller part
 
 
 def test_enhancing_tumour_shows_on_t1c_and_nowhere_else(cases):
