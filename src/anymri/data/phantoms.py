@@ -222,7 +222,8 @@ def _tumour(rng: Generator, anatomy: Anatomy) -> NDArray[np.uint8]:
 
     Each part takes its share of the part around it, the voxels nearest to a centre of its own first: the tumour 3.5 to
     11 % of the brain, the core 25 to 65 % of the tumour, the necrosis 40 to 85 % of the core, so that the enhancing rim
-    is the smaller part, as it mostly is, and no guess without T1c finds it. One voxel of oedema at least stays between the core and healthy brain.
+    is the smaller part, as it mostly is, and no guess without T1c finds it. One voxel of oedema at least stays between
+    the core and healthy brain.
     """
     size = len(anatomy.tissue)
     brain = anatomy.tissue != OUTSIDE
