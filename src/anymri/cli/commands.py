@@ -178,7 +178,7 @@ def evaluate(
 
     with case_progress(console, "evaluating") as progress:
         evaluation = run_evaluation(weights, data, output, label_scheme, device, progress)
-    console.print(write_tables(output, evaluation.scores), markup=False)
+    console.print(write_tables(output, evaluation.scores), markup=False, soft_wrap=True)
     sentences = notes(evaluation.scores)
     for note in sentences[:SHOWN_NOTES]:
         console.print(note, markup=False)
