@@ -207,11 +207,10 @@ def test_the_demo_learns_what_a_missing_modality_costs(tmp_path):
 
     run_demo(tmp_path / "demo", Console(quiet=True))
     scores = pd.read_csv(tmp_path / "demo" / "evaluation" / "scores.csv").query("metric == 'dice'")
-    mean = scores.groupby(["subset", "region"])["value"].mean()
-    with_t1c = mean[[s for s in mean.index.levels[0] if "T1c" in s], "ET"].mean()
-    without_t1c = mean[[s for s in mean.index.levels[0] if "T1c" not in s], "ET"].mean()
-    assert mean["T1+T1c+T2+FLAIR", "WT"] >= 0.80
-    assert with_t1c >= without_t1c + 0.25
+    mean = scores.groupby(["region", "subset"])["value"].mean()
+    with_t1c = mean["ET"].index.str.contains("T1c")
+    assert mean["WT"]["T1+T1c+T2+FLAIR"] >= 0.80
+    assert mean["ET"][with_t1c].mean() >= mean["ET"][~with_t1c].mean() + 0.25
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("data:image") >= 4 and "T1c+FLAIR" in page
     assert len(list((tmp_path / "demo" / "segmentations").glob("*/segmentation.nii.gz"))) == 4
