@@ -10,7 +10,7 @@ from anymri.systems.weights import WeightsCard, save_weights
 def card(**changes):
     values = {
         "system": "u_hved",
-        "network": {"width": 4, "num_classes": 4},
+        "network": {"width": 4, "num_classes": 4, "reconstruction": False},
         "preprocessing": Preprocessing(),
         "window": 32,
         "window_overlap": 0.0,
@@ -24,5 +24,5 @@ def card(**changes):
 def write_weights(path, seed=0):
     """A weights file that depends on the seed alone."""
     torch.manual_seed(seed)
-    save_weights(path, anymri.create("u_hved", preset="nano").state_dict(), card())
+    save_weights(path, anymri.create("u_hved", preset="nano", width=4).state_dict(), card())
     return path

@@ -109,6 +109,14 @@ def test_train_refuses_to_overwrite_and_resumes_by_the_same_command(workshop):
     check_refused(anymri(*again, "--resume", "--set", "seed=5"), "recipe.seed")
 
 
+def test_a_run_resumes_on_another_device_but_not_with_another_recipe(workshop):
+    resume = "train", "--resume", "-o", workshop / "run"
+    assert anymri(*resume, "--device", "cpu").returncode == 0
+    check_refused(anymri(*resume, "--device", "cuda:99"), "cuda:99")
+    check_refused(anymri(*resume, "--label-scheme", "brats2021"), "label_scheme")
+    check_refused(anymri(*resume, "--recipe", "published"), "--data")
+
+
 def nothing(folder):
     return folder / "absent.nii.gz"
 

@@ -60,9 +60,16 @@ def test_a_region_that_is_never_scored_stays_as_a_column_of_dashes(tmp_path):
 def test_what_was_left_out_is_said_with_reason_and_number(tmp_path):
     scores = scores_of(tmp_path, [*ROWS, "002,T1,TC,dice,,T1 absent", '002,T1+T1c,WT,dice,,"T1, T1c absent"'])
     assert tables.left_out(scores) == [
-        "Not scored and in no mean: 2 subsets of 1 case (a scan is absent).",
-        "Not scored and in no mean: ET of 1 case (no ET in the label scheme).",
+        "001: no ET in the label scheme, in no mean.",
+        "002 has no T1 and no T1c: 2 of 2 subsets not scored, and in no mean.",
     ]
+
+
+def test_of_many_incomplete_cases_the_first_ten_are_named(tmp_path):
+    rows = [f"{case:03},T1,TC,dice,,T1 absent" for case in range(12)]
+    sentences = tables.left_out(scores_of(tmp_path, rows))
+    assert len(sentences) == 11
+    assert sentences[-1] == "2 more: see the column status in scores.csv."
 
 
 def all_rows(regions, metrics=("dice", "hd95"), value="0.5"):

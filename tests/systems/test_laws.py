@@ -18,9 +18,13 @@ def name(request):
     return request.param
 
 
-def tiny(name, **network):
+# Presets may train different parts of a system.
+every_preset = pytest.mark.parametrize("preset", ["published", "nano"])
+
+
+def tiny(name, preset="nano", **network):
     torch.manual_seed(0)
-    return systems.create(name, preset="nano", **network)
+    return systems.create(name, preset=preset, **network)
 
 
 def crop(system):
@@ -49,11 +53,13 @@ def test_absent_scans_never_reach_the_answer(name, subset):
     torch.testing.assert_close(score(system, images, available), expected, rtol=0, atol=0)
 
 
-def test_absent_scans_never_reach_the_losses(name):
+@every_preset
+def test_absent_scans_never_reach_the_losses(name, preset):
     """Scans that do not exist must not enter training either: losses and gradients stay the same, and finite."""
     batch = random_batch(tiny(name), present=Subset.parse("T1c+T2+FLAIR"), available=Subset.parse("T2+FLAIR"))
     holey = replace(batch, images=batch.images.clone().masked_fill(~batch.present[..., None, None, None], torch.nan))
-    for expected, found in zip(losses_and_gradients(name, batch), losses_and_gradients(name, holey), strict=True):
+    both = (losses_and_gradients(name, preset, each) for each in (batch, holey))
+    for expected, found in zip(*both, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
@@ -93,8 +99,9 @@ def test_decoding_a_shared_encoding_equals_forward(name, subset):
     torch.testing.assert_close(shared, score(system, images, subset.as_tensor()), **CLOSE)
 
 
-def test_every_parameter_receives_a_gradient(name):
-    system = tiny(name)
+@every_preset
+def test_every_parameter_receives_a_gradient(name, preset):
+    system = tiny(name, preset)
     reached = set()
     for objective in systems.parts(name).objectives.values():
         system.zero_grad()
@@ -148,11 +155,11 @@ def random_batch(system, present=ALL, available=ALL):
     return Batch(images, labels, present.as_tensor(), available.as_tensor())
 
 
-def losses_and_gradients(name, batch):
+def losses_and_gradients(name, preset, batch):
     """All losses of all objectives, and the gradients of their totals, from the same start and noise."""
     found = []
     for objective in systems.parts(name).objectives.values():
-        system = tiny(name).train()
+        system = tiny(name, preset).train()
         torch.manual_seed(3)
         named = objective(system, batch)
         named["total"].backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import warnings
 
@@ -18,6 +19,7 @@ def main() -> None:
     from anymri.cli.commands import app
     from anymri.errors import AnymriError, AnymriWarning
 
+    _keep_freed_memory()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -61,3 +63,16 @@ def main() -> None:
             f"{type(error).__name__}: {error}\nThis is a bug; run again with --debug and report what it says.",
             UNEXPECTED_ERROR,
         )
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep the memory of freed tensors for the next ones.
+
+    By default it hands large blocks back to the system and faults them in anew, page by page: up to half of the time
+    that a network takes on a CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        # From malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD.
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**29)):
+            mallopt(parameter, value)

@@ -20,8 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console(highlight=False)
-# Incomplete cases named after an evaluation; scores.csv has them all.
-SHOWN_NOTES = 10
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
@@ -90,7 +88,7 @@ def train(
     output: Output,
     data: Annotated[Path | None, typer.Option(help="Cohort: a folder, or a CSV manifest.")] = None,
     label_scheme: Annotated[str | None, typer.Option(help="What its label values mean, e.g. brats2023.")] = None,
-    recipe: Annotated[str, typer.Option(help="published or nano.")] = "published",
+    recipe: Annotated[str | None, typer.Option(help="published (the default) or nano.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML with what differs from the recipe.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="e.g. epochs=2, network.width=4. Repeatable.")
@@ -107,16 +105,16 @@ def train(
     from anymri.training.run import Run
 
     run = Run(output)
-    if resume and not (data or config or assignments):
-        configuration = run.configuration()
+    if resume:
+        system = system or run.configuration().recipe.system
+        config = config or (None if recipe else run.config)
     elif system is None:
         raise ConfigurationError("No system was named.", "Name one, as in: anymri train u_hved; see: anymri systems")
     else:
-        if not resume:
-            run.check_new()
-        paths = {"data": data and data.absolute(), "cache": cache and cache.absolute()}
-        options = {**paths, "label_scheme": label_scheme, "device": device}
-        configuration = resolve(system, recipe, options, config, assignments or [])
+        run.check_new()
+    paths = {"data": data and data.absolute(), "cache": cache and cache.absolute()}
+    options = {**paths, "label_scheme": label_scheme, "device": device}
+    configuration = resolve(system, recipe or "published", options, config, assignments or [])
     console.print(configuration.to_yaml(), markup=False, soft_wrap=True)
 
     from anymri.cli.progress import TrainingProgress
@@ -173,17 +171,12 @@ def evaluate(
     """Score weights on all 15 subsets: tidy CSV and the table of 15 rows. A second run goes on where one stopped."""
     from anymri.cli.progress import case_progress
     from anymri.evaluation.runner import evaluate as run_evaluation
-    from anymri.evaluation.runner import notes, seen_in_training
+    from anymri.evaluation.runner import seen_in_training
     from anymri.report.tables import write_tables
 
     with case_progress(console, "evaluating") as progress:
         evaluation = run_evaluation(weights, data, output, label_scheme, device, progress)
     console.print(write_tables(output, evaluation.scores), markup=False, soft_wrap=True)
-    sentences = notes(evaluation.scores)
-    for note in sentences[:SHOWN_NOTES]:
-        console.print(note, markup=False)
-    if len(sentences) > SHOWN_NOTES:
-        console.print(f"... and {len(sentences) - SHOWN_NOTES} more: see the column status in scores.csv.")
     if known := seen_in_training(evaluation.scores, evaluation.card):
         console.print(f"These weights were trained on {len(known)} of the cases: their scores are no test.")
     console.print(f"{output / 'table.md'}", soft_wrap=True)

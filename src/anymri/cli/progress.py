@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from anymri.systems.base import System
@@ -21,7 +21,7 @@ def _bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
         console=console,
@@ -36,22 +36,22 @@ def case_progress(console: Console, what: str) -> Iterator[Callable[[str, int, i
         task = bar.add_task(what, total=None, note="")
 
         def show(name: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, note=name)
+            bar.update(task, completed=done, total=total, note=f"{done}/{total} {name}")
 
         yield show
 
 
 class TrainingProgress:
-    """Shows a training as `anymri.training.engine.Watch` tells it."""
+    """Shows a training as `anymri.training.engine.Watch` tells it; work is measured in voxels, not steps, because the
+    steps of one stage may cost many times those of another."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bar = _bar(console)
         self.cases: TaskID | None = None
-        self.steps: TaskID | None = None
+        self.training: TaskID | None = None
         self.began = 0.0
-        self.steps_before = 0
-        self.total = 0
+        self.total = self.done = self.done_before = 0
 
     def __enter__(self) -> TrainingProgress:
         self.bar.start()
@@ -63,29 +63,35 @@ class TrainingProgress:
     def case(self, name: str, done: int, total: int) -> None:
         if self.cases is None:
             self.cases = self.bar.add_task("preparing", total=total, note="")
-        self.bar.update(self.cases, completed=done, note=name, visible=done < total)
+        self.bar.update(self.cases, completed=done, note=f"{done}/{total} {name}", visible=done < total)
 
     def begin(self, system: System[Any], cohort: Cohort, stages: list[Stage], position: Position) -> None:
-        self.total = sum(stage.epochs * stage.steps_per_epoch for stage in stages)
-        self.steps_before = sum(stage.epochs * stage.steps_per_epoch for stage in stages[: position.stage])
-        self.steps_before += position.epoch * stages[position.stage].steps_per_epoch
-        self.steps = self.bar.add_task("training", total=self.total, completed=self.steps_before, note="")
+        finished = stages[: position.stage]
+        current = stages[position.stage]
+        steps = sum(s.steps for s in stages) - sum(s.steps for s in finished) - position.epoch * current.steps_per_epoch
+        self.total = sum(s.steps * s.voxels_per_step for s in stages)
+        self.done = sum(s.steps * s.voxels_per_step for s in finished)
+        self.done += position.epoch * current.steps_per_epoch * current.voxels_per_step
+        self.done_before = self.done
+        self.training = self.bar.add_task("training", total=self.total, completed=self.done, note="")
         parameters = sum(p.numel() for p in system.parameters())
         self.console.print(
             f"{type(system).__name__}, {parameters:,} parameters; {len(cohort.training)} cases to train on, "
-            f"{len(cohort.validation)} to validate on; {self.total - self.steps_before} steps to go."
+            f"{len(cohort.validation)} to validate on; {steps} steps to go."
         )
         if not cohort.validation:
             self.console.print("No case is held out for validation, so best.safetensors equals last.safetensors.")
         self.began = time.monotonic()
 
     def step(self, stage: Stage, epoch: int, step: int, loss: float) -> None:
-        assert self.steps is not None
-        self.bar.update(self.steps, advance=1, note=f"epoch {epoch}/{stage.epochs} loss {loss:.3f}")
+        assert self.training is not None
+        self.done += stage.voxels_per_step
+        where = f"{stage.name} epoch {epoch}/{stage.epochs} step {step}/{stage.steps_per_epoch}"
+        self.bar.update(self.training, completed=self.done, note=f"{where} loss {loss:.3f}")
 
     def epoch(self, row: dict[str, Any], validation: dict[str, float] | None) -> None:
         elapsed = time.monotonic() - self.began
-        left = elapsed / (row["step"] - self.steps_before) * (self.total - row["step"])
+        left = elapsed / (self.done - self.done_before) * (self.total - self.done)
         dice = "".join(f"  {region} {value:.3f}" for region, value in (validation or {}).items())
         line = f"{row['stage']} epoch {row['epoch']}: loss {row['loss/total']:.4f}"
         self.console.print(f"{line}{'  Dice' + dice if dice else ''}  ({left:.0f} s left)")

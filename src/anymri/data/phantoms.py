@@ -31,7 +31,7 @@ from anymri.modalities import MODALITIES
 from anymri.regions import BACKGROUND, ED, ET, NCR
 
 # Changes with every change of what a seed gives, so that a folder never mixes cases of two kinds.
-VERSION = 3
+VERSION = 4
 SMALLEST = 24
 MOST_CASES = 1000  # three digits of the case's name
 FILE_SUFFIXES = {"T1": "t1n", "T1c": "t1c", "T2": "t2w", "FLAIR": "t2f"}
@@ -221,9 +221,8 @@ def _tumour(rng: Generator, anatomy: Anatomy) -> NDArray[np.uint8]:
     """Labels of one glioma, or of two in a fifth of the cases.
 
     Each part takes its share of the part around it, the voxels nearest to a centre of its own first: the tumour 3.5 to
-    11 % of the brain, the core 25 to 65 % of the tumour, the necrosis 40 to 85 % of the core, so that the enhancing rim
-    is the smaller part, as it mostly is, and no guess without T1c finds it. One voxel of oedema at least stays between
-    the core and healthy brain.
+    11 % of the brain, the core 25 to 65 % of the tumour, the necrosis 15 to 65 % of the core, so wide that no guess
+    without T1c finds the enhancing rim. One voxel of oedema at least stays between the core and healthy brain.
     """
     size = len(anatomy.tissue)
     brain = anatomy.tissue != OUTSIDE
@@ -240,7 +239,7 @@ def _tumour(rng: Generator, anatomy: Anatomy) -> NDArray[np.uint8]:
     inner = binary_erosion(tumour | ~brain) & tumour
     core = _nearest(_reach(rng, size, core_centres, 0.6 * radius), inner, core_volume)
 
-    necrotic_share = rng.uniform(0.40, 0.85)
+    necrotic_share = rng.uniform(0.15, 0.65)
     necrosis_centres = core_centres + rng.normal(0, 0.12 * radius, centres.shape)
     necrosis = _nearest(_reach(rng, size, necrosis_centres, 0.4 * radius), core, necrotic_share * core.sum())
     return np.select([necrosis, core, tumour], [NCR, ET, ED], BACKGROUND).astype(np.uint8)

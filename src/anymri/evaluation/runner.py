@@ -20,17 +20,16 @@ from anymri.data.layouts import find_cases
 from anymri.data.preprocessing import preprocess
 from anymri.errors import CohortError, ConfigurationError, RunError
 from anymri.evaluation.metrics import CONVENTIONS, dice, hd95
+from anymri.evaluation.scores import COLUMNS, SCORED
 from anymri.files import output_folder, replacing, sha256, write_json
 from anymri.inference.device import pick_device
 from anymri.inference.windows import images_for, predict
 from anymri.manifest import manifest
-from anymri.modalities import MODALITIES, SUBSETS, Subset
+from anymri.modalities import SUBSETS, Subset
 from anymri.regions import LabelScheme, label_scheme, region_mask, to_label_map
 from anymri.systems.base import System
 from anymri.systems.weights import WeightsCard, find_weights, load_weights
 
-COLUMNS = ["case", "subset", "region", "metric", "value", "status"]
-SCORED = "scored"
 Row = dict[str, Any]
 
 
@@ -113,20 +112,6 @@ def score_case(
             values = {"dice": dice(predicted, truth), "hd95": hd95(predicted, truth, spacing)}
             rows += [{**base, "metric": metric, "value": value, "status": SCORED} for metric, value in values.items()]
     return rows
-
-
-def notes(scores: pd.DataFrame) -> list[str]:
-    """Sentences on what could not be scored, one a case and reason."""
-    sentences = []
-    unscored = scores[(scores["status"] != SCORED) & (scores["metric"] == "dice")]
-    for case, rows in unscored.groupby("case"):
-        absent = [m for m in MODALITIES if rows["status"].str.contains(rf"\b{m}\b.* absent").any()]
-        if absent:
-            count = rows.loc[rows["status"].str.endswith("absent"), "subset"].nunique()
-            total = scores.loc[scores["case"] == case, "subset"].nunique()
-            sentences.append(f"{case} has no {' and no '.join(absent)}: {count} of {total} subsets not scored.")
-        sentences += [f"{case}: {reason}." for reason in rows["status"].unique() if not reason.endswith("absent")]
-    return sentences
 
 
 def seen_in_training(scores: pd.DataFrame, card: WeightsCard) -> list[str]:

@@ -13,7 +13,7 @@ from anymri.modalities import MODALITIES, Subset
 from anymri.systems.base import System
 
 # Small windows go through the network together: on a CPU torch's fast convolutions want several at once.
-VOXELS_AT_ONCE = 96**3
+VOXELS_AT_ONCE = 128**3
 
 
 def images_for(data: Preprocessed) -> tuple[Tensor, Tensor, Tensor]:

@@ -76,16 +76,17 @@ class Gaussians:
         return Posterior(mean, 1 / total + SAMPLING_EPS)
 
 
-def subset_divergences(gaussians: Gaussians, present: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
+def subset_divergences(gaussians: Gaussians, present: Tensor, available: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """How far the posteriors of all subsets lie from that of the available one, and from the prior.
 
     present    (B, M) bool: subsets reach over these; a subset with an absent modality is left out
     available  (B, M) bool: the set A of each sample
-    returns    two scalars, means over subsets S, samples, channels and voxels of D(q_A || q_S) and D(q_S || N(0, 1)),
+    returns    three scalars: inter + prior, to be minimised; and each alone, without gradient, to be logged. They are
+               means over subsets S, samples, channels and voxels of D(q_A || q_S) and D(q_S || N(0, 1)),
                D(a || b) = 0.5 * (-1 + log V_b - log V_a + (V_a + (M_a - M_b)^2) / (V_b + 0.01))
 
-    Only precisions and weighted means are kept for the backward pass, which goes through the subsets again: the memory
-    of plain autograd (30 divergences a scale) would be several times that of the network.
+    The gradient is found in closed form on the way: plain autograd would keep 30 divergences a scale, several times the
+    memory of the network, and going through the subsets a second time would take twice as long.
     """
     precision, weighted_mean = gaussians.naturals(DIVERGENCE_EPS)
     subsets = torch.tensor(nonempty_subsets(present.shape[1]), device=present.device)
@@ -93,12 +94,12 @@ def subset_divergences(gaussians: Gaussians, present: Tensor, available: Tensor)
     subsets, possible, available = (flags.to(precision.dtype) for flags in (subsets, possible, available))
     share = possible / (possible.sum() * precision[0, 0].numel())
     flat = precision.flatten(2), weighted_mean.flatten(2)
-    inter, prior = _SubsetDivergences.apply(*flat, subsets, share, available)  # type: ignore[no-untyped-call]
-    return inter, prior
+    total, inter, prior = _SubsetDivergences.apply(*flat, subsets, share, available)  # type: ignore[no-untyped-call]
+    return total, inter, prior
 
 
 class _SubsetDivergences(torch.autograd.Function):
-    """`subset_divergences` of natural parameters (B, M, E), with the gradient in closed form.
+    """`subset_divergences` of natural parameters (B, M, E).
 
     subsets    (S, M) zeros and ones
     share      (B, S) what one element of a sample counts in the mean for a subset
@@ -110,45 +111,43 @@ class _SubsetDivergences(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, precision: Tensor, weighted_mean: Tensor, subsets: Tensor, share: Tensor, available: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(precision, weighted_mean, subsets, share, available)
+    ) -> tuple[Tensor, Tensor, Tensor]:
         inter = precision.new_zeros(())
         prior = precision.new_zeros(())
+        differentiated = any(ctx.needs_input_grad)
+        if differentiated:
+            to_precision, to_weighted_mean = torch.empty_like(precision), torch.empty_like(precision)
+            ctx.save_for_backward(to_precision, to_weighted_mean)
         for b, piece in _pieces(precision):
             own = _Moments(available[b : b + 1], precision[b, :, piece], weighted_mean[b, :, piece])
             others = _Moments(subsets, precision[b, :, piece], weighted_mean[b, :, piece])
-            ratio = (own.variance + (own.mean - others.mean).square()) / (others.variance + VARIANCE_FLOOR)
-            log_ratio = others.variance.log() - own.variance.log()
-            inter += share[b] @ (ratio + log_ratio - 1).sum(1) / 2
-            surplus = (others.variance + others.mean.square()) / (1 + VARIANCE_FLOOR)
-            prior += share[b] @ (surplus - others.variance.log() - 1).sum(1) / 2
-        return inter, prior
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        precision, weighted_mean, subsets, share, available = ctx.saved_tensors
-        grad_inter, grad_prior = grads
-        grad_precision = torch.empty_like(precision)
-        grad_weighted_mean = torch.empty_like(precision)
-        for b, piece in _pieces(precision):
-            own = _Moments(available[b : b + 1], precision[b, :, piece], weighted_mean[b, :, piece])
-            others = _Moments(subsets, precision[b, :, piece], weighted_mean[b, :, piece])
-            to_inter, to_prior = grad_inter * share[b, :, None], grad_prior * share[b, :, None]
             difference = own.mean - others.mean
             over_floor = 1 / (others.variance + VARIANCE_FLOOR)
-            slope = to_inter * difference * over_floor
             ratio = (own.variance + difference.square()) * over_floor
-            inverse = 1 / others.variance
-            from_own = own.gradients(
-                slope.sum(0, keepdim=True), (to_inter * (over_floor - 1 / own.variance) / 2).sum(0, keepdim=True)
-            )
-            from_others = others.gradients(
-                to_prior * others.mean / (1 + VARIANCE_FLOOR) - slope,
-                (to_inter * (inverse - ratio * over_floor) + to_prior * (1 / (1 + VARIANCE_FLOOR) - inverse)) / 2,
-            )
-            grad_precision[b, :, piece] = from_own[0] + from_others[0]
-            grad_weighted_mean[b, :, piece] = from_own[1] + from_others[1]
-        return grad_precision, grad_weighted_mean, None, None, None
+            log_variance = others.variance.log()
+            inter += share[b] @ (ratio + log_variance - own.variance.log() - 1).sum(1) / 2
+            surplus = (others.variance + others.mean.square()) / (1 + VARIANCE_FLOOR)
+            prior += share[b] @ (surplus - log_variance - 1).sum(1) / 2
+            if differentiated:
+                weight = share[b, :, None]
+                slope = weight * difference * over_floor
+                from_own = own.gradients(
+                    slope.sum(0, keepdim=True), (weight * (over_floor - 1 / own.variance) / 2).sum(0, keepdim=True)
+                )
+                # The logarithms of the other variance in the two divergences cancel out.
+                from_others = others.gradients(
+                    weight * others.mean / (1 + VARIANCE_FLOOR) - slope,
+                    weight * (1 / (1 + VARIANCE_FLOOR) - ratio * over_floor) / 2,
+                )
+                torch.add(from_own[0], from_others[0], out=to_precision[b, :, piece])
+                torch.add(from_own[1], from_others[1], out=to_weighted_mean[b, :, piece])
+        ctx.mark_non_differentiable(inter, prior)
+        return inter + prior, inter, prior
+
+    @staticmethod
+    def backward(ctx: Any, grad_total: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        to_precision, to_weighted_mean = ctx.saved_tensors
+        return grad_total * to_precision, grad_total * to_weighted_mean, None, None, None
 
 
 class _Moments:

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from anymri.errors import ConfigurationError
+from anymri.evaluation.scores import SCORED
 from anymri.files import write_text
 from anymri.modalities import SUBSETS
 from anymri.report import figures, tables
@@ -87,7 +88,7 @@ def write_report(
 
 def _summary(scores: pd.DataFrame, by_metric: Mapping[str, pd.DataFrame], manifest: Mapping[str, Any]) -> list[str]:
     """What was evaluated, and for each metric its range over the subsets, in words."""
-    scored = scores[scores["status"] == tables.SCORED]
+    scored = scores[scores["status"] == SCORED]
     cases, subsets = scored["case"].nunique(), scored["subset"].nunique()
     which = f"all {subsets}" if subsets == len(SUBSETS) else f"{subsets} of the {len(SUBSETS)}"
     first = (

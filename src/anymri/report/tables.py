@@ -18,18 +18,19 @@ from typing import Any
 import pandas as pd
 
 from anymri.errors import RunError
+from anymri.evaluation.scores import COLUMNS, SCORED
 from anymri.files import write_text
-from anymri.modalities import SUBSETS
+from anymri.modalities import MODALITIES, SUBSETS
 from anymri.regions import REGIONS
 
 PRESENT, ABSENT, NOTHING = "●", "○", "-"
-SCORED = "scored"
 MEAN = "mean"
 # The papers' order of columns, which is not the order inside arrays (protocol sheet, section 6).
 MODALITY_COLUMNS = ("FLAIR", "T1", "T1c", "T2")
 TERMINAL_COLUMNS = 100
+# Incomplete cases named below a table; scores.csv has them all.
+NAMED_CASES = 10
 
-_SCORE_COLUMNS = ("case", "subset", "region", "metric", "value", "status")
 _LOG_COLUMNS = ("stage", "epoch", "step", "seconds", "learning_rate")
 _VALIDATION_COLUMNS = ("stage", "epoch", "step", "region", "dice")
 # A case may be called 001, so words are never read as numbers.
@@ -46,10 +47,10 @@ def read_scores(evaluation: Path) -> pd.DataFrame:
     row without a value, or one case scored twice.
     """
     file = evaluation / "scores.csv"
-    scores = _read_csv(file, _SCORE_COLUMNS, "Give the folder that `anymri evaluate` wrote, when it is finished.")
+    scores = _read_csv(file, COLUMNS, "Give the folder that `anymri evaluate` wrote, when it is finished.")
     if scores.empty:
         raise RunError(f"{file} holds no rows.", "Run `anymri evaluate` again, on at least one case.")
-    keys = list(_SCORE_COLUMNS[:4])
+    keys = list(COLUMNS[:4])
     for problem, rows in (
         ("a subset that is none of the 15", ~scores["subset"].isin(_SUBSET_NAMES)),
         ("an unknown region", ~scores["region"].isin(list(REGIONS))),
@@ -142,19 +143,19 @@ def tables_of(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def left_out(scores: pd.DataFrame) -> list[str]:
-    """A sentence for each kind of rows without a value: how many there are, and why."""
-    unscored = scores[scores["status"] != SCORED]
-    absent = unscored["status"].str.endswith(" absent")
+    """Sentences on what could not be scored, one a case and reason, the first `NAMED_CASES` of them."""
     sentences = []
-    if absent.any():
-        pairs = len(unscored.loc[absent, ["case", "subset"]].drop_duplicates())
-        cases = count(unscored.loc[absent, "case"].nunique(), "case")
-        sentences.append(f"Not scored and in no mean: {count(pairs, 'subset')} of {cases} (a scan is absent).")
-    for reason, rows in unscored[~absent].groupby("status", sort=False):
-        regions = ", ".join(region for region in REGIONS if region in set(rows["region"]))
-        cases = count(rows["case"].nunique(), "case")
-        sentences.append(f"Not scored and in no mean: {regions} of {cases} ({reason}).")
-    return sentences
+    unscored = scores[scores["status"] != SCORED]
+    for case, rows in unscored.groupby("case", sort=False):
+        absent = rows["status"].str.endswith(" absent")
+        if absent.any():
+            missing = " and no ".join(m for m in MODALITIES if rows["status"].str.contains(rf"\b{m}\b").any())
+            subsets = rows.loc[absent, "subset"].nunique()
+            total = scores.loc[scores["case"] == case, "subset"].nunique()
+            sentences.append(f"{case} has no {missing}: {subsets} of {total} subsets not scored, and in no mean.")
+        sentences += [f"{case}: {reason}, in no mean." for reason in rows.loc[~absent, "status"].unique()]
+    more = len(sentences) - NAMED_CASES
+    return sentences[:NAMED_CASES] + ([f"{more} more: see the column status in scores.csv."] if more > 0 else [])
 
 
 def heading(metric: str) -> str:

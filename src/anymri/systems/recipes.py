@@ -45,6 +45,16 @@ class Stage(_Settings):
         default=1, description="validate every so many epochs, or after these; after the last in any case"
     )
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole stage."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def voxels_per_step(self) -> int:
+        """What a step costs, up to a factor that stages of one training share."""
+        return self.batch_size * self.crop**3
+
     def validates_after(self, epoch: int) -> bool:
         """Whether validation follows `epoch`, counted from 1."""
         if epoch == self.epochs:

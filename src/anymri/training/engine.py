@@ -6,7 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,18 +20,17 @@ from anymri.inference.device import pick_device
 from anymri.manifest import manifest
 from anymri.systems import build, parts
 from anymri.systems.base import Batch, System
-from anymri.systems.recipes import Optimiser, Stage
+from anymri.systems.recipes import Optimiser, Recipe, Stage
 from anymri.systems.weights import WeightsCard, save_weights
 from anymri.training.cohort import Cohort, prepare
 from anymri.training.configuration import TrainingConfiguration
 from anymri.training.patches import batches
 from anymri.training.run import Position, Run
-from anymri.training.validation import validate
+from anymri.training.validation import Validation, validate
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-# Epochs are short beside a crash's cost, so resuming always begins at an epoch's start.
 POLY_POWER = 0.9
 
 
@@ -66,7 +65,8 @@ class Objective(nn.Module):
 def train(configuration: TrainingConfiguration, folder: Path, watch: Watch, resume: bool = False) -> None:
     """Trains a system as configured into a run folder (see `anymri.training.run`).
 
-    resume  go on where the run in `folder` stopped: the weights end up exactly as without the interruption
+    resume  go on where the run in `folder` stopped: the weights end up exactly as without the interruption. Epochs are
+            short beside a crash's cost, so this begins at an epoch's start
     """
     run = Run(folder)
     if resume:
@@ -87,115 +87,134 @@ def train(configuration: TrainingConfiguration, folder: Path, watch: Watch, resu
     if saved:
         system.load_state_dict(saved["system"])
     watch.begin(system, cohort, recipe.stages, position)
+    trainer = _Trainer(recipe, cohort, system, run, device, watch)
     for number in range(position.stage, len(recipe.stages)):
-        _run_stage(number, configuration, cohort, system, run, replace(position), saved, device, watch)
+        trainer.run_stage(replace(position), saved)
         saved = {}
         position = Position(number + 1, 0, log=position.log, validation=position.validation)
 
 
-def _run_stage(
-    number: int,
-    configuration: TrainingConfiguration,
-    cohort: Cohort,
-    system: System[Any],
-    run: Run,
-    position: Position,
-    saved: dict[str, Any],
-    device: torch.device,
-    watch: Watch,
-) -> None:
-    """Trains one stage from `position.epoch` on; checkpoints after every epoch."""
-    from lightning.fabric import Fabric
+@dataclass
+class _Trainer:
+    """What the stages of one training share."""
 
-    recipe = configuration.recipe
-    stage = recipe.stages[number]
-    system_parts = parts(recipe.system)
-    fabric = Fabric(
-        accelerator=device.type, devices=[device.index or 0] if device.type == "cuda" else 1, precision=recipe.precision
-    )
-    optimiser = make_optimiser(stage.optimiser, system.parameters())
-    schedule = make_schedule(stage, optimiser)
-    if saved:
-        optimiser.load_state_dict(saved["optimiser"])
-        schedule.load_state_dict(saved["schedule"])
-    objective, wrapped = fabric.setup(Objective(system, system_parts.objectives[stage.objective]), optimiser)
-    card = WeightsCard(
-        system=recipe.system,
-        network={**recipe.network, "num_classes": cohort.scheme.num_classes},
-        preprocessing=recipe.preprocessing,
-        window=stage.crop,
-        window_overlap=recipe.window_overlap,
-        label_scheme=cohort.scheme.name,
-        trained_on=[case.name for case in cohort.training],
-        origin=f"anymri train, stage {stage.name}",
-    )
-    seed = int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0])
-    first_step = sum(s.epochs * s.steps_per_epoch for s in recipe.stages[:number])
-    board = _tensorboard(run, first_step + position.epoch * stage.steps_per_epoch)
-    for epoch in range(position.epoch + 1, stage.epochs + 1):
-        row = {"stage": stage.name, "epoch": epoch, "step": first_step + epoch * stage.steps_per_epoch}
-        began = time.perf_counter()
-        means = _run_epoch(fabric, objective, wrapped, cohort, stage, epoch, seed, watch)
-        row |= {"seconds": round(time.perf_counter() - began, 2), "learning_rate": optimiser.param_groups[0]["lr"]}
-        row |= {f"loss/{name}": value for name, value in means.items()}
-        position.log.append(row)
-        scores = None
-        if cohort.validation and stage.validates_after(epoch):
-            result = validate(
-                system, cohort.validation, stage.crop, recipe.window_overlap, system_parts.segmentation_losses
-            )
-            scores = result.dice
-            position.validation += [
-                {key: row[key] for key in ("stage", "epoch", "step")} | {"region": region, "dice": value}
-                for region, value in scores.items()
-            ]
-        if stage.schedule != "plateau":
-            schedule.step()
-        elif scores is not None:
-            schedule.step(result.loss)
-        position.epoch = epoch
-        if not cohort.validation or (scores is not None and scores["mean"] > position.best):
-            position.best = scores["mean"] if scores else position.best
-            save_weights(run.best, system.state_dict(), card)
-        save_weights(run.last, system.state_dict(), card)
-        run.save_state(
-            position, system=system.state_dict(), optimiser=optimiser.state_dict(), schedule=schedule.state_dict()
+    recipe: Recipe
+    cohort: Cohort
+    system: System[Any]
+    run: Run
+    device: torch.device
+    watch: Watch
+
+    def run_stage(self, position: Position, saved: dict[str, Any]) -> None:
+        """Trains stage `position.stage` from `position.epoch` on; checkpoints after every epoch.
+
+        saved  states of optimiser and schedule to go on with; empty at the stage's beginning
+        """
+        from lightning.fabric import Fabric
+
+        stage = self.recipe.stages[position.stage]
+        system_parts = parts(self.recipe.system)
+        fabric = Fabric(
+            accelerator=self.device.type,
+            devices=[self.device.index or 0] if self.device.type == "cuda" else 1,
+            precision=self.recipe.precision,
         )
-        _write_board(board, row, scores)
-        watch.epoch(row, scores)
-    board.close()
+        optimiser = make_optimiser(stage.optimiser, self.system.parameters())
+        schedule = make_schedule(stage, optimiser)
+        if saved:
+            optimiser.load_state_dict(saved["optimiser"])
+            schedule.load_state_dict(saved["schedule"])
+        objective, wrapped = fabric.setup(Objective(self.system, system_parts.objectives[stage.objective]), optimiser)
+        seed = _seed(self.recipe.seed, position.stage)
+        first_step = sum(s.steps for s in self.recipe.stages[: position.stage])
+        with _tensorboard(self.run, first_step + position.epoch * stage.steps_per_epoch) as board:
+            for epoch in range(position.epoch + 1, stage.epochs + 1):
+                row = {"stage": stage.name, "epoch": epoch, "step": first_step + epoch * stage.steps_per_epoch}
+                began = time.perf_counter()
+                means = self._run_epoch(fabric, objective, wrapped, stage, epoch, seed)
+                rate = optimiser.param_groups[0]["lr"]
+                row |= {"seconds": round(time.perf_counter() - began, 2), "learning_rate": rate}
+                row |= {f"loss/{name}": value for name, value in means.items()}
+                position.log.append(row)
+                judged = self._validate(stage, epoch, position, system_parts.segmentation_losses)
+                if stage.schedule != "plateau":
+                    schedule.step()
+                elif judged:
+                    schedule.step(judged.loss)
+                position.epoch = epoch
+                self._keep(stage, position, judged, optimiser, schedule)
+                scores = judged.dice if judged else None
+                _write_board(board, row, scores)
+                self.watch.epoch(row, scores)
+
+    def _run_epoch(
+        self, fabric: Any, objective: nn.Module, optimiser: torch.optim.Optimizer, stage: Stage, epoch: int, seed: int
+    ) -> dict[str, float]:
+        """One epoch of optimiser steps; returns the mean of each named loss."""
+        objective.train()
+        sums: dict[str, float] = defaultdict(float)
+        first = (epoch - 1) * stage.steps_per_epoch
+        workers = 0 if self.device.type == "cpu" else 4
+        data = batches(self.cohort.training, stage, seed, first, stage.steps_per_epoch, workers)
+        for step, batch in enumerate(data, start=1):
+            torch.manual_seed(_seed(seed, first + step))
+            named = objective(batch.to(self.device))
+            optimiser.zero_grad()
+            fabric.backward(named["total"])
+            optimiser.step()
+            for name, value in named.items():
+                sums[name] += value.item()
+            if not math.isfinite(sums["total"]):
+                raise RunError(
+                    f"The loss is no finite number in epoch {epoch}, step {step}.",
+                    "Lower the learning rate, as in --set optimiser.learning_rate=1e-4; finished epochs are kept.",
+                )
+            self.watch.step(stage, epoch, step, sums["total"] / step)
+        return {name: value / stage.steps_per_epoch for name, value in sums.items()}
+
+    def _validate(
+        self, stage: Stage, epoch: int, position: Position, losses: Callable[[Tensor, Tensor], dict[str, Tensor]]
+    ) -> Validation | None:
+        """Judges the held-out cases if it is time to, and adds the scores to the position's record."""
+        if not (self.cohort.validation and stage.validates_after(epoch)):
+            return None
+        judged = validate(self.system, self.cohort.validation, stage.crop, self.recipe.window_overlap, losses)
+        place = {key: position.log[-1][key] for key in ("stage", "epoch", "step")}
+        position.validation += [place | {"region": region, "dice": value} for region, value in judged.dice.items()]
+        return judged
+
+    def _keep(
+        self,
+        stage: Stage,
+        position: Position,
+        judged: Validation | None,
+        optimiser: torch.optim.Optimizer,
+        schedule: Any,
+    ) -> None:
+        """Writes weights, best ones too, and all that resuming needs."""
+        card = WeightsCard(
+            system=self.recipe.system,
+            network={**self.recipe.network, "num_classes": self.cohort.scheme.num_classes},
+            preprocessing=self.recipe.preprocessing,
+            window=stage.crop,
+            window_overlap=self.recipe.window_overlap,
+            label_scheme=self.cohort.scheme.name,
+            trained_on=[case.name for case in self.cohort.training],
+            origin=f"anymri train, stage {stage.name}",
+        )
+        weights = self.system.state_dict()
+        if not self.cohort.validation:
+            save_weights(self.run.best, weights, card)
+        elif judged and judged.dice["mean"] > position.best:
+            position.best = judged.dice["mean"]
+            save_weights(self.run.best, weights, card)
+        save_weights(self.run.last, weights, card)
+        self.run.save_state(position, system=weights, optimiser=optimiser.state_dict(), schedule=schedule.state_dict())
 
 
-def _run_epoch(
-    fabric: Any,
-    objective: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    cohort: Cohort,
-    stage: Stage,
-    epoch: int,
-    seed: int,
-    watch: Watch,
-) -> dict[str, float]:
-    """One epoch of optimiser steps; returns the mean of each named loss."""
-    objective.train()
-    sums: dict[str, float] = defaultdict(float)
-    first = (epoch - 1) * stage.steps_per_epoch
-    workers = 0 if fabric.device.type == "cpu" else 4
-    for step, batch in enumerate(batches(cohort.training, stage, seed, first, stage.steps_per_epoch, workers), 1):
-        torch.manual_seed(int(np.random.SeedSequence([seed, first + step]).generate_state(1)[0]))
-        named = objective(batch.to(fabric.device))
-        optimiser.zero_grad()
-        fabric.backward(named["total"])
-        optimiser.step()
-        for name, value in named.items():
-            sums[name] += value.item()
-        if not math.isfinite(sums["total"]):
-            raise RunError(
-                f"The loss is no finite number in epoch {epoch}, step {step}.",
-                "Lower the learning rate, as in --set optimiser.learning_rate=1e-4; finished epochs are kept.",
-            )
-        watch.step(stage, epoch, step, sums["total"] / step)
-    return {name: value / stage.steps_per_epoch for name, value in sums.items()}
+def _seed(*numbers: int) -> int:
+    """A seed of its own for each sequence of numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def make_optimiser(settings: Optimiser, parameters: Any) -> torch.optim.Optimizer:

@@ -60,8 +60,12 @@ class Run:
         return validated(read_yaml(self.config), str(self.config))
 
     def check_same(self, configuration: TrainingConfiguration) -> None:
-        """Raises `RunError` naming what differs if the run was started with another configuration."""
-        started, asked = (c.model_dump(mode="json") for c in (self.configuration(), configuration))
+        """Raises `RunError` naming what differs if the run was started with another configuration.
+
+        A run may go on with another device or cache: they say where things are computed, not what.
+        """
+        where = {"device", "cache"}
+        started, asked = (c.model_dump(mode="json", exclude=where) for c in (self.configuration(), configuration))
         changed = sorted(_differences(started, asked))
         if changed:
             raise RunError(

@@ -16,12 +16,13 @@ CARD = Card(
     reference="PyTorch port in AImageLab-zip/IM-Fuse (fbbd48e), folder UHVED; original in TensorFlow: ReubenDo/U-HVED",
     idea="One U-Net encoder a modality gives Gaussians at four scales; the product of the available ones is decoded "
     "to the segmentation, and in training to all four images.",
-    presets={"published": {"width": 8}, "nano": {"width": 4}},
+    presets={"published": {"width": 8}, "nano": {"width": 8, "reconstruction": False}},
     parameters=1_250_552,
     inference_parameters=959_112,
     gmacs={"encode four modalities": 48.1, "decode one subset": 12.7, "15 subsets": 238.6},
     switches={
         "width": "channels of the first encoder level",
+        "reconstruction": "true (default), or false: no image decoders, half the cost of a training step (nano)",
         "init": "he_fan_in (default), or port: the reference's rule, which starts norm gains around zero",
     },
     deviations=(
