@@ -99,7 +99,7 @@ def test_the_page_says_best_and_worst_subset_in_words(tmp_path, evaluation):
     assert "best 95.0 with T1+T1c+T2+FLAIR, worst 60.0 with T1" in page  # Dice
     assert "best 2.5 with T1+T1c+T2+FLAIR, worst 20.0 with T1" in page  # HD95
     assert "HD95: pooled as medpy." in page
-    assert "1 subset of 1 case (a scan is absent)" in page
+    assert "b has no T1: 1 of 1 subsets not scored, and in no mean." in page
 
 
 def test_the_table_of_the_page_has_a_header_for_each_row_and_column(tmp_path, evaluation):

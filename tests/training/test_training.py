@@ -14,10 +14,13 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from anymri.data.cache import CachedCase
+from anymri.data.cache import cache_case
 from anymri.data.layouts import find_cases
 from anymri.data.phantoms import write_cohort
+from anymri.data.preprocessing import Preprocessing
 from anymri.errors import AnymriError, CohortError, LabelError, RunError
+from anymri.regions import label_scheme
+from anymri.systems.recipes import Stage
 from anymri.training.configuration import resolve
 from anymri.training.engine import train
 from anymri.training.patches import random_start, random_subset
@@ -210,15 +213,11 @@ def test_subsets_are_drawn_evenly_from_what_exists():
 
 
 def test_patches_stay_in_the_box_and_hold_tumour_when_asked(tmp_path, cohort):
-    from anymri.data.cache import cache_case
-    from anymri.data.preprocessing import Preprocessing
-    from anymri.regions import label_scheme
-
-    case: CachedCase = cache_case(find_cases(cohort)[0], label_scheme("brats2023"), Preprocessing(), tmp_path)
+    case = cached(cohort, tmp_path)
     rng = np.random.default_rng(0)
     for crop in (16, 40):
         for _ in range(50):
-            start = random_start(case, crop, 1.0, rng)
+            start = random_start(case, patches_of(crop, tumour_centred=1), rng)
             assert all(
                 0 <= s <= side - crop if side >= crop else s == (side - crop) // 2
                 for s, side in zip(start, case.shape, strict=True)
@@ -226,13 +225,29 @@ def test_patches_stay_in_the_box_and_hold_tumour_when_asked(tmp_path, cohort):
             assert case.read_patch(start, (crop,) * 3)[1].any()
 
 
+def test_patches_around_voxels_lie_at_the_edges_as_often_as_windows_do(cohort, tmp_path):
+    case = cached(cohort, tmp_path)
+    rng = np.random.default_rng(0)
+    last = case.shape[0] - 16
+    ends = {}
+    for placing in ("uniform", "around_voxels"):
+        starts = [random_start(case, patches_of(16, placing=placing), rng)[0] for _ in range(400)]
+        assert min(starts) == 0 and max(starts) == last
+        ends[placing] = sum(start in (0, last) for start in starts) / 400
+    assert ends["uniform"] < 0.15 and ends["around_voxels"] > 0.35
+
+
+def cached(cohort, cache):
+    return cache_case(find_cases(cohort)[0], label_scheme("brats2023"), Preprocessing(), cache)
+
+
+def patches_of(crop, **settings):
+    return Stage(epochs=1, steps_per_epoch=1, crop=crop, **settings)
+
+
 @pytest.mark.parametrize(("cases", "each"), [(1, 15), (4, 4), (15, 1), (40, 1)])
 def test_validation_covers_all_subsets_between_few_cases(cohort, tmp_path, cases, each):
-    from anymri.data.cache import cache_case
-    from anymri.data.preprocessing import Preprocessing
-    from anymri.regions import label_scheme
-
-    case = cache_case(find_cases(cohort)[0], label_scheme("brats2023"), Preprocessing(), tmp_path)
+    case = cached(cohort, tmp_path)
     dealt = [subsets_for(case, number, cases) for number in range(cases)]
     assert all(len(hand) == each for hand in dealt)
     assert len({subset for hand in dealt for subset in hand}) == 15

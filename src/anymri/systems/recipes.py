@@ -35,6 +35,11 @@ class Stage(_Settings):
     tumour_centred: float = Field(
         default=0.0, ge=0, le=1, description="share of patches drawn around a tumour voxel, its class first"
     )
+    placing: Literal["uniform", "around_voxels"] = Field(
+        default="uniform",
+        description="other patches: every place in the brain's box equally likely, or around a voxel, moved inside the "
+        "box, so that its edges are seen as often as windows see them at inference",
+    )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()
     schedule: Literal["constant", "poly", "plateau"] = Field(

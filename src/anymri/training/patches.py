@@ -30,7 +30,7 @@ class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, 0, index])
         case = self.cases[self._case_index(index)]
-        start = random_start(case, self.stage.crop, self.stage.tumour_centred, rng)
+        start = random_start(case, self.stage, rng)
         images, classes = case.read_patch(start, (self.stage.crop,) * 3)
         images, classes = self.augment(images, classes, int(rng.integers(2**31)))
         # Augmentation shifts intensities of absent modalities too; what they hold never matters.
@@ -49,19 +49,23 @@ def random_subset(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return chosen
 
 
-def random_start(case: CachedCase, crop: int, tumour_centred: float, rng: np.random.Generator) -> list[int]:
-    """First voxel of a patch: uniform within the box, or, in a share of draws, around a tumour voxel.
+def random_start(case: CachedCase, stage: Stage, rng: np.random.Generator) -> list[int]:
+    """First voxel of a patch: around a tumour voxel in a share of draws, else as `Stage.placing` says.
 
     The tumour voxel is drawn by class first, each equally likely, so that small parts are seen as often as large ones;
     it comes to lie in the middle half of the patch. Where the box is shorter than the crop the patch is centred on it.
     """
+    crop = stage.crop
     low = np.array([min(0, (side - crop) // 2) for side in case.shape])
     high = np.array([max(side - crop, (side - crop) // 2 if side < crop else 0) for side in case.shape])
-    if rng.random() < tumour_centred and (by_class := case.tumour_voxels()):
+    if rng.random() < stage.tumour_centred and (by_class := case.tumour_voxels()):
         voxels = by_class[rng.integers(len(by_class))]
         start = voxels[rng.integers(len(voxels))] - rng.integers(crop // 4, 3 * crop // 4, size=3)
-        return [int(s) for s in np.clip(start, low, high)]
-    return [int(s) for s in rng.integers(low, high + 1)]
+    elif stage.placing == "around_voxels":
+        start = rng.integers(case.shape) - crop // 2
+    else:
+        start = rng.integers(low, high + 1)
+    return [int(s) for s in np.clip(start, low, high)]
 
 
 def batches(
