@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from anymri import __version__
 from anymri.data.preprocessing import Preprocessing
@@ -49,7 +49,8 @@ def save_weights(path: Path, state: Mapping[str, torch.Tensor], card: WeightsCar
     """Writes a state dict with its card, whole or not at all."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={_KEY: card.model_dump_json()})
+        # Written here, because on a full disk the library's own writer raises what no one would take for that.
+        temporary.write_bytes(save(tensors, metadata={_KEY: card.model_dump_json()}))
 
 
 def find_weights(path: Path) -> Path:

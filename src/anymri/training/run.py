@@ -11,6 +11,7 @@ checkpoints/state.pt           all that resuming needs, in one file: weights, op
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,11 @@ class Run:
 
     def save_state(self, position: Position, **parts: Any) -> None:
         """Writes the state and the two logs; the state file alone decides where a resumed run begins."""
+        # Through memory, because on a full disk torch's writer raises what no one would take for that.
+        buffer = io.BytesIO()
+        torch.save({"position": vars(position), **parts}, buffer)
         with replacing(self.state) as temporary:
-            torch.save({"position": vars(position), **parts}, temporary)
+            temporary.write_bytes(buffer.getbuffer())
         for name, rows in (("log", position.log), ("validation", position.validation)):
             with replacing(self.folder / f"{name}.csv") as temporary:
                 pd.DataFrame(rows).to_csv(temporary, index=False)
