@@ -88,7 +88,9 @@ def train(
     output: Output,
     data: Annotated[Path | None, typer.Option(help="Cohort: a folder, or a CSV manifest.")] = None,
     label_scheme: Annotated[str | None, typer.Option(help="What its label values mean, e.g. brats2023.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="published (the default) or nano.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="published (the default), nano or another of the system's.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML with what differs from the recipe.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="e.g. epochs=2, network.width=4. Repeatable.")

@@ -221,8 +221,9 @@ def _tumour(rng: Generator, anatomy: Anatomy) -> NDArray[np.uint8]:
     """Labels of one glioma, or of two in a fifth of the cases.
 
     Each part takes its share of the part around it, the voxels nearest to a centre of its own first: the tumour 3.5 to
-    11 % of the brain, the core 25 to 65 % of the tumour, the necrosis 15 to 65 % of the core, so wide that no guess
-    without T1c finds the enhancing rim. One voxel of oedema at least stays between the core and healthy brain.
+    11 % of the brain, the core 25 to 65 % of the tumour, the necrosis 25 to 70 % of the core, and the centres lie
+    apart, so that no guess without T1c finds the enhancing rim. One voxel of oedema at least stays between the core and
+    healthy brain.
     """
     size = len(anatomy.tissue)
     brain = anatomy.tissue != OUTSIDE
@@ -235,12 +236,12 @@ def _tumour(rng: Generator, anatomy: Anatomy) -> NDArray[np.uint8]:
     tumour = _nearest(reach, np.isfinite(reach), volume)
 
     core_volume = rng.uniform(0.25, 0.65) * tumour.sum()
-    core_centres = centres + rng.normal(0, 0.15 * radius, centres.shape)
+    core_centres = centres + rng.normal(0, 0.25 * radius, centres.shape)
     inner = binary_erosion(tumour | ~brain) & tumour
     core = _nearest(_reach(rng, size, core_centres, 0.6 * radius), inner, core_volume)
 
-    necrotic_share = rng.uniform(0.15, 0.65)
-    necrosis_centres = core_centres + rng.normal(0, 0.12 * radius, centres.shape)
+    necrotic_share = rng.uniform(0.25, 0.70)
+    necrosis_centres = core_centres + rng.normal(0, 0.25 * radius, centres.shape)
     necrosis = _nearest(_reach(rng, size, necrosis_centres, 0.4 * radius), core, necrotic_share * core.sum())
     return np.select([necrosis, core, tumour], [NCR, ET, ED], BACKGROUND).astype(np.uint8)
 
