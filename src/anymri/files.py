@@ -52,9 +52,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def output_folder(path: Path) -> Path:
     """Makes `path` a folder that can be written, or raises `OutputError` before any work is done."""
-    with replacing(path / ".writable"):
-        pass
-    (path / ".writable").unlink(missing_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
     return path
 
 
