@@ -116,7 +116,7 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="u_hved",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 about four minutes on two cores, WT Dice 0.9 with "
+        about="For a laptop without a GPU: on 24 phantoms of 96^3 about three minutes on two cores, WT Dice 0.9 with "
         "all four modalities (anymri demo). Not the published training: no reconstruction, which halves the cost of a "
         "step. Small patches around each part of a tumour teach the parts; large ones, where healthy tissue is.",
         network={"width": 8, "reconstruction": False},
