@@ -87,7 +87,7 @@ def test_classes_modalities_and_crop_are_independent(name, modalities, num_class
     system = tiny(name, num_classes=num_classes, modalities=modalities)
     images = random_images(system)
     scores = score(system, images, torch.ones(1, len(modalities), dtype=torch.bool))
-    assert scores.shape == (1, num_classes, *images.shape[2:])
+    assert scores.shape == (1, system.num_scores, *images.shape[2:])
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=str)
@@ -103,11 +103,23 @@ def test_decoding_a_shared_encoding_equals_forward(name, subset):
 def test_every_parameter_receives_a_gradient(name, preset):
     system = tiny(name, preset)
     reached = set()
-    for objective in systems.parts(name).objectives.values():
+    for objective in systems.parts(name).objectives:
         system.zero_grad()
-        objective(system.train(), random_batch(system))["total"].backward()
-        reached |= {n for n, p in system.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        named, discriminator = losses(name, objective, system.train(), random_batch(system))
+        named["total"].backward()
+        reached |= reached_parameters(system)
+        if discriminator is not None:
+            # Either learns by its own loss alone.
+            assert not reached_parameters(discriminator)
+            system.zero_grad()
+            named["discriminator"].backward()
+            assert not reached_parameters(system)
+            assert reached_parameters(discriminator) == {n for n, _ in discriminator.named_parameters()}
     assert reached == {n for n, _ in system.named_parameters()}
+
+
+def reached_parameters(network):
+    return {n for n, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
 
 
 def test_no_modality_at_all_is_refused(name):
@@ -155,13 +167,20 @@ def random_batch(system, present=ALL, available=ALL):
     return Batch(images, labels, present.as_tensor(), available.as_tensor())
 
 
+def losses(name, objective, system, batch):
+    """Named losses of an objective, and the discriminator that it was given, if it takes one."""
+    parts = systems.parts(name)
+    networks = [make(system) for n, make in parts.discriminators.items() if n == objective]
+    return parts.objectives[objective](system, batch, *networks), *(networks or [None])
+
+
 def losses_and_gradients(name, preset, batch):
     """All losses of all objectives, and the gradients of their totals, from the same start and noise."""
     found = []
-    for objective in systems.parts(name).objectives.values():
+    for objective in systems.parts(name).objectives:
         system = tiny(name, preset).train()
         torch.manual_seed(3)
-        named = objective(system, batch)
+        named, _ = losses(name, objective, system, batch)
         named["total"].backward()
         found += [loss.detach() for loss in named.values()]
         found += [p.grad for p in system.parameters() if p.grad is not None]
