@@ -72,13 +72,14 @@ def test_order_of_names_does_not_matter(name):
 
 
 def test_a_mixed_batch_equals_its_samples_one_by_one(name):
-    system = tiny(name)
+    """In float64: convolutions of a batch round in another order, and instance norms of a few voxels amplify that."""
+    system = tiny(name).double()
     subsets = [Subset.parse(s) for s in ("T1", "T1c+FLAIR", "T1+T1c+T2+FLAIR", "T2")]
-    images = random_images(system, batch_size=len(subsets))
+    images = random_images(system, batch_size=len(subsets)).double()
     available = torch.cat([s.as_tensor() for s in subsets])
     together = score(system, images, available)
     alone = [score(system, images[i : i + 1], available[i : i + 1]) for i in range(len(subsets))]
-    torch.testing.assert_close(together, torch.cat(alone), **CLOSE)
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("modalities", [("T1c", "FLAIR"), MODALITIES], ids=len)
