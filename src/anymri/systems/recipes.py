@@ -35,6 +35,12 @@ class Stage(_Settings):
     tumour_centred: float = Field(
         default=0.0, ge=0, le=1, description="share of patches drawn around a tumour voxel, its class first"
     )
+    subsets: Literal["uniform", "by_size", "by_size_reference"] = Field(
+        default="uniform",
+        description="modalities left to a patch. uniform: each non-empty subset equally likely; by_size: never all; "
+        "first how many, then which, each equally likely; by_size_reference: the same without T1+T2+FLAIR, which the "
+        "code of RA-HVED and XLSTM-HVED never draws",
+    )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()
     schedule: Literal["constant", "poly", "plateau"] = Field(
