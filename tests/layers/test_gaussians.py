@@ -24,6 +24,17 @@ def moments(gaussians, sample, members, eps):
     return weighted / precision, 1 / precision + eps
 
 
+def test_product_of_experts_adds_its_eps_to_every_variance(gaussians):
+    posterior = gaussians.product_of_experts(AVAILABLE)
+    for sample in range(2):
+        members = AVAILABLE[sample].nonzero()[:, 0]
+        variances = [gaussians.log_variance[sample, m].exp() + 1e-8 for m in members]
+        total = 1 / (1 + 1e-8) + sum(1 / v for v in variances)
+        weighted = sum(gaussians.mean[sample, m] / v for m, v in zip(members, variances, strict=True))
+        torch.testing.assert_close(posterior.mean[sample], weighted / total, rtol=1e-12, atol=0)
+        torch.testing.assert_close(posterior.variance[sample], 1 / total, rtol=1e-12, atol=0)
+
+
 def divergence(a, b):
     (mean_a, var_a), (mean_b, var_b) = a, b
     return 0.5 * (-1 + var_b.log() - var_a.log() + (var_a + (mean_a - mean_b) ** 2) / (var_b + 0.01)).mean()

@@ -6,6 +6,7 @@ decides a test, tolerances included, is read from its JSON files.
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ import pytest
 import torch
 
 from parity import filler
+
+# Moments of whole outputs, where the reference's own rounding is not larger; so say the sheets of the strided fixtures.
+MOMENTS_ABS = 5e-6
 
 FOLDER = Path(os.environ.get("ANYMRI_FIXTURES") or Path(__file__).parent / "fixtures")
 
@@ -52,3 +56,44 @@ def check_output(actual, expected, stored, tolerance):
     moments = [values.mean(), values.std(), np.abs(values).mean()]
     reference = [expected["mean"], expected["std"], expected["abs_sum"] / values.size]
     np.testing.assert_allclose(moments, reference, rtol=0, atol=tolerance)
+
+
+def filled_state(seed, model, prefix="", dtype=torch.float32):
+    """The state dict of a model that lists its `parameters` and `integers`; `prefix` goes before names as filled."""
+    shapes = {prefix + name: shape for name, shape in model["parameters"]}
+    values = filler.fill(seed, shapes, [prefix + name for name in model["integers"]])
+    return {name.removeprefix(prefix): torch.from_numpy(value).to(dtype) for name, value in values.items()}
+
+
+def kind_tolerance(fixture, name):
+    """The largest absolute difference allowed to the output called `name`, by the fixture's rule but for its noise."""
+    kinds = {"seg": "seg_abs", "nested": "seg_abs", "recon": "recon_abs", "atten": "recon_abs", "disc": "disc_fake_abs"}
+    kinds |= {"mu": "mu_logvar_abs", "logvar": "mu_logvar_abs", "after": "buffers_abs"}
+    word = re.match("[a-z]+", name.split("/")[-1])[0]
+    return fixture["tolerance"][kinds[word]]
+
+
+def check_strided(fixture, actual, output, stored, may_flip=False):
+    """Compares an output with one of the fixture's `outputs`, by moments and every n-th voxel, under its `tolerance`.
+
+    may_flip  the output jumps where a probability crosses a threshold: the share of voxels in the rule's note is free
+    """
+    values = actual.detach().double().numpy()
+    assert list(values.shape) == output["full_shape"]
+    step = slice(None, None, output["stride_last3"])
+    difference = np.abs(values[..., step, step, step] - stored)
+    limit = max(kind_tolerance(fixture, output["name"]), 10 * output["float64_max_abs_diff"])
+    if may_flip:
+        free = int(_number(r"up to ([\d.]+) % of voxels", fixture["tolerance"]["note"]) / 100 * difference.size)
+        difference = np.sort(difference, axis=None)[: difference.size - free]
+        assert difference.max() <= limit
+    else:
+        assert difference.max() <= limit
+        moments = [values.mean(), values.std(), np.abs(values).mean()]
+        expected = [output["mean"], output["std"], output["abs_sum"] / values.size]
+        np.testing.assert_allclose(moments, expected, rtol=0, atol=max(MOMENTS_ABS, output["float64_max_abs_diff"]))
+    assert difference.mean() <= _number(r"mean abs difference <= ([\de.-]+)", fixture["tolerance"]["rule"])
+
+
+def _number(pattern, text):
+    return float(re.search(pattern, text)[1])

@@ -89,7 +89,7 @@ def test_training_outputs_match(system, name):
     everything = batch(case)
     with torch.no_grad():
         encoding = system.encode(everything.images, everything.present)
-        prediction = system.decode(encoding, everything.available)
+        prediction = system.decode(encoding, everything.available, reconstruct=True)
     outputs = {"seg_pred": prediction.probabilities()}
     for i, modality in enumerate(MODALITIES):
         outputs[f"reconstruct_{modality.lower()}"] = prediction.reconstruction[:, i : i + 1]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from anymri.data.cache import cache_case
@@ -58,9 +59,9 @@ def configuration(cohort, tmp_path):
     return configured(cohort, tmp_path)
 
 
-def configured(data, tmp_path, *assignments, scheme="brats2023"):
+def configured(data, tmp_path, *assignments, scheme="brats2023", system="u_hved"):
     options = {"data": data, "label_scheme": scheme, "device": "cpu", "cache": tmp_path / "cache"}
-    return resolve("u_hved", "nano", options, assignments=[*SMALL, *assignments])
+    return resolve(system, "nano", options, assignments=[*SMALL, *assignments])
 
 
 def weights(run, name="last"):
@@ -100,6 +101,23 @@ def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, sc
         assert same(weights(tmp_path / "whole", name), weights(tmp_path / "parts", name))
     logs = [pd.read_csv(tmp_path / run / "log.csv").drop(columns="seconds") for run in ("whole", "parts")]
     pd.testing.assert_frame_equal(*logs)
+
+
+def test_a_resumed_game_against_a_discriminator_ends_exactly_too(cohort, tmp_path):
+    """Stopped within a stage, and at its end: the discriminator goes on, and begins the next stage anew."""
+    game = ("objective=adversarial", "crop=32", "steps_per_epoch=1", "batch_size=1", "window_overlap=0")
+    configuration = configured(cohort, tmp_path, *game, "parts.epochs=2", "whole.epochs=1", system="ra_hved")
+    train(configuration, tmp_path / "whole", Silent())
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            train(configuration, tmp_path / "parts", Silent(stop_after=1), resume)
+    train(configuration, tmp_path / "parts", Silent(), resume=True)
+    states = [torch.load(tmp_path / run / "checkpoints" / "state.pt") for run in ("whole", "parts")]
+    for learner in ("system", "discriminator"):
+        networks = [{name: value.numpy() for name, value in s[learner]["network"].items()} for s in states]
+        assert same(*networks)
+    log = pd.read_csv(tmp_path / "parts" / "log.csv")
+    assert np.isfinite(log[["loss/total", "loss/discriminator"]]).all(axis=None)
 
 
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(configuration, cohort, tmp_path):
@@ -210,6 +228,22 @@ def test_subsets_are_drawn_evenly_from_what_exists():
     counts = {subset: drawn.count(subset) for subset in set(drawn)}
     assert len(counts) == 7 and not any(subset[1] for subset in counts)
     assert max(counts.values()) < 1.4 * min(counts.values())
+
+
+@pytest.mark.parametrize(("how", "count"), [("by_size", 14), ("by_size_reference", 13)])
+def test_subsets_by_size_are_incomplete_and_their_sizes_even(how, count):
+    rng = np.random.default_rng(0)
+    drawn = [tuple(random_subset(np.ones(4, bool), rng, how).tolist()) for _ in range(1500)]
+    sizes = np.bincount([sum(subset) for subset in drawn], minlength=5)
+    assert len(set(drawn)) == count and sizes[0] == sizes[4] == 0 and sizes[1:4].min() > 420
+    missing_t1c = (True, False, True, True)
+    assert (missing_t1c in drawn) == (how == "by_size")
+
+
+def test_a_single_scan_is_always_drawn():
+    alone = np.array([False, True, False, False])
+    for how in ("uniform", "by_size", "by_size_reference"):
+        assert (random_subset(alone, np.random.default_rng(0), how) == alone).all()
 
 
 def test_patches_stay_in_the_box_and_hold_tumour_when_asked(tmp_path, cohort):

@@ -5,7 +5,8 @@ standard-normal prior. With precisions p_m = 1 / (exp(log_variance_m) + eps) and
 
     P = 1 + sum_S p_m        M = sum_S w_m / P        V = 1 / P + eps
 
-so all subsets are sums of the same M maps. Source: Dorent et al. 2019 (U-HVED); sheet u_hved.
+so all subsets are sums of the same M maps. Source: Dorent et al. 2019 (U-HVED); sheet u_hved. RA-HVED and XLSTM-HVED
+add their eps to the prior's variance as well and not to the posterior's: `Gaussians.product_of_experts`; sheet ra_hved.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from anymri.modalities import nonempty_subsets
 LOG_VARIANCE_LIMIT = 50.0
 SAMPLING_EPS = 1e-7
 DIVERGENCE_EPS = 1e-5
+EXPERT_EPS = 1e-8
 # Added to the second variance of a divergence; the authors' PyTorch port has 0.01 where the original has 1e-7.
 VARIANCE_FLOOR = 0.01
 # Elements at a time: 15 rows of this many stay in a CPU's second cache, and keep a GPU busy.
@@ -66,14 +68,29 @@ class Gaussians:
     def _sampling_naturals(self) -> tuple[Tensor, Tensor]:
         return self.naturals(SAMPLING_EPS)
 
+    @cached_property
+    def _expert_naturals(self) -> tuple[Tensor, Tensor]:
+        return self.naturals(EXPERT_EPS)
+
     def product(self, available: Tensor) -> Posterior:
-        """The posterior of the modalities in `available`, (B, M) bool."""
-        precision, weighted_mean = self._sampling_naturals
-        with torch.autocast(precision.device.type, enabled=False):
-            chosen = available.to(precision.dtype)
-            total = 1 + torch.einsum("bm,bmcxyz->bcxyz", chosen, precision)
-            mean = torch.einsum("bm,bmcxyz->bcxyz", chosen, weighted_mean) / total
+        """The posterior of the modalities in `available`, (B, M) bool, with U-HVED's constants."""
+        mean, total = _product(*self._sampling_naturals, available, prior_precision=1)
         return Posterior(mean, 1 / total + SAMPLING_EPS)
+
+    def product_of_experts(self, available: Tensor) -> Posterior:
+        """The posterior of the modalities in `available`, (B, M) bool, with the constants of RA-HVED."""
+        mean, total = _product(*self._expert_naturals, available, prior_precision=1 / (1 + EXPERT_EPS))
+        return Posterior(mean, 1 / total)
+
+
+def _product(
+    precision: Tensor, weighted_mean: Tensor, available: Tensor, prior_precision: float
+) -> tuple[Tensor, Tensor]:
+    """Mean and precision, (B, C, X, Y, Z), of the product of the available modalities and a prior around zero."""
+    with torch.autocast(precision.device.type, enabled=False):
+        chosen = available.to(precision.dtype)
+        total = prior_precision + torch.einsum("bm,bmcxyz->bcxyz", chosen, precision)
+        return torch.einsum("bm,bmcxyz->bcxyz", chosen, weighted_mean) / total, total
 
 
 def subset_divergences(gaussians: Gaussians, present: Tensor, available: Tensor) -> tuple[Tensor, Tensor, Tensor]:

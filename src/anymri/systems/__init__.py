@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymri.errors import ConfigurationError, UnknownSystemError, WeightsError
-from anymri.systems import u_hved
+from anymri.systems import ra_hved, u_hved, xlstm_hved
 from anymri.systems.cards import Card
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from anymri.systems.base import Batch, System
+    from anymri.systems.base import System
     from anymri.systems.converting import Converted
     from anymri.systems.recipes import Recipe
 
-_PACKAGES = {package.CARD.name: package for package in (u_hved,)}
+_PACKAGES = {package.CARD.name: package for package in (u_hved, ra_hved, xlstm_hved)}
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,17 @@ class Parts:
     objectives           name -> function of (system, batch) to named losses, `total` the one minimised
     segmentation_losses  probabilities (B, K, X, Y, Z), labels (B, X, Y, Z) -> named losses; their sum judges validation
     convert              the authors' checkpoint -> network arguments and state dict
+    discriminators       name of an objective -> maker of the network that it trains the system against, a function of
+                         the system. Such an objective takes that network as third argument, and names what it
+                         minimises `discriminator`
     """
 
     network: type[System[Any]]
     recipes: Mapping[str, Recipe]
-    objectives: Mapping[str, Callable[[Any, Batch], dict[str, Tensor]]]
+    objectives: Mapping[str, Callable[..., dict[str, Tensor]]]
     segmentation_losses: Callable[[Tensor, Tensor], dict[str, Tensor]]
     convert: Callable[[Mapping[str, Any]], Converted]
+    discriminators: Mapping[str, Callable[[Any], nn.Module]] = field(default_factory=dict)
 
 
 def names() -> list[str]:

@@ -38,7 +38,7 @@ class Prediction:
 
     scores          (B, K, X, Y, Z), before softmax (`classes`) or sigmoid (`regions`)
     kind            what the K channels are: classes of `anymri.regions.CLASSES`, or WT, TC, ET (and RC)
-    reconstruction  (B, M, X, Y, Z): all modalities rebuilt from those available, where the system makes them
+    reconstruction  (B, M, X, Y, Z): all modalities rebuilt from those available, where asked for and the system can
     """
 
     scores: Tensor
@@ -87,6 +87,11 @@ class System(nn.Module, ABC, Generic[E]):
         self.num_classes = num_classes
         self.modalities = tuple(parse_modality(name) for name in modalities)
 
+    @property
+    def num_scores(self) -> int:
+        """Channels of the scores: one a class, or one a region, of which there are as many as classes of tissue."""
+        return self.num_classes if self.scores == "classes" else self.num_classes - 1
+
     def encode(self, images: Tensor, present: Tensor) -> E:
         """Everything that does not depend on the subset; absent modalities are never computed.
 
@@ -97,15 +102,18 @@ class System(nn.Module, ABC, Generic[E]):
         self._check_flags(present, len(images))
         return self._encode(images, present)
 
-    def decode(self, encoding: E, available: Tensor) -> Prediction:
-        """The answer for the subset `available`, (B, M) bool, within what was encoded. Cheap to call 15 times."""
+    def decode(self, encoding: E, available: Tensor, reconstruct: bool = False) -> Prediction:
+        """The answer for the subset `available`, (B, M) bool, within what was encoded. Cheap to call 15 times.
+
+        reconstruct  rebuild the images too, where the system can; costs as much as the segmentation or several times it
+        """
         self._check_flags(available, len(encoding.present))
         if (available & ~encoding.present).any():
             raise ShapeError(
                 "The subset asks for a modality that was not encoded.",
                 "Decode subsets of the modalities that were given to encode.",
             )
-        return self._decode(encoding, available)
+        return self._decode(encoding, available, reconstruct)
 
     def forward(self, images: Tensor, available: Tensor) -> Prediction:
         """Encodes and decodes one subset: (B, M, X, Y, Z) and (B, M) bool."""
@@ -130,7 +138,7 @@ class System(nn.Module, ABC, Generic[E]):
         """`encode` after its arguments were checked."""
 
     @abstractmethod
-    def _decode(self, encoding: E, available: Tensor) -> Prediction:
+    def _decode(self, encoding: E, available: Tensor, reconstruct: bool) -> Prediction:
         """`decode` after its arguments were checked."""
 
     def _check_images(self, images: Tensor) -> None:

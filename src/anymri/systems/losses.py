@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from anymri.regions import REGIONS
 
 DICE_EPS = 1e-7
 # The authors clamp probabilities here, which also stops gradients below it.
@@ -13,6 +16,12 @@ PROBABILITY_FLOOR = 0.005
 def class_channels(labels: Tensor, num_classes: int) -> Tensor:
     """(B, X, Y, Z) classes as (B, K, X, Y, Z) zeros and ones, float32."""
     return one_hot(labels, num_classes).movedim(-1, 1).float()
+
+
+def region_channels(labels: Tensor, num_regions: int) -> Tensor:
+    """(B, X, Y, Z) classes as (B, K, X, Y, Z) zeros and ones, float32: WT, TC, ET and RC, or the first K of them."""
+    tissues = [torch.tensor(sorted(REGIONS[name]), device=labels.device) for name in list(REGIONS)[:num_regions]]
+    return torch.stack([torch.isin(labels, each) for each in tissues], dim=1).float()
 
 
 def soft_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:

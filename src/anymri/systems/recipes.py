@@ -40,6 +40,12 @@ class Stage(_Settings):
         description="other patches: every place in the brain's box equally likely, or around a voxel, moved inside the "
         "box, so that its edges are seen as often as windows see them at inference",
     )
+    subsets: Literal["uniform", "by_size", "by_size_reference"] = Field(
+        default="uniform",
+        description="modalities left to a patch. uniform: each non-empty subset equally likely; by_size: never all; "
+        "first how many, then which, each equally likely; by_size_reference: the same without T1+T2+FLAIR, which the "
+        "code of RA-HVED and XLSTM-HVED never draws",
+    )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()
     schedule: Literal["constant", "poly", "plateau"] = Field(

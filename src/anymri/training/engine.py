@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,15 +51,44 @@ class Watch(Protocol):
 
 
 class Objective(nn.Module):
-    """A system with its loss as one module, so that data-parallel wrappers see the whole step as a forward pass."""
+    """Networks with their losses as one module, so that data-parallel wrappers see the whole step as a forward pass.
 
-    def __init__(self, system: System[Any], losses: Callable[[System[Any], Batch], dict[str, Tensor]]) -> None:
+    networks  the system, and in adversarial training the discriminator
+    """
+
+    def __init__(self, losses: Callable[..., dict[str, Tensor]], networks: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.system = system
         self.losses = losses
+        self.networks = nn.ModuleList(networks)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.losses(self.system, batch)
+        system, *discriminator = self.networks
+        return self.losses(system, batch, *discriminator)
+
+
+@dataclass
+class Learner:
+    """A network in training with all that changes in it; loss: which of the objective's losses it minimises."""
+
+    loss: str
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: Any
+
+    @classmethod
+    def of(cls, stage: Stage, loss: str, network: nn.Module) -> Learner:
+        """A learner at the stage's beginning."""
+        optimiser = make_optimiser(stage.optimiser, network.parameters())
+        return cls(loss, network, optimiser, make_schedule(stage, optimiser))
+
+    def state(self) -> dict[str, Any]:
+        """What `load` needs to go on exactly."""
+        return {name: getattr(self, name).state_dict() for name in ("network", "optimiser", "schedule")}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`."""
+        for name, value in state.items():
+            getattr(self, name).load_state_dict(value)
 
 
 def train(configuration: TrainingConfiguration, folder: Path, watch: Watch, resume: bool = False) -> None:
@@ -84,8 +113,6 @@ def train(configuration: TrainingConfiguration, folder: Path, watch: Watch, resu
     position, saved = run.load_state() or (Position(), {})
     if not resume:
         _write_beginning(run, configuration, cohort, device)
-    if saved:
-        system.load_state_dict(saved["system"])
     watch.begin(system, cohort, recipe.stages, position)
     trainer = _Trainer(recipe, cohort, system, run, device, watch)
     for number in range(position.stage, len(recipe.stages)):
@@ -108,7 +135,7 @@ class _Trainer:
     def run_stage(self, position: Position, saved: dict[str, Any]) -> None:
         """Trains stage `position.stage` from `position.epoch` on; checkpoints after every epoch.
 
-        saved  states of optimiser and schedule to go on with; empty at the stage's beginning
+        saved  states of the learners to go on with; empty at the stage's beginning, where a discriminator begins anew
         """
         from lightning.fabric import Fabric
 
@@ -119,38 +146,57 @@ class _Trainer:
             devices=[self.device.index or 0] if self.device.type == "cuda" else 1,
             precision=self.recipe.precision,
         )
-        optimiser = make_optimiser(stage.optimiser, self.system.parameters())
-        schedule = make_schedule(stage, optimiser)
-        if saved:
-            optimiser.load_state_dict(saved["optimiser"])
-            schedule.load_state_dict(saved["schedule"])
-        objective, wrapped = fabric.setup(Objective(self.system, system_parts.objectives[stage.objective]), optimiser)
         seed = _seed(self.recipe.seed, position.stage)
+        learners = self._learners(stage, seed)
+        for name, state in saved.items():
+            learners[name].load(state)
+        losses = system_parts.objectives[stage.objective]
+        objective, *optimisers = fabric.setup(
+            Objective(losses, (each.network for each in learners.values())),
+            *(each.optimiser for each in learners.values()),
+        )
+        minimise = dict(zip((each.loss for each in learners.values()), optimisers, strict=True))
         first_step = sum(s.steps for s in self.recipe.stages[: position.stage])
         with _tensorboard(self.run, first_step + position.epoch * stage.steps_per_epoch) as board:
             for epoch in range(position.epoch + 1, stage.epochs + 1):
                 row = {"stage": stage.name, "epoch": epoch, "step": first_step + epoch * stage.steps_per_epoch}
                 began = time.perf_counter()
-                means = self._run_epoch(fabric, objective, wrapped, stage, epoch, seed)
-                rate = optimiser.param_groups[0]["lr"]
+                means = self._run_epoch(fabric, objective, minimise, stage, epoch, seed)
+                rate = learners["system"].optimiser.param_groups[0]["lr"]
                 row |= {"seconds": round(time.perf_counter() - began, 2), "learning_rate": rate}
                 row |= {f"loss/{name}": value for name, value in means.items()}
                 position.log.append(row)
                 judged = self._validate(stage, epoch, position, system_parts.segmentation_losses)
-                if stage.schedule != "plateau":
-                    schedule.step()
-                elif judged:
-                    schedule.step(judged.loss)
+                for learner in learners.values():
+                    if stage.schedule != "plateau":
+                        learner.schedule.step()
+                    elif judged:
+                        learner.schedule.step(judged.loss)
                 position.epoch = epoch
-                self._keep(stage, position, judged, optimiser, schedule)
+                self._keep(stage, position, judged, learners)
                 scores = judged.dice if judged else None
                 _write_board(board, row, scores)
                 self.watch.epoch(row, scores)
 
+    def _learners(self, stage: Stage, seed: int) -> dict[str, Learner]:
+        """The system, and the discriminator if the stage's objective has one, as they begin the stage."""
+        learners = {"system": Learner.of(stage, "total", self.system)}
+        make_discriminator = parts(self.recipe.system).discriminators.get(stage.objective)
+        if make_discriminator:
+            torch.manual_seed(_seed(seed, 0))  # steps count from 1
+            learners["discriminator"] = Learner.of(stage, "discriminator", make_discriminator(self.system))
+        return learners
+
     def _run_epoch(
-        self, fabric: Any, objective: nn.Module, optimiser: torch.optim.Optimizer, stage: Stage, epoch: int, seed: int
+        self,
+        fabric: Any,
+        objective: nn.Module,
+        minimise: dict[str, torch.optim.Optimizer],
+        stage: Stage,
+        epoch: int,
+        seed: int,
     ) -> dict[str, float]:
-        """One epoch of optimiser steps; returns the mean of each named loss."""
+        """One epoch of steps, in each of which every optimiser minimises its loss; returns each loss's mean."""
         objective.train()
         sums: dict[str, float] = defaultdict(float)
         first = (epoch - 1) * stage.steps_per_epoch
@@ -159,12 +205,13 @@ class _Trainer:
         for step, batch in enumerate(data, start=1):
             torch.manual_seed(_seed(seed, first + step))
             named = objective(batch.to(self.device))
-            optimiser.zero_grad()
-            fabric.backward(named["total"])
-            optimiser.step()
+            for loss, optimiser in minimise.items():
+                optimiser.zero_grad()
+                fabric.backward(named[loss])
+                optimiser.step()
             for name, value in named.items():
                 sums[name] += value.item()
-            if not math.isfinite(sums["total"]):
+            if not all(math.isfinite(sums[loss]) for loss in minimise):
                 raise RunError(
                     f"The loss is no finite number in epoch {epoch}, step {step}.",
                     "Lower the learning rate, as in --set optimiser.learning_rate=1e-4; finished epochs are kept.",
@@ -188,8 +235,7 @@ class _Trainer:
         stage: Stage,
         position: Position,
         judged: Validation | None,
-        optimiser: torch.optim.Optimizer,
-        schedule: Any,
+        learners: dict[str, Learner],
     ) -> None:
         """Writes weights, best ones too, and all that resuming needs."""
         card = WeightsCard(
@@ -209,7 +255,7 @@ class _Trainer:
             position.best = judged.dice["mean"]
             save_weights(self.run.best, weights, card)
         save_weights(self.run.last, weights, card)
-        self.run.save_state(position, system=weights, optimiser=optimiser.state_dict(), schedule=schedule.state_dict())
+        self.run.save_state(position, **{name: learner.state() for name, learner in learners.items()})
 
 
 def _seed(*numbers: int) -> int:

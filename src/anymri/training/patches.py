@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from anymri.data.augmentation import augmentation
 from anymri.data.cache import CachedCase
-from anymri.modalities import nonempty_subsets
+from anymri.modalities import Subset, nonempty_subsets
 from anymri.systems.base import Batch
 from anymri.systems.recipes import Stage
 
 _SUBSET_FLAGS = np.array(nonempty_subsets(4))
+_NEVER_IN_REFERENCE = np.array(Subset.parse("T1+T2+FLAIR").flags)
 
 
 class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
@@ -34,7 +35,7 @@ class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         images, classes = case.read_patch(start, (self.stage.crop,) * 3)
         images, classes = self.augment(images, classes, int(rng.integers(2**31)))
         # Augmentation shifts intensities of absent modalities too; what they hold never matters.
-        available = random_subset(case.present.numpy(), rng)
+        available = random_subset(case.present.numpy(), rng, self.stage.subsets)
         return images, classes.long(), case.present, torch.from_numpy(available)
 
     def _case_index(self, index: int) -> int:
@@ -42,9 +43,15 @@ class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         return int(np.random.default_rng([self.seed, 1, turn]).permutation(len(self.cases))[place])
 
 
-def random_subset(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of the non-empty subsets of `present`, (4,) bool, each equally likely."""
+def random_subset(present: np.ndarray, rng: np.random.Generator, how: str = "uniform") -> np.ndarray:
+    """One of the non-empty subsets of `present`, (4,) bool; see `Stage.subsets` for how."""
     possible = _SUBSET_FLAGS[(present >= _SUBSET_FLAGS).all(1)]
+    if how != "uniform" and len(possible) > 1:
+        possible = possible[:-1]  # the last is all of them
+        if how == "by_size_reference":
+            possible = possible[(possible != _NEVER_IN_REFERENCE).any(1)]
+        sizes = possible.sum(1)
+        possible = possible[sizes == rng.choice(np.unique(sizes))]
     chosen: np.ndarray = rng.choice(possible)
     return chosen
 

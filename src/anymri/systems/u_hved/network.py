@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from anymri.layers.gaussians import Gaussians
+from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
 from anymri.regions import ScoreKind
 from anymri.systems.base import Encoding, Prediction, System
@@ -115,32 +116,13 @@ class UHVED(System[UHVEDEncoding]):
             self._initialise_he()
 
     def _encode(self, images: Tensor, present: Tensor) -> UHVEDEncoding:
-        per_modality = [
-            self._encode_one(name, images[:, i : i + 1], present[:, i]) for i, name in enumerate(self.modalities)
-        ]
-        blank = next(scales for scales in per_modality if scales is not None)
-        gaussians = []
-        for scale in range(SCALES):
-            features = [torch.zeros_like(blank[scale]) if scales is None else scales[scale] for scales in per_modality]
-            mean, log_variance = torch.stack(features, dim=1).chunk(2, dim=2)
-            gaussians.append(Gaussians(mean, log_variance))
-        return UHVEDEncoding(present, gaussians)
+        scales = encode_each(self.encoders, images, present)
+        return UHVEDEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in scales])
 
-    def _encode_one(self, name: str, image: Tensor, exists: Tensor) -> list[Tensor] | None:
-        """Four scales of one modality, zero for samples without it; None if no sample has it."""
-        if exists.all():
-            return self.encoders[name](image)  # type: ignore[no-any-return]
-        if not exists.any():
-            return None
-        scales = self.encoders[name](image[exists])
-        return [s.new_zeros(len(image), *s.shape[1:]).index_copy(0, exists.nonzero()[:, 0], s) for s in scales]
-
-    def _decode(self, encoding: UHVEDEncoding, available: Tensor) -> Prediction:
+    def _decode(self, encoding: UHVEDEncoding, available: Tensor, reconstruct: bool) -> Prediction:
         posteriors = [gaussians.product(available) for gaussians in encoding.gaussians]
-        if not self.training:
-            return Prediction(self.segmentation_decoder([p.mean for p in posteriors]), self.scores)
-        pyramid = [posterior.sample(self.draw_noise(posterior.mean)) for posterior in posteriors]
-        images = [decoder(pyramid) for decoder in self.image_decoders.values()]
+        pyramid = [p.sample(self.draw_noise(p.mean)) if self.training else p.mean for p in posteriors]
+        images = [decoder(pyramid) for decoder in self.image_decoders.values()] if reconstruct else []
         reconstruction = torch.cat(images, dim=1) if images else None
         return Prediction(self.segmentation_decoder(pyramid), self.scores, reconstruction)
 

@@ -23,7 +23,7 @@ def losses(system: UHVED, batch: Batch) -> dict[str, Tensor]:
     for the step leaves them out: their encoders learn in every step.
     """
     encoding = system.encode(batch.images, batch.present)
-    prediction = system.decode(encoding, batch.available)
+    prediction = system.decode(encoding, batch.available, reconstruct=True)
     named = segmentation_losses(prediction.probabilities(), batch.labels)
     divergences = []
     for scale, gaussians in enumerate(encoding.gaussians, start=1):

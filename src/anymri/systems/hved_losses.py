@@ -1,0 +1,122 @@
+"""Losses of RA-HVED and XLSTM-HVED: two passes, all modalities and some, and a discriminator that compares them.
+
+Source: sheet ra_hved, section 5; sheet xlstm_hved, section 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from anymri.layers.gaussians import EXPERT_EPS, Posterior
+from anymri.systems.base import Batch, Prediction
+from anymri.systems.losses import region_channels
+
+RECONSTRUCTION_WEIGHT = 0.2
+DIVERGENCE_WEIGHT = 0.2
+ADVERSARIAL_WEIGHT = 0.1
+DISCRIMINATOR_WEIGHT = 0.05
+DICE_FLOOR = 1e-6
+
+
+def region_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
+    """1 - mean over regions of the Dice with squares below, sums over batch and volume together.
+
+    probabilities, target  (B, K, X, Y, Z)
+    """
+    axes = (0, 2, 3, 4)
+    overlap = (probabilities * target).sum(axes)
+    size = probabilities.square().sum(axes) + target.square().sum(axes)
+    return 1 - (2 * overlap / size.clamp(min=DICE_FLOOR)).mean()
+
+
+def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Region Dice of (B, K, X, Y, Z) against classes (B, X, Y, Z)."""
+    return {"dice": region_dice_loss(probabilities, region_channels(labels, probabilities.shape[1]))}
+
+
+def prior_divergence(posteriors: Sequence[Posterior]) -> Tensor:
+    """Mean over scales of the divergence from the standard-normal prior, each a mean over all elements."""
+    divergences = [
+        0.5 * ((p.variance + p.mean.square()) / (1 + EXPERT_EPS) - p.variance.log() - 1).mean() for p in posteriors
+    ]
+    return torch.stack(divergences).mean()
+
+
+def reconstruction_loss(reconstruction: Tensor, batch: Batch) -> Tensor:
+    """Mean squared error over the modalities that exist and all voxels."""
+    return (reconstruction - batch.images)[batch.present].square().mean()
+
+
+def region_of_interest(probabilities: Tensor) -> Tensor:
+    """Where a region is likely, its probability: (B, K, X, Y, Z) to (B, 1, X, Y, Z), 0 outside, without gradient.
+
+    Later regions, which lie within the earlier, overwrite them where they are above 0.5.
+    """
+    weight = torch.zeros_like(probabilities[:, :1])
+    for region in probabilities.detach().chunk(probabilities.shape[1], dim=1):
+        weight = torch.where(region > 0.5, region, weight)
+    return weight
+
+
+def discriminator_input(prediction: Prediction) -> Tensor:
+    """Probabilities, and the rebuilt images amplified in the region of interest: (B, K + M, X, Y, Z)."""
+    assert prediction.reconstruction is not None
+    probabilities = prediction.probabilities()
+    weighted = prediction.reconstruction * (1 + region_of_interest(probabilities))
+    return torch.cat([probabilities, weighted], dim=1)
+
+
+def generator_losses(
+    complete: Prediction, incomplete: Prediction, posteriors: Sequence[Posterior], batch: Batch
+) -> dict[str, Tensor]:
+    """Named losses of the network without a discriminator; `total` is minimised.
+
+    complete    the answer from all modalities that exist
+    incomplete  the answer from those drawn for the step, with the images rebuilt
+    posteriors  what the latter was drawn from, at each scale
+    """
+    assert incomplete.reconstruction is not None
+    target = region_channels(batch.labels, complete.scores.shape[1])
+    named = {
+        "dice_complete": region_dice_loss(complete.probabilities(), target),
+        "dice_incomplete": region_dice_loss(incomplete.probabilities(), target),
+        "reconstruction": reconstruction_loss(incomplete.reconstruction, batch),
+        "kld": prior_divergence(posteriors),
+    }
+    named["total"] = (
+        named["dice_complete"]
+        + named["dice_incomplete"]
+        + RECONSTRUCTION_WEIGHT * named["reconstruction"]
+        + DIVERGENCE_WEIGHT * named["kld"]
+    )
+    return named
+
+
+def with_discriminator(
+    named: Mapping[str, Tensor], complete: Prediction, incomplete: Prediction, discriminator: nn.Module
+) -> dict[str, Tensor]:
+    """Adds the adversarial terms to `generator_losses`, by least squares; both predictions hold the images rebuilt.
+
+    `total` gains a term that draws the incomplete answer towards what the discriminator takes for a complete one; it
+    leaves no gradient in the discriminator. `discriminator` is what the latter minimises, and leaves none in the
+    network. Both come from one forward pass: the network's step does not change what its answers were.
+    """
+    fake, real = discriminator_input(incomplete), discriminator_input(complete)
+    fixed = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+    judge = partial(functional_call, discriminator, fixed)
+    adversarial = (judge(fake) - 1).square().mean()
+    judged_fake = discriminator(fake.detach()).square().mean()
+    judged_real = (discriminator(real.detach()) - 1).square().mean()
+    return {
+        **named,
+        "adversarial": adversarial,
+        "total": named["total"] + ADVERSARIAL_WEIGHT * adversarial,
+        "discriminator_fake": judged_fake,
+        "discriminator_real": judged_real,
+        "discriminator": DISCRIMINATOR_WEIGHT * (judged_fake + judged_real),
+    }

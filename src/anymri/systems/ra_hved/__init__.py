@@ -1,0 +1,54 @@
+"""RA-HVED (Jeong et al., ACCV 2022): card, and the parts behind it once they are asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anymri.systems.cards import Card
+
+if TYPE_CHECKING:
+    from anymri.systems import Parts
+
+CARD = Card(
+    name="ra_hved",
+    title="RA-HVED: region-of-interest attentive hetero-modal variational encoder-decoder",
+    paper="Jeong et al., ACCV 2022",
+    reference="ssjx10/RA-HVED (23a1543), class U_HVEDConvNet3D",
+    idea="U-HVED with Gaussians at half resolution, gates around the region of interest on the segmentation's skips, "
+    "and a discriminator that compares the answers from some modalities with those from all.",
+    presets={"published": {"width": 16}, "nano": {"width": 8, "shared_reconstruction": True}},
+    parameters=5_915_285,
+    inference_parameters=3_591_889,
+    gmacs={"encode four modalities": 160.9, "decode one subset": 107.7, "15 subsets": 1777.0},
+    switches={
+        "width": "channels of the first encoder level, a multiple of 4",
+        "shared_reconstruction": "false (default): a decoder for each image; true: one for all (nano)",
+        "reduction": "true (default): Gaussians at half resolution; false: plain MVAE, latents are the skips",
+        "attention": "true (default): gates on the segmentation's skips; false: plain concatenation",
+        "dropout": "share of the stem's channels left out in training, 0.2",
+    },
+    deviations=(
+        "In training, the complete and the incomplete pass share one encoding and so one dropout mask; the authors "
+        "encode twice and draw two.",
+        "All 14 incomplete subsets are drawn; the authors never draw T1+T2+FLAIR (stage option subsets: "
+        "by_size_reference).",
+        "The 7^3 depthwise and the 1^3 convolution of a gate run as one dense 7^3 convolution: the same function of "
+        "the same weights.",
+        "Evaluation rebuilds no images unless asked to.",
+        "Windows are blended with Gaussian weights, where the authors count.",
+        "Where scans do not exist, the complete pass and the reconstruction reach over those that do.",
+    ),
+    published_results="re-trained by XLSTM-HVED's authors on BraTS 2024 (their Table 1, most likely at width 4): mean "
+    "Dice over 15 subsets WT 68.82, TC 47.82, ET 40.14 (printed: 39.77)",
+)
+
+
+def parts() -> Parts:
+    """Network, recipes, objectives and converter; imports torch."""
+    from anymri.systems import Parts
+    from anymri.systems.hved_losses import segmentation_losses
+    from anymri.systems.ra_hved.converter import convert
+    from anymri.systems.ra_hved.network import RAHVED
+    from anymri.systems.ra_hved.recipe import DISCRIMINATORS, OBJECTIVES, RECIPES
+
+    return Parts(RAHVED, RECIPES, OBJECTIVES, segmentation_losses, convert, DISCRIMINATORS)

@@ -1,0 +1,66 @@
+"""XLSTM-HVED (ISBI 2025): card, and the parts behind it once they are asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anymri.systems.cards import Card
+
+if TYPE_CHECKING:
+    from anymri.systems import Parts
+
+CARD = Card(
+    name="xlstm_hved",
+    title="XLSTM-HVED: hetero-modal variational encoder-decoder with spatial attention and a Vision-LSTM",
+    paper="XLSTM-HVED, ISBI 2025",
+    reference="Quanato607/XLSTM-HVED (77470a8), class XLSTM_HVED",
+    idea="RA-HVED, smaller, with attention maps from all modalities on each one's encoder, one mLSTM block over the "
+    "voxels of the bottleneck, and gates exchanged between the decoders of segmentation and images.",
+    presets={"published": {"width": 4}, "nano": {"width": 4}},
+    parameters=326_222,
+    inference_parameters=326_146,
+    # With SAVE, all but the finest level of the encoders depends on the subset.
+    gmacs={"encode four modalities": 7.5, "decode one subset": 22.1, "15 subsets": 321.4},
+    switches={
+        "width": "channels of the first encoder level, a multiple of 4; in the reference only 4 works",
+        "shared_reconstruction": "true (default): one decoder for all images; false: one each, the segmentation beside "
+        "each of them",
+        "save_source": "input (default): attention maps from the images; latent: from each level's fused skip, as in "
+        "the paper's figure; none: no SAVE (the reference's ablation also takes vil_gate none)",
+        "vil_gate": "residual (default): h + v; softmax: h + h * softmax(v), as in the paper; none: no Vision-LSTM",
+        "dusfe_levels": "3 (default): DuSFE after every decoder level; 2: not after the finest, as in the paper; 0: "
+        "decoders apart",
+        "reference_leak": "false (default); true: in training, attention maps see the modalities left out, as in the "
+        "reference",
+        "init": "own (default): the Vision-LSTM starts by its own rule; reference: overwritten with N(0, 1) biases, as "
+        "in the reference",
+    },
+    deviations=(
+        "In training, absent modalities are zeros to the attention maps; the authors leave them in (switch "
+        "reference_leak).",
+        "An attention map is computed once instead of once a modality; its batch norms move as far.",
+        "The mLSTM goes through its sequence in chunks: the same function at a small share of the memory.",
+        "The 7^3 depthwise and the 1^3 convolution of a gate run as one dense 7^3 convolution: the same function of "
+        "the same weights.",
+        "What the reference stores and never uses is left out: 96,366 parameters of 422,588.",
+        "Labels come from the data set's scheme; the authors read BraTS-PEDs values whatever the data set.",
+        "All 14 incomplete subsets are drawn; the authors never draw T1+T2+FLAIR (stage option subsets: "
+        "by_size_reference).",
+        "Evaluation rebuilds no images unless asked to, and covers the whole volume in windows; the authors score one "
+        "random crop.",
+        "Where scans do not exist, the complete pass and the reconstruction reach over those that do.",
+    ),
+    published_results="own 80/20 split of BraTS 2024 (paper, Table 1), mean Dice over 15 subsets WT 74.53, TC 58.19, "
+    "ET 53.40 (printed: 53.83); the rows of T2 and FLAIR may be exchanged (sheet, section 10)",
+)
+
+
+def parts() -> Parts:
+    """Network, recipes, objectives and converter; imports torch."""
+    from anymri.systems import Parts
+    from anymri.systems.hved_losses import segmentation_losses
+    from anymri.systems.xlstm_hved.converter import convert
+    from anymri.systems.xlstm_hved.network import XLSTMHVED
+    from anymri.systems.xlstm_hved.recipe import DISCRIMINATORS, OBJECTIVES, RECIPES
+
+    return Parts(XLSTMHVED, RECIPES, OBJECTIVES, segmentation_losses, convert, DISCRIMINATORS)

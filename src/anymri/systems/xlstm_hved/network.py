@@ -1,0 +1,222 @@
+"""XLSTM-HVED: hetero-modal variational encoder-decoder with spatial attention and a Vision-LSTM. ISBI 2025.
+
+As in RA-HVED, one encoder a modality gives a Gaussian at each of four scales, at half the scale's resolution, and the
+product of the available modalities' Gaussians, expanded again, is the skip pyramid of the decoders. Three parts are
+new: SAVE, a side path over all modalities whose attention maps steer their encoders; a Vision-LSTM at the bottleneck;
+and DuSFE between the decoders of segmentation and images. Source: sheet xlstm_hved, sections 2 to 6 and 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from anymri.layers.gaussians import Gaussians, Posterior
+from anymri.layers.hved import Decoder, Expansion, encoder_convs, initialise, single_conv
+from anymri.layers.mlstm import VisionLSTM
+from anymri.layers.streams import encode_each
+from anymri.modalities import MODALITIES
+from anymri.regions import ScoreKind
+from anymri.systems.base import Encoding, Prediction, System
+from anymri.systems.xlstm_hved.dusfe import CoupledDecoder
+from anymri.systems.xlstm_hved.save import AttentionMap, Guide
+
+SCALES = 4
+SHARED = "shared"
+NORM_GAIN_STD = 0.02
+
+
+class EncoderLevel(nn.Module):
+    """One level of one modality, (B, 1, C, X, Y, Z), to features, and to means and log-variances of their Gaussians.
+
+    The latter lie one after the other in the channels, half as many as the features', at half the resolution.
+    """
+
+    def __init__(self, entry: nn.Module, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.entry = entry
+        self.convs = encoder_convs(in_channels, out_channels)
+        self.reduction = single_conv(out_channels, out_channels // 2, stride=2)
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        features = self.convs(self.entry(features[:, 0]))
+        return [features, self.reduction(features)]
+
+
+@dataclass
+class XLSTMHVEDEncoding(Encoding):
+    """What no attention map has touched: the finest level, or without SAVE all of them.
+
+    images     (B, M, X, Y, Z) as given
+    features   (B, M, C, X, Y, Z) of the last level encoded, zero where a modality is absent
+    gaussians  the levels encoded, finest first: one Gaussian a modality
+    """
+
+    images: Tensor
+    features: Tensor
+    gaussians: list[Gaussians]
+
+
+@dataclass
+class Fused:
+    """What a subset's modalities have in common, finest scale first.
+
+    gaussians   one a modality, zero where it is not available
+    posteriors  their product
+    pyramid     the skips of the decoders, (B, C, X, Y, Z) each
+    """
+
+    gaussians: list[Gaussians]
+    posteriors: list[Posterior]
+    pyramid: list[Tensor]
+
+
+@dataclass
+class XLSTMHVEDPrediction(Prediction):
+    """posteriors  finest scale first, for the loss: with SAVE, they depend on the subset through the features too."""
+
+    posteriors: Sequence[Posterior] = ()
+
+
+class XLSTMHVED(System[XLSTMHVEDEncoding]):
+    """width                  channels of the first encoder level, a multiple of 4 (published: 4)
+    num_classes            classes, background included; the scores are one region fewer: WT, TC, ET and perhaps RC
+    shared_reconstruction  one decoder rebuilds all images; otherwise one each, and the segmentation runs beside each
+    save_source            what attention maps are drawn from: the images (`input`, the code), each level's fused skip
+                           (`latent`, the paper's figure), or `none`: no SAVE
+    vil_gate               bottleneck h with v = ViL(h + SAVE's coarsest features): h + v (`residual`, the code),
+                           h + h * softmax of v over channels (`softmax`, the paper), or `none`: h
+    dusfe_levels           decoder levels with DuSFE from the coarsest: 3 (the code), 2 (the paper); 0: decoders apart
+    reference_leak         in training, SAVE sees all modalities that exist, also those left out in the step, as the
+                           reference does; it never does in evaluation
+    init                   `own`: convolutions as published, other layers by their own rules; `reference`: as published,
+                           which overwrites the forget gates' memory of the Vision-LSTM
+    """
+
+    scores: ClassVar[ScoreKind] = "regions"
+    divisor = 16
+    # Instance norm needs more than one voxel in the coarsest latent.
+    minimum_side = 32
+
+    def __init__(
+        self,
+        width: int = 4,
+        num_classes: int = 4,
+        modalities: Sequence[str] = MODALITIES,
+        shared_reconstruction: bool = True,
+        save_source: Literal["input", "latent", "none"] = "input",
+        vil_gate: Literal["residual", "softmax", "none"] = "residual",
+        dusfe_levels: Literal[0, 2, 3] = 3,
+        reference_leak: bool = False,
+        init: Literal["own", "reference"] = "own",
+    ) -> None:
+        super().__init__(num_classes, modalities)
+        self.reference_leak = reference_leak
+        self.vil_gate = vil_gate
+        count = len(self.modalities)
+        channels = [width * 2**scale for scale in range(SCALES)]
+        widths = channels[-2::-1]
+        streams = {SHARED: count} if shared_reconstruction else dict.fromkeys(self.modalities, 1)
+
+        self.levels = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    name: EncoderLevel(nn.MaxPool3d(2) if depth else nn.Conv3d(1, width, 1), source, target)
+                    for name in self.modalities
+                }
+            )
+            for depth, (source, target) in enumerate(zip([width, *channels], channels, strict=False))
+        )
+        self.expansions = nn.ModuleList(Expansion(c // 4, c) for c in channels)
+        # Maps steer all levels but the first. The guide's coarsest features are for the Vision-LSTM alone.
+        steered = channels[:-1] if save_source != "none" else []
+        self.attention = nn.ModuleList(AttentionMap(c, uses=count) for c in steered)
+        self.guide = None
+        if save_source == "input":
+            self.guide = Guide(count, channels if vil_gate != "none" else channels[:-1])
+        self.vil = VisionLSTM(channels[-1]) if vil_gate != "none" else None
+
+        self.image_decoders = nn.ModuleDict(
+            {name: Decoder(channels, widths, images, "skip_first") for name, images in streams.items()}
+        )
+        self.segmentation_decoder = (
+            CoupledDecoder(channels, widths, streams, self.num_scores, dusfe_levels)
+            if dusfe_levels
+            else Decoder(channels, widths, self.num_scores, "attentive")
+        )
+        # How training draws its standard-normal noise, finest scale first; a parity test puts fixed noise here.
+        self.draw_noise: Callable[[Tensor], Tensor] = torch.randn_like
+        initialise(self)
+        if init == "reference":
+            self._initialise_as_reference()
+
+    def _encode(self, images: Tensor, present: Tensor) -> XLSTMHVEDEncoding:
+        features, gaussians = images[:, :, None], []
+        for depth in range(1 if self.attention else SCALES):
+            features, level = self._encode_level(depth, features, present)
+            gaussians.append(level)
+        return XLSTMHVEDEncoding(present, images, features, gaussians)
+
+    def _encode_level(self, depth: int, features: Tensor, present: Tensor) -> tuple[Tensor, Gaussians]:
+        level = self.levels[depth]
+        assert isinstance(level, nn.ModuleDict)
+        features, moments = encode_each(level, features, present)
+        return features, Gaussians(*moments.chunk(2, dim=2))
+
+    def fuse(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> Fused:
+        """The rest of the encoders, and what the decoders start from, for the subset `available`, (B, M) bool."""
+        fused = Fused(list(encoding.gaussians), [], [])
+        guides = self._guides(encoding, available) if self.guide else fused.pyramid
+        features = encoding.features
+        for depth, expansion in enumerate(self.expansions):
+            if depth == len(fused.gaussians):
+                attention = self.attention[depth - 1](guides[depth - 1])
+                features, level = self._encode_level(depth, features * (1 + attention[:, None]), available)
+                fused.gaussians.append(level)
+            posterior = fused.gaussians[depth].product_of_experts(available)
+            fused.posteriors.append(posterior)
+            latent = posterior.sample(self.draw_noise(posterior.mean)) if self.training else posterior.mean
+            fused.pyramid.append(expansion(latent))
+        if self.vil:
+            h = fused.pyramid[-1]
+            answer = self.vil(h + guides[-1] if self.guide else h)
+            fused.pyramid[-1] = h + answer if self.vil_gate == "residual" else h + h * answer.softmax(1)
+        return fused
+
+    def _guides(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> list[Tensor]:
+        seen = encoding.present if self.training and self.reference_leak else available
+        assert self.guide is not None
+        guides: list[Tensor] = self.guide(encoding.images.masked_fill(~seen[..., None, None, None], 0))
+        return guides
+
+    def _decode(self, encoding: XLSTMHVEDEncoding, available: Tensor, reconstruct: bool) -> XLSTMHVEDPrediction:
+        fused = self.fuse(encoding, available)
+        if isinstance(self.segmentation_decoder, CoupledDecoder):
+            scores, images = self.segmentation_decoder(fused.pyramid, self.image_decoders, reconstruct)
+        else:
+            scores = self.segmentation_decoder(fused.pyramid)
+            images = self._images(fused) if reconstruct else []
+        reconstruction = torch.cat(images, dim=1) if images else None
+        return XLSTMHVEDPrediction(scores, self.scores, reconstruction, fused.posteriors)
+
+    def rebuild(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
+        """All images, (B, M, X, Y, Z), without the segmentation beside them, and what they were drawn from."""
+        fused = self.fuse(encoding, available)
+        return torch.cat(self._images(fused), dim=1), fused.posteriors
+
+    def _images(self, fused: Fused) -> list[Tensor]:
+        return [decoder(fused.pyramid) for decoder in self.image_decoders.values()]
+
+    def _initialise_as_reference(self) -> None:
+        """Linear layers and batch norms too, those of the Vision-LSTM's gates and projections among them."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.normal_(module.bias)
+            elif isinstance(module, nn.BatchNorm3d):
+                nn.init.normal_(module.weight, 1, NORM_GAIN_STD)
