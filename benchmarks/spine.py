@@ -24,6 +24,8 @@ from anymri.modalities import ALL, SUBSETS
 from anymri.regions import label_scheme
 
 WINDOW = 64
+# Systems whose published evaluation rebuilds the images in every pass, though nobody looks at them.
+REBUILD = {"ra_hved"}
 
 
 def median_ms(work, repeats=7):
@@ -59,9 +61,9 @@ def fifteen_subsets(name):
             system.decode(encoding, subset.as_tensor())
 
     def plain():
-        """As published code works: every forward pass runs all encoders."""
+        """As published code works: every forward pass runs all encoders, and in some the image decoders."""
         for subset in SUBSETS:
-            system.decode(system.encode(images, ALL.as_tensor()), subset.as_tensor())
+            system.decode(system.encode(images, ALL.as_tensor()), subset.as_tensor(), reconstruct=name in REBUILD)
 
     show(f"{name}: 15 subsets of one {WINDOW}^3 window", gmacs(shared), gmacs(plain), "GMAC")
     show(f"{name}: the same, time", median_ms(shared, 3), median_ms(plain, 3))
@@ -69,7 +71,7 @@ def fifteen_subsets(name):
     show(
         f"{name}: T1c alone, absent encoders skipped",
         gmacs(lambda: system(images, one)),
-        gmacs(lambda: system.decode(system.encode(images, ALL.as_tensor()), one)),
+        gmacs(lambda: system.decode(system.encode(images, ALL.as_tensor()), one, reconstruct=name in REBUILD)),
         "GMAC",
     )
 

@@ -101,6 +101,18 @@ def test_decoding_a_shared_encoding_equals_forward(name, subset):
 
 
 @every_preset
+@pytest.mark.parametrize("training", [True, False])
+def test_images_are_rebuilt_only_where_asked_for(name, preset, training):
+    system = tiny(name, preset).train(training)
+    images = random_images(system)
+    with torch.inference_mode():
+        encoding = system.encode(images, ALL.as_tensor())
+        assert system.decode(encoding, ALL.as_tensor()).reconstruction is None
+        rebuilt = system.decode(encoding, ALL.as_tensor(), reconstruct=True).reconstruction
+    assert rebuilt is None or rebuilt.shape == images.shape
+
+
+@every_preset
 def test_every_parameter_receives_a_gradient(name, preset):
     system = tiny(name, preset)
     reached = set()
