@@ -5,13 +5,10 @@ import torch
 
 from anymri.modalities import ALL
 from anymri.systems import parts
-from anymri.systems.base import Batch
-from anymri.systems.hved_losses import discriminator_input, region_of_interest
 from anymri.systems.ra_hved.converter import MODALITY_ORDER as RA_HVED_ORDER
 from anymri.systems.xlstm_hved.converter import our_name, unused
-from anymri.systems.xlstm_hved.recipe import adversarial_losses
 from parity import reference
-from parity.two_passes import LOSSES, TwoPasses
+from parity.two_passes import TwoPasses
 
 PASSES = TwoPasses("xlstm_hved")
 FIXTURE, TOLERANCE = PASSES.json, PASSES.json["tolerance"]
@@ -104,24 +101,11 @@ def test_evaluation_of_ra_hved_matches(variant, number):
 
 @pytest.fixture(scope="module")
 def training():
-    """Predictions of the two passes of a training step, and the network that made them."""
-    system = PASSES.build(FIXTURE["model"], **REFERENCE).train()
-    PASSES.replay_noise(system, "full", "missing")
-    with torch.no_grad():
-        encoding = system.encode(PASSES.images(), PASSES.complete)
-        complete, incomplete = (
-            system.decode(encoding, available, reconstruct=True) for available in (PASSES.complete, PASSES.incomplete)
-        )
-    return system, complete, incomplete
+    return PASSES.training(**REFERENCE)
 
 
 def test_training_with_the_mean_matches():
-    system = PASSES.build(FIXTURE["model"], **REFERENCE).train()
-    system.draw_noise = torch.zeros_like
-    with torch.no_grad():
-        encoding = system.encode(PASSES.images(), PASSES.complete)
-        prediction = system.decode(encoding, PASSES.complete, reconstruct=True)
-    PASSES.check_prediction(f"train{COMPLETE}_mean", prediction)
+    PASSES.check_prediction(f"train{COMPLETE}_mean", PASSES.training_with_the_mean(**REFERENCE))
 
 
 def test_training_with_noise_matches(training):
@@ -142,12 +126,7 @@ def test_running_statistics_match(training, name):
 
 
 def test_what_the_discriminator_sees_and_answers_matches(training):
-    system, complete, incomplete = training
-    PASSES.check("nested_full", region_of_interest(complete.probabilities())[:, 0], may_flip=True)
-    seen = discriminator_input(incomplete)
-    PASSES.check("atten_missing", PASSES.theirs(seen[:, system.num_scores :]), may_flip=True)
-    with torch.no_grad():
-        PASSES.check("disc_fake", PASSES.discriminator(system)(seen))
+    PASSES.check_discriminator(*training)
 
 
 def test_the_leak_is_off_unless_asked_for_and_never_in_evaluation():
@@ -168,10 +147,7 @@ def test_the_leak_is_off_unless_asked_for_and_never_in_evaluation():
 
 def step(dtype):
     """Network and named losses of one training step."""
-    system = PASSES.build(FIXTURE["model"], dtype, **REFERENCE).train()
-    PASSES.replay_noise(system, "full", "missing")
-    batch = Batch(PASSES.images(dtype), PASSES.labels(len(CLASSES), CLASSES), PASSES.complete, PASSES.incomplete)
-    return system, adversarial_losses(system, batch, PASSES.discriminator(system, dtype))
+    return PASSES.step(dtype, PASSES.labels(len(CLASSES), CLASSES), **REFERENCE)
 
 
 @pytest.mark.parametrize(
@@ -180,10 +156,7 @@ def step(dtype):
     ids=["float32", "float64"],
 )
 def test_losses_match(dtype, key, tolerance):
-    _, named = step(dtype)
-    assert LOSSES.keys() == FIXTURE[key].keys() and set(LOSSES.values()) == set(named)
-    for name, expected in FIXTURE[key].items():
-        assert named[LOSSES[name]].item() == pytest.approx(expected, rel=tolerance), name
+    PASSES.check_losses(step(dtype)[1], key, tolerance)
 
 
 def test_gradient_norms_match():

@@ -2,11 +2,14 @@
 
 from itertools import product
 
+import pytest
 import torch
 
 from anymri.layers.discriminator import PatchDiscriminator
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.systems import parts
+from anymri.systems.base import Batch
+from anymri.systems.hved import discriminator_input, region_of_interest
 from parity import reference
 
 # Our names of the fixture's losses.
@@ -104,3 +107,38 @@ class TwoPasses:
     @torch.inference_mode()
     def evaluate(self, system, available):
         return system.decode(system.encode(self.holey(available), available), available, reconstruct=True)
+
+    def training(self, **switches):
+        """The network in training mode, and its answers of the two passes of a step."""
+        system = self.build(self.json["model"], **switches).train()
+        self.replay_noise(system, "full", "missing")
+        with torch.no_grad():
+            encoding = system.encode(self.images(), self.complete)
+            passes = [system.decode(encoding, each, reconstruct=True) for each in (self.complete, self.incomplete)]
+        return system, *passes
+
+    def training_with_the_mean(self, **switches):
+        system = self.build(self.json["model"], **switches).train()
+        system.draw_noise = torch.zeros_like
+        with torch.no_grad():
+            return system.decode(system.encode(self.images(), self.complete), self.complete, reconstruct=True)
+
+    def step(self, dtype, labels, **switches):
+        """Network and named losses of one training step, with the discriminator."""
+        system = self.build(self.json["model"], dtype, **switches).train()
+        self.replay_noise(system, "full", "missing")
+        batch = Batch(self.images(dtype), labels, self.complete, self.incomplete)
+        objective = parts(self.name).objectives["adversarial"]
+        return system, objective(system, batch, self.discriminator(system, dtype))
+
+    def check_discriminator(self, system, complete, incomplete):
+        self.check("nested_full", region_of_interest(complete.probabilities())[:, 0], may_flip=True)
+        seen = discriminator_input(incomplete)
+        self.check("atten_missing", self.theirs(seen[:, system.num_scores :]), may_flip=True)
+        with torch.no_grad():
+            self.check("disc_fake", self.discriminator(system)(seen))
+
+    def check_losses(self, named, key, tolerance):
+        assert LOSSES.keys() == self.json[key].keys() and set(LOSSES.values()) == set(named)
+        for name, expected in self.json[key].items():
+            assert named[LOSSES[name]].item() == pytest.approx(expected, rel=tolerance), name

@@ -138,19 +138,21 @@ class DecoderLevel(nn.Module):
         return self.convs(joined)  # type: ignore[no-any-return]
 
 
-class Decoder(nn.Module):
-    """A skip pyramid, finest first, to one image of `out_channels`.
+def decoder_levels(skips: Sequence[int], widths: Sequence[int], join: Join) -> nn.ModuleList:
+    """From coarse to fine. skips: channels of a skip pyramid, finest first; widths: of the levels, one fewer."""
+    below = (skips[-1], *widths)
+    return nn.ModuleList(
+        DecoderLevel(source, skip, width, join)
+        for source, skip, width in zip(below, reversed(skips[:-1]), widths, strict=False)
+    )
 
-    skips  channels of the pyramid; widths  channels of the levels from coarse to fine, one fewer than skips
-    """
+
+class Decoder(nn.Module):
+    """A skip pyramid, finest first, to one image of `out_channels`; for the rest see `decoder_levels`."""
 
     def __init__(self, skips: Sequence[int], widths: Sequence[int], out_channels: int, join: Join) -> None:
         super().__init__()
-        below = (skips[-1], *widths)
-        self.levels = nn.ModuleList(
-            DecoderLevel(source, skip, width, join)
-            for source, skip, width in zip(below, reversed(skips[:-1]), widths, strict=False)
-        )
+        self.levels = decoder_levels(skips, widths, join)
         self.out = nn.Conv3d(widths[-1], out_channels, 1)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:

@@ -46,9 +46,9 @@ CARD = Card(
 def parts() -> Parts:
     """Network, recipes, objectives and converter; imports torch."""
     from anymri.systems import Parts
-    from anymri.systems.hved_losses import segmentation_losses
+    from anymri.systems.hved import DISCRIMINATORS, OBJECTIVES, segmentation_losses
     from anymri.systems.ra_hved.converter import convert
     from anymri.systems.ra_hved.network import RAHVED
-    from anymri.systems.ra_hved.recipe import DISCRIMINATORS, OBJECTIVES, RECIPES
+    from anymri.systems.ra_hved.recipe import RECIPES
 
     return Parts(RAHVED, RECIPES, OBJECTIVES, segmentation_losses, convert, DISCRIMINATORS)

@@ -14,12 +14,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from anymri.layers.gaussians import Gaussians, Posterior
+from anymri.layers.gaussians import Gaussians
 from anymri.layers.hved import Decoder, Expansion, Join, encoder_convs, initialise, single_conv
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
 from anymri.regions import ScoreKind
-from anymri.systems.base import Encoding, Prediction, System
+from anymri.systems.base import Encoding, System
+from anymri.systems.hved import HVEDPrediction
 
 SCALES = 4
 SHARED = "shared"
@@ -57,10 +58,6 @@ class RAHVEDEncoding(Encoding):
     """gaussians  four scales, finest first: one Gaussian a modality."""
 
     gaussians: list[Gaussians]
-
-    def posteriors(self, available: Tensor) -> list[Posterior]:
-        """The product of the available modalities, (B, M) bool, and the prior at each scale."""
-        return [gaussians.product_of_experts(available) for gaussians in self.gaussians]
 
 
 class RAHVED(System[RAHVEDEncoding]):
@@ -108,10 +105,10 @@ class RAHVED(System[RAHVEDEncoding]):
         scales = encode_each(self.encoders, images, present)
         return RAHVEDEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in scales])
 
-    def _decode(self, encoding: RAHVEDEncoding, available: Tensor, reconstruct: bool) -> Prediction:
-        posteriors = encoding.posteriors(available)
+    def _decode(self, encoding: RAHVEDEncoding, available: Tensor, reconstruct: bool) -> HVEDPrediction:
+        posteriors = [gaussians.product_of_experts(available) for gaussians in encoding.gaussians]
         latents = [p.sample(self.draw_noise(p.mean)) if self.training else p.mean for p in posteriors]
         pyramid = [expansion(latent) for expansion, latent in zip(self.expansions, latents, strict=True)]
         images = [decoder(pyramid) for decoder in self.image_decoders.values()] if reconstruct else []
         reconstruction = torch.cat(images, dim=1) if images else None
-        return Prediction(self.segmentation_decoder(pyramid), self.scores, reconstruction)
+        return HVEDPrediction(self.segmentation_decoder(pyramid), self.scores, reconstruction, posteriors)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anymri.data.augmentation import Augmentation
 from anymri.layers.gaussians import subset_divergences
 from anymri.systems.base import Batch
 from anymri.systems.losses import class_channels, cross_entropy_loss, soft_dice_loss
 from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems.stages import around_parts, whole_brain
 from anymri.systems.u_hved.network import UHVED
 
 DIVERGENCE_WEIGHT = 0.1
@@ -49,46 +49,6 @@ def _reconstruction_loss(reconstruction: Tensor, batch: Batch) -> Tensor:
     return (reconstruction - batch.images)[batch.present].square().mean()
 
 
-def _parts(epochs: int, augmentation: Augmentation = "flip_intensity") -> Stage:
-    """Small patches around the parts of tumours."""
-    return Stage(
-        name="parts",
-        epochs=epochs,
-        steps_per_epoch=40,
-        batch_size=2,
-        crop=32,
-        tumour_centred=0.8,
-        augmentation=augmentation,
-        optimiser=Optimiser(learning_rate=1.5e-2),
-        schedule="poly",
-        validation_epochs=epochs,
-    )
-
-
-def _whole(
-    crop: int,
-    batch_size: int,
-    epochs: int,
-    steps_per_epoch: int,
-    augmentation: Augmentation = "flip_intensity",
-    learning_rate: float = 5e-3,
-) -> Stage:
-    """Patches that hold most of a brain."""
-    return Stage(
-        name="whole",
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=batch_size,
-        crop=crop,
-        tumour_centred=0.3,
-        placing="around_voxels",
-        augmentation=augmentation,
-        optimiser=Optimiser(learning_rate=learning_rate),
-        schedule="poly",
-        validation_epochs=epochs,
-    )
-
-
 RECIPES = {
     "published": Recipe(
         system="u_hved",
@@ -121,7 +81,7 @@ RECIPES = {
         "step. Small patches around each part of a tumour teach the parts; large ones, where healthy tissue is.",
         network={"width": 8, "reconstruction": False},
         validation_share=0.05,
-        stages=[_parts(epochs=4), _whole(crop=64, batch_size=2, epochs=3, steps_per_epoch=10)],
+        stages=[around_parts(epochs=4), whole_brain(64, epochs=3, steps_per_epoch=10, batch_size=2)],
     ),
     "one_case": Recipe(
         system="u_hved",
@@ -131,8 +91,10 @@ RECIPES = {
         network={"width": 8, "reconstruction": False},
         validation_share=0.0,
         stages=[
-            _parts(epochs=6, augmentation="none"),
-            _whole(crop=128, batch_size=1, epochs=16, steps_per_epoch=4, augmentation="none", learning_rate=8e-3),
+            around_parts(epochs=6, augmentation="none"),
+            whole_brain(
+                128, epochs=16, steps_per_epoch=4, augmentation="none", optimiser=Optimiser(learning_rate=8e-3)
+            ),
         ],
     ),
 }

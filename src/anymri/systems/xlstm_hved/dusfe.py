@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from anymri.layers.hved import Decoder, DecoderLevel
+from anymri.layers.hved import Decoder, decoder_levels
 
 
 class Side(nn.Module):
@@ -64,11 +64,7 @@ class CoupledDecoder(nn.Module):
         exchanges: int,
     ) -> None:
         super().__init__()
-        below = (channels[-1], *widths)
-        self.levels = nn.ModuleList(
-            DecoderLevel(source, skip, width, "attentive")
-            for source, skip, width in zip(below, reversed(channels[:-1]), widths, strict=False)
-        )
+        self.levels = decoder_levels(channels, widths, "attentive")
         self.exchanges = nn.ModuleList(DuSFE(width) for width in widths[:exchanges])
         self.maps = nn.ModuleDict({name: nn.Conv3d(widths[-1], count, 1) for name, count in streams.items()})
         self.out = nn.Conv3d(sum(streams.values()), out_channels, 1)

@@ -21,7 +21,8 @@ from anymri.layers.mlstm import VisionLSTM
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
 from anymri.regions import ScoreKind
-from anymri.systems.base import Encoding, Prediction, System
+from anymri.systems.base import Encoding, System
+from anymri.systems.hved import HVEDPrediction
 from anymri.systems.xlstm_hved.dusfe import CoupledDecoder
 from anymri.systems.xlstm_hved.save import AttentionMap, Guide
 
@@ -73,13 +74,6 @@ class Fused:
     gaussians: list[Gaussians]
     posteriors: list[Posterior]
     pyramid: list[Tensor]
-
-
-@dataclass
-class XLSTMHVEDPrediction(Prediction):
-    """posteriors  finest scale first, for the loss: with SAVE, they depend on the subset through the features too."""
-
-    posteriors: Sequence[Posterior] = ()
 
 
 class XLSTMHVED(System[XLSTMHVEDEncoding]):
@@ -193,7 +187,7 @@ class XLSTMHVED(System[XLSTMHVEDEncoding]):
         guides: list[Tensor] = self.guide(encoding.images.masked_fill(~seen[..., None, None, None], 0))
         return guides
 
-    def _decode(self, encoding: XLSTMHVEDEncoding, available: Tensor, reconstruct: bool) -> XLSTMHVEDPrediction:
+    def _decode(self, encoding: XLSTMHVEDEncoding, available: Tensor, reconstruct: bool) -> HVEDPrediction:
         fused = self.fuse(encoding, available)
         if isinstance(self.segmentation_decoder, CoupledDecoder):
             scores, images = self.segmentation_decoder(fused.pyramid, self.image_decoders, reconstruct)
@@ -201,7 +195,7 @@ class XLSTMHVED(System[XLSTMHVEDEncoding]):
             scores = self.segmentation_decoder(fused.pyramid)
             images = self._images(fused) if reconstruct else []
         reconstruction = torch.cat(images, dim=1) if images else None
-        return XLSTMHVEDPrediction(scores, self.scores, reconstruction, fused.posteriors)
+        return HVEDPrediction(scores, self.scores, reconstruction, fused.posteriors)
 
     def rebuild(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
         """All images, (B, M, X, Y, Z), without the segmentation beside them, and what they were drawn from."""

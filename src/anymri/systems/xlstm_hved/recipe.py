@@ -1,48 +1,16 @@
-"""Objectives and recipes of XLSTM-HVED. Source: sheet xlstm_hved, section 7."""
+"""Objectives and recipes of XLSTM-HVED: those of the family, and pre-training. Source: sheet xlstm_hved, section 7."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from anymri.data.preprocessing import Preprocessing
-from anymri.layers.discriminator import PatchDiscriminator
-from anymri.systems.base import Batch, Prediction
-from anymri.systems.hved_losses import (
-    DIVERGENCE_WEIGHT,
-    generator_losses,
-    prior_divergence,
-    reconstruction_loss,
-    with_discriminator,
-)
+from anymri.systems import hved
+from anymri.systems.base import Batch
+from anymri.systems.hved import DIVERGENCE_WEIGHT, prior_divergence, reconstruction_loss
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.xlstm_hved.network import XLSTMHVED, XLSTMHVEDPrediction
-
-
-def losses(system: XLSTMHVED, batch: Batch) -> dict[str, Tensor]:
-    """Named losses of one step without a discriminator; `total` is minimised."""
-    encoding = system.encode(batch.images, batch.present)
-    complete = system.decode(encoding, batch.present)
-    incomplete = system.decode(encoding, batch.available, reconstruct=True)
-    return _generator_losses(complete, incomplete, batch)
-
-
-def adversarial_losses(system: XLSTMHVED, batch: Batch, discriminator: nn.Module) -> dict[str, Tensor]:
-    """As `losses`, with the discriminator as published; `discriminator` is what that one minimises."""
-    encoding = system.encode(batch.images, batch.present)
-    complete = system.decode(encoding, batch.present, reconstruct=True)
-    assert complete.reconstruction is not None
-    # Only the discriminator sees these images, and it sends nothing back: their graph may go.
-    complete.reconstruction = complete.reconstruction.detach()
-    incomplete = system.decode(encoding, batch.available, reconstruct=True)
-    named = _generator_losses(complete, incomplete, batch)
-    return with_discriminator(named, complete, incomplete, discriminator)
-
-
-def _generator_losses(complete: Prediction, incomplete: Prediction, batch: Batch) -> dict[str, Tensor]:
-    assert isinstance(incomplete, XLSTMHVEDPrediction)
-    return generator_losses(complete, incomplete, incomplete.posteriors, batch)
+from anymri.systems.stages import around_parts, whole_brain
+from anymri.systems.xlstm_hved.network import XLSTMHVED
 
 
 def pretraining_losses(system: XLSTMHVED, batch: Batch) -> dict[str, Tensor]:
@@ -51,11 +19,6 @@ def pretraining_losses(system: XLSTMHVED, batch: Batch) -> dict[str, Tensor]:
     reconstruction, posteriors = system.rebuild(encoding, batch.available)
     named = {"reconstruction": reconstruction_loss(reconstruction, batch), "kld": prior_divergence(posteriors)}
     return {**named, "total": named["reconstruction"] + DIVERGENCE_WEIGHT * named["kld"]}
-
-
-def make_discriminator(system: XLSTMHVED) -> PatchDiscriminator:
-    """The discriminator of regions and rebuilt images, with fresh weights."""
-    return PatchDiscriminator(system.num_scores + len(system.modalities))
 
 
 RECIPES = {
@@ -90,36 +53,9 @@ RECIPES = {
         network={"width": 4},
         validation_share=0.05,
         stages=[
-            # Small patches around each part of a tumour teach the parts; larger ones, where healthy tissue is.
-            Stage(
-                name="parts",
-                epochs=5,
-                steps_per_epoch=40,
-                batch_size=2,
-                crop=32,
-                tumour_centred=0.8,
-                subsets="by_size",
-                optimiser=Optimiser(learning_rate=5e-3),
-                schedule="poly",
-                validation_epochs=5,
-            ),
-            Stage(
-                name="whole",
-                epochs=3,
-                steps_per_epoch=20,
-                crop=64,
-                tumour_centred=0.3,
-                subsets="by_size",
-                optimiser=Optimiser(learning_rate=2e-3),
-                schedule="poly",
-                validation_epochs=3,
-            ),
+            around_parts(epochs=5, subsets="by_size", optimiser=Optimiser(learning_rate=5e-3)),
+            whole_brain(64, epochs=3, steps_per_epoch=20, subsets="by_size", optimiser=Optimiser(learning_rate=2e-3)),
         ],
     ),
 }
-OBJECTIVES: dict[str, Callable[..., dict[str, Tensor]]] = {
-    "train": losses,
-    "adversarial": adversarial_losses,
-    "pretraining": pretraining_losses,
-}
-DISCRIMINATORS = {"adversarial": make_discriminator}
+OBJECTIVES = {**hved.OBJECTIVES, "pretraining": pretraining_losses}

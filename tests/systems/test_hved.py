@@ -9,7 +9,7 @@ from anymri.layers.discriminator import PatchDiscriminator
 from anymri.layers.gaussians import Posterior
 from anymri.regions import ED, ET, NCR, RC
 from anymri.systems.base import Batch, Prediction
-from anymri.systems.hved_losses import (
+from anymri.systems.hved import (
     discriminator_input,
     prior_divergence,
     reconstruction_loss,

@@ -1,19 +1,23 @@
-"""Losses of RA-HVED and XLSTM-HVED: two passes, all modalities and some, and a discriminator that compares them.
+"""What RA-HVED and XLSTM-HVED share beside layers: objectives of two passes, and a discriminator that compares them.
 
-Source: sheet ra_hved, section 5; sheet xlstm_hved, section 7.
+One pass has all modalities that exist, the other those drawn for the step; one encoding serves both. Source: sheet
+ra_hved, section 5; sheet xlstm_hved, section 7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from anymri.layers.discriminator import PatchDiscriminator
 from anymri.layers.gaussians import EXPERT_EPS, Posterior
-from anymri.systems.base import Batch, Prediction
+from anymri.systems.base import Batch, Prediction, System
 from anymri.systems.losses import region_channels
 
 RECONSTRUCTION_WEIGHT = 0.2
@@ -21,6 +25,36 @@ DIVERGENCE_WEIGHT = 0.2
 ADVERSARIAL_WEIGHT = 0.1
 DISCRIMINATOR_WEIGHT = 0.05
 DICE_FLOOR = 1e-6
+
+
+@dataclass
+class HVEDPrediction(Prediction):
+    """posteriors  what the subset's features were drawn from, finest scale first, for the loss."""
+
+    posteriors: Sequence[Posterior] = ()
+
+
+def losses(system: System[Any], batch: Batch) -> dict[str, Tensor]:
+    """Named losses of one step without a discriminator; `total` is minimised."""
+    encoding = system.encode(batch.images, batch.present)
+    complete = system.decode(encoding, batch.present)
+    return generator_losses(complete, system.decode(encoding, batch.available, reconstruct=True), batch)
+
+
+def adversarial_losses(system: System[Any], batch: Batch, discriminator: nn.Module) -> dict[str, Tensor]:
+    """As `losses`, with the discriminator as published; `discriminator` is what that one minimises."""
+    encoding = system.encode(batch.images, batch.present)
+    complete = system.decode(encoding, batch.present, reconstruct=True)
+    assert complete.reconstruction is not None
+    # Only the discriminator sees these images, and it sends nothing back: their graph may go.
+    complete.reconstruction = complete.reconstruction.detach()
+    incomplete = system.decode(encoding, batch.available, reconstruct=True)
+    return with_discriminator(generator_losses(complete, incomplete, batch), complete, incomplete, discriminator)
+
+
+def make_discriminator(system: System[Any]) -> PatchDiscriminator:
+    """The discriminator of regions and rebuilt images, with fresh weights."""
+    return PatchDiscriminator(system.num_scores + len(system.modalities))
 
 
 def region_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
@@ -71,22 +105,19 @@ def discriminator_input(prediction: Prediction) -> Tensor:
     return torch.cat([probabilities, weighted], dim=1)
 
 
-def generator_losses(
-    complete: Prediction, incomplete: Prediction, posteriors: Sequence[Posterior], batch: Batch
-) -> dict[str, Tensor]:
+def generator_losses(complete: Prediction, incomplete: Prediction, batch: Batch) -> dict[str, Tensor]:
     """Named losses of the network without a discriminator; `total` is minimised.
 
     complete    the answer from all modalities that exist
     incomplete  the answer from those drawn for the step, with the images rebuilt
-    posteriors  what the latter was drawn from, at each scale
     """
-    assert incomplete.reconstruction is not None
+    assert isinstance(incomplete, HVEDPrediction) and incomplete.reconstruction is not None
     target = region_channels(batch.labels, complete.scores.shape[1])
     named = {
         "dice_complete": region_dice_loss(complete.probabilities(), target),
         "dice_incomplete": region_dice_loss(incomplete.probabilities(), target),
         "reconstruction": reconstruction_loss(incomplete.reconstruction, batch),
-        "kld": prior_divergence(posteriors),
+        "kld": prior_divergence(incomplete.posteriors),
     }
     named["total"] = (
         named["dice_complete"]
@@ -120,3 +151,7 @@ def with_discriminator(
         "discriminator_real": judged_real,
         "discriminator": DISCRIMINATOR_WEIGHT * (judged_fake + judged_real),
     }
+
+
+OBJECTIVES: dict[str, Callable[..., dict[str, Tensor]]] = {"train": losses, "adversarial": adversarial_losses}
+DISCRIMINATORS = {"adversarial": make_discriminator}

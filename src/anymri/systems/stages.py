@@ -1,0 +1,35 @@
+"""Stages of the recipes for small machines: small patches teach the parts of a tumour, large ones what is healthy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anymri.systems.recipes import Optimiser, Stage
+
+
+def around_parts(epochs: int, **settings: Any) -> Stage:
+    """40 steps an epoch of small patches around the parts of tumours; `settings` are a stage's, in place of these."""
+    chosen: dict[str, Any] = {
+        "name": "parts",
+        "steps_per_epoch": 40,
+        "batch_size": 2,
+        "crop": 32,
+        "tumour_centred": 0.8,
+        "optimiser": Optimiser(learning_rate=1.5e-2),
+        "schedule": "poly",
+        "validation_epochs": epochs,
+    }
+    return Stage(epochs=epochs, **chosen | settings)
+
+
+def whole_brain(crop: int, epochs: int, steps_per_epoch: int, **settings: Any) -> Stage:
+    """Patches that hold most of a brain, its edges as often as its middle."""
+    chosen: dict[str, Any] = {
+        "name": "whole",
+        "tumour_centred": 0.3,
+        "placing": "around_voxels",
+        "optimiser": Optimiser(learning_rate=5e-3),
+        "schedule": "poly",
+        "validation_epochs": epochs,
+    }
+    return Stage(crop=crop, epochs=epochs, steps_per_epoch=steps_per_epoch, **chosen | settings)
