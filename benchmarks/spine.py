@@ -1,18 +1,12 @@
-"""Budgets of the design page, each against the plain way in one run: python benchmarks/spine.py
+"""Budgets of the design page, each against the plain way in one run: python benchmarks/spine.py"""
 
-Multiply-adds are counted, times are medians; quote ratios, because times vary with whatever else the machine does.
-"""
-
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from anymri import systems
 from anymri.data.cache import cache_case
@@ -22,32 +16,11 @@ from anymri.data.preprocessing import Preprocessing
 from anymri.evaluation.metrics import dice, hd95
 from anymri.modalities import ALL, SUBSETS
 from anymri.regions import label_scheme
+from measure import gmacs, median_ms, show
 
 WINDOW = 64
 # Systems whose published evaluation rebuilds the images in every pass, though nobody looks at them.
 REBUILD = {"ra_hved"}
-
-
-def median_ms(work, repeats=7):
-    """Median time of `work` in ms, after one call to warm up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times)
-
-
-def gmacs(work):
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops() / 2e9
-
-
-def show(what, ours, plain=None, unit="ms"):
-    ratio = f"   plain {plain:10.1f} {unit}   {plain / ours:5.2f}x" if plain else ""
-    print(f"{what:52} {ours:10.1f} {unit}{ratio}")
 
 
 @torch.inference_mode()

@@ -185,7 +185,7 @@ def random_batch(system, present=ALL, available=ALL):
 def losses(name, objective, system, batch):
     """Named losses of an objective, and the discriminator that it was given, if it takes one."""
     parts = systems.parts(name)
-    networks = [make(system) for n, make in parts.discriminators.items() if n == objective]
+    networks = [make(system, 8) for n, make in parts.discriminators.items() if n == objective]
     return parts.objectives[objective](system, batch, *networks), *(networks or [None])
 
 

@@ -2,11 +2,13 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
 import anymri
 from anymri.errors import ConfigurationError, UnknownSystemError, WeightsError
+from anymri.systems.pickles import read_checkpoint
 from anymri.systems.weights import convert_checkpoint, load_weights, save_weights
 from parity import reference
 from untrained import card, write_weights
@@ -116,3 +118,30 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path, capsys):
     with pytest.raises(WeightsError, match="tensors alone"):
         convert_checkpoint("u_hved", tmp_path / "evil.pth", tmp_path / "w.safetensors")
     assert "code ran" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_with_a_pickled_module_in_it_converts(tmp_path):
+    """As XLSTM-HVED's authors save theirs. The module's classes are not there to be imported: nothing needs them."""
+    fixture = reference.load("xlstm_hved")
+    state = reference.filled_state(fixture["seed"], fixture["model"])
+    optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    checkpoint = {"epoch": 1, "model_sd": state, "optim_sd": optimiser.state_dict(), "model": AsAuthorsSave()}
+    torch.save(checkpoint | {"vloss": np.float64(0.5), "optimiser": optimiser}, tmp_path / "authors.pth")
+    convert_checkpoint("xlstm_hved", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+    system, _ = load_weights(tmp_path / "w.safetensors")
+    assert torch.equal(system.levels[0]["T1c"].entry.weight, state["init_blocks.0.0.weight"])
+
+
+class AsAuthorsSave(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+        self.activation_left_behind = torch.zeros(1)
+
+
+def test_a_pickled_module_is_read_as_its_state_dict(tmp_path):
+    module = AsAuthorsSave()
+    torch.save({"model": module, "optimizer": torch.optim.SGD(module.parameters())}, tmp_path / "authors.pth")
+    read = read_checkpoint(tmp_path / "authors.pth")["model"]
+    assert read.keys() == module.state_dict().keys()
+    assert all(torch.equal(read[name], value) for name, value in module.state_dict().items())

@@ -21,6 +21,7 @@ from anymri.data.phantoms import write_cohort
 from anymri.data.preprocessing import Preprocessing
 from anymri.errors import AnymriError, CohortError, LabelError, RunError
 from anymri.regions import label_scheme
+from anymri.systems import build
 from anymri.systems.recipes import Stage
 from anymri.training.configuration import resolve
 from anymri.training.engine import train
@@ -103,12 +104,14 @@ def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, sc
     pd.testing.assert_frame_equal(*logs)
 
 
+HVED = ("crop=32", "steps_per_epoch=1", "batch_size=1", "window_overlap=0", "epochs=1")
+
+
 def test_a_resumed_game_against_a_discriminator_ends_exactly_too(cohort, tmp_path):
     """Stopped within a stage, and at its end: the discriminator goes on, and begins the next stage anew."""
-    game = ("objective=adversarial", "crop=32", "steps_per_epoch=1", "batch_size=1", "window_overlap=0")
-    configuration = configured(cohort, tmp_path, *game, "parts.epochs=2", "whole.epochs=1", system="ra_hved")
+    configuration = configured(cohort, tmp_path, *HVED, "parts.epochs=2", system="ra_hved")
     train(configuration, tmp_path / "whole", Silent())
-    for resume in (False, True):
+    for resume in (False, True, True):
         with pytest.raises(KeyboardInterrupt):
             train(configuration, tmp_path / "parts", Silent(stop_after=1), resume)
     train(configuration, tmp_path / "parts", Silent(), resume=True)
@@ -117,7 +120,25 @@ def test_a_resumed_game_against_a_discriminator_ends_exactly_too(cohort, tmp_pat
         networks = [{name: value.numpy() for name, value in s[learner]["network"].items()} for s in states]
         assert same(*networks)
     log = pd.read_csv(tmp_path / "parts" / "log.csv")
-    assert np.isfinite(log[["loss/total", "loss/discriminator"]]).all(axis=None)
+    assert log["stage"].tolist() == ["images", "parts", "parts", "whole"] and np.isfinite(log["loss/total"]).all()
+    assert np.isfinite(log["loss/discriminator"][1:]).all()
+
+
+def test_the_main_stages_go_on_with_the_pretrained_weights(cohort, tmp_path):
+    standing = [f"{stage}.optimiser.learning_rate=1e-30" for stage in ("parts", "whole")]
+    configuration = configured(cohort, tmp_path, *HVED, *standing, system="xlstm_hved")
+    with pytest.raises(KeyboardInterrupt):
+        train(configuration, tmp_path / "run", Silent(stop_after=1))
+    pretrained = weights(tmp_path / "run")
+    train(configuration, tmp_path / "run", Silent(), resume=True)
+    learnt = [name for name in pretrained if "running" not in name and "num_batches" not in name]
+    assert all(np.allclose(pretrained[n], weights(tmp_path / "run")[n], rtol=0, atol=1e-20) for n in learnt)
+    torch.manual_seed(configuration.recipe.seed)
+    fresh = {
+        name: value.numpy() for name, value in build("xlstm_hved", configuration.recipe.network).state_dict().items()
+    }
+    moved = {name.split(".")[0] for name in learnt if not np.array_equal(pretrained[name], fresh[name])}
+    assert {"levels", "guide", "attention", "expansions", "vil", "image_decoders"} == moved
 
 
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(configuration, cohort, tmp_path):

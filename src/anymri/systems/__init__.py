@@ -41,7 +41,7 @@ class Parts:
     objectives: Mapping[str, Callable[..., dict[str, Tensor]]]
     segmentation_losses: Callable[[Tensor, Tensor], dict[str, Tensor]]
     convert: Callable[[Mapping[str, Any]], Converted]
-    discriminators: Mapping[str, Callable[[Any], nn.Module]] = field(default_factory=dict)
+    discriminators: Mapping[str, Callable[[Any, int], nn.Module]] = field(default_factory=dict)
 
 
 def names() -> list[str]:

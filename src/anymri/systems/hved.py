@@ -6,10 +6,11 @@ ra_hved, section 5; sheet xlstm_hved, section 7.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,9 @@ from torch.func import functional_call
 
 from anymri.layers.discriminator import PatchDiscriminator
 from anymri.layers.gaussians import EXPERT_EPS, Posterior
-from anymri.systems.base import Batch, Prediction, System
+from anymri.modalities import MODALITIES
+from anymri.regions import ScoreKind
+from anymri.systems.base import Batch, E, Prediction, System
 from anymri.systems.losses import region_channels
 
 RECONSTRUCTION_WEIGHT = 0.2
@@ -34,14 +37,43 @@ class HVEDPrediction(Prediction):
     posteriors: Sequence[Posterior] = ()
 
 
-def losses(system: System[Any], batch: Batch) -> dict[str, Tensor]:
+class HVED(System[E]):
+    """A system that draws its features from posteriors and can rebuild the images from them."""
+
+    scores: ClassVar[ScoreKind] = "regions"
+    divisor = 16
+    # Instance norm needs more than one voxel in the coarsest latent.
+    minimum_side = 32
+
+    def __init__(self, num_classes: int, modalities: Sequence[str] = MODALITIES) -> None:
+        super().__init__(num_classes, modalities)
+        # How training draws its standard-normal noise, finest scale first; a parity test puts fixed noise here.
+        self.draw_noise: Callable[[Tensor], Tensor] = torch.randn_like
+
+    def latent(self, posterior: Posterior) -> Tensor:
+        """Drawn from the posterior in training, its mean in evaluation."""
+        return posterior.sample(self.draw_noise(posterior.mean)) if self.training else posterior.mean
+
+    @abstractmethod
+    def rebuild(self, encoding: E, available: Tensor) -> tuple[Tensor, list[Posterior]]:
+        """All images, (B, M, X, Y, Z), without the segmentation beside them, and what they were drawn from."""
+
+
+def pretraining_losses(system: HVED[Any], batch: Batch) -> dict[str, Tensor]:
+    """All images from those drawn for the step, before any segmentation is learnt."""
+    reconstruction, posteriors = system.rebuild(system.encode(batch.images, batch.present), batch.available)
+    named = {"reconstruction": reconstruction_loss(reconstruction, batch), "kld": prior_divergence(posteriors)}
+    return {**named, "total": named["reconstruction"] + DIVERGENCE_WEIGHT * named["kld"]}
+
+
+def losses(system: HVED[Any], batch: Batch) -> dict[str, Tensor]:
     """Named losses of one step without a discriminator; `total` is minimised."""
     encoding = system.encode(batch.images, batch.present)
     complete = system.decode(encoding, batch.present)
     return generator_losses(complete, system.decode(encoding, batch.available, reconstruct=True), batch)
 
 
-def adversarial_losses(system: System[Any], batch: Batch, discriminator: nn.Module) -> dict[str, Tensor]:
+def adversarial_losses(system: HVED[Any], batch: Batch, discriminator: nn.Module) -> dict[str, Tensor]:
     """As `losses`, with the discriminator as published; `discriminator` is what that one minimises."""
     encoding = system.encode(batch.images, batch.present)
     complete = system.decode(encoding, batch.present, reconstruct=True)
@@ -52,9 +84,9 @@ def adversarial_losses(system: System[Any], batch: Batch, discriminator: nn.Modu
     return with_discriminator(generator_losses(complete, incomplete, batch), complete, incomplete, discriminator)
 
 
-def make_discriminator(system: System[Any]) -> PatchDiscriminator:
+def make_discriminator(system: HVED[Any], width: int) -> PatchDiscriminator:
     """The discriminator of regions and rebuilt images, with fresh weights."""
-    return PatchDiscriminator(system.num_scores + len(system.modalities))
+    return PatchDiscriminator(system.num_scores + len(system.modalities), width)
 
 
 def region_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
@@ -153,5 +185,9 @@ def with_discriminator(
     }
 
 
-OBJECTIVES: dict[str, Callable[..., dict[str, Tensor]]] = {"train": losses, "adversarial": adversarial_losses}
+OBJECTIVES: dict[str, Callable[..., dict[str, Tensor]]] = {
+    "pretraining": pretraining_losses,
+    "train": losses,
+    "adversarial": adversarial_losses,
+}
 DISCRIMINATORS = {"adversarial": make_discriminator}

@@ -40,6 +40,9 @@ class Stage(_Settings):
         description="other patches: every place in the brain's box equally likely, or around a voxel, moved inside the "
         "box, so that its edges are seen as often as windows see them at inference",
     )
+    discriminator_width: PositiveInt = Field(
+        default=64, description="channels of the discriminator's first level, where the objective has a discriminator"
+    )
     subsets: Literal["uniform", "by_size", "by_size_reference"] = Field(
         default="uniform",
         description="modalities left to a patch. uniform: each non-empty subset equally likely; by_size: never all; "

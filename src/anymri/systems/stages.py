@@ -7,7 +7,7 @@ from typing import Any
 from anymri.systems.recipes import Optimiser, Stage
 
 
-def around_parts(epochs: int, **settings: Any) -> Stage:
+def small_patches(epochs: int, **settings: Any) -> Stage:
     """40 steps an epoch of small patches around the parts of tumours; `settings` are a stage's, in place of these."""
     chosen: dict[str, Any] = {
         "name": "parts",
@@ -22,7 +22,7 @@ def around_parts(epochs: int, **settings: Any) -> Stage:
     return Stage(epochs=epochs, **chosen | settings)
 
 
-def whole_brain(crop: int, epochs: int, steps_per_epoch: int, **settings: Any) -> Stage:
+def large_patches(crop: int, epochs: int, steps_per_epoch: int, **settings: Any) -> Stage:
     """Patches that hold most of a brain, its edges as often as its middle."""
     chosen: dict[str, Any] = {
         "name": "whole",

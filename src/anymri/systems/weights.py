@@ -18,6 +18,7 @@ from anymri.errors import AnymriError, WeightsError
 from anymri.files import replacing, sha256
 from anymri.systems import build, parts
 from anymri.systems.base import System
+from anymri.systems.pickles import read_checkpoint
 
 _KEY = "anymri"
 RUN_WEIGHTS = ("checkpoints/best.safetensors", "checkpoints/last.safetensors")
@@ -92,18 +93,11 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
 
 
 def convert_checkpoint(system: str, checkpoint: Path, output: Path) -> None:
-    """Writes the authors' checkpoint as weights of `system`; the only place that opens a pickle, for tensors alone."""
+    """Writes the authors' checkpoint as weights of `system`."""
     system_parts = parts(system)
     if not checkpoint.is_file():
         raise WeightsError(f"There is no checkpoint at {checkpoint}.", "Give the authors' .pth or .pt file.")
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(
-            f"{checkpoint} cannot be read as tensors alone ({error}).",
-            "Give a file that holds a state dict; pickled code is never run.",
-        ) from error
-    converted = system_parts.convert(state)
+    converted = system_parts.convert(read_checkpoint(checkpoint))
     published = system_parts.recipes["published"]
     card = WeightsCard(
         system=system,

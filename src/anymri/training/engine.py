@@ -184,7 +184,8 @@ class _Trainer:
         make_discriminator = parts(self.recipe.system).discriminators.get(stage.objective)
         if make_discriminator:
             torch.manual_seed(_seed(seed, 0))  # steps count from 1
-            learners["discriminator"] = Learner.of(stage, "discriminator", make_discriminator(self.system))
+            discriminator = make_discriminator(self.system, stage.discriminator_width)
+            learners["discriminator"] = Learner.of(stage, "discriminator", discriminator)
         return learners
 
     def _run_epoch(

@@ -7,20 +7,18 @@ with gates around the region of interest on every skip, and the four images. Sou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from anymri.layers.gaussians import Gaussians
+from anymri.layers.gaussians import Gaussians, Posterior
 from anymri.layers.hved import Decoder, Expansion, Join, encoder_convs, initialise, single_conv
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
-from anymri.regions import ScoreKind
-from anymri.systems.base import Encoding, System
-from anymri.systems.hved import HVEDPrediction
+from anymri.systems.base import Encoding
+from anymri.systems.hved import HVED, HVEDPrediction
 
 SCALES = 4
 SHARED = "shared"
@@ -60,7 +58,7 @@ class RAHVEDEncoding(Encoding):
     gaussians: list[Gaussians]
 
 
-class RAHVED(System[RAHVEDEncoding]):
+class RAHVED(HVED[RAHVEDEncoding]):
     """width                   channels of the first encoder level, a multiple of 4 (published: 16)
     num_classes             classes, background included; the scores are one region fewer: WT, TC, ET and perhaps RC
     shared_reconstruction   one decoder rebuilds all images, instead of one each
@@ -69,11 +67,6 @@ class RAHVED(System[RAHVEDEncoding]):
     attention               gates on the skips of the segmentation; without, plain concatenation
     dropout                 share of the stem's channels left out in training
     """
-
-    scores: ClassVar[ScoreKind] = "regions"
-    divisor = 16
-    # Instance norm needs more than one voxel at the coarsest scale, which reduction halves once more.
-    minimum_side = 32
 
     def __init__(
         self,
@@ -97,8 +90,6 @@ class RAHVED(System[RAHVEDEncoding]):
         self.image_decoders = nn.ModuleDict(
             {name: Decoder(skips, widths, count, "skip_first") for name, count in images.items()}
         )
-        # How training draws its standard-normal noise, finest scale first; a parity test puts fixed noise here.
-        self.draw_noise: Callable[[Tensor], Tensor] = torch.randn_like
         initialise(self)
 
     def _encode(self, images: Tensor, present: Tensor) -> RAHVEDEncoding:
@@ -106,9 +97,19 @@ class RAHVED(System[RAHVEDEncoding]):
         return RAHVEDEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in scales])
 
     def _decode(self, encoding: RAHVEDEncoding, available: Tensor, reconstruct: bool) -> HVEDPrediction:
-        posteriors = [gaussians.product_of_experts(available) for gaussians in encoding.gaussians]
-        latents = [p.sample(self.draw_noise(p.mean)) if self.training else p.mean for p in posteriors]
-        pyramid = [expansion(latent) for expansion, latent in zip(self.expansions, latents, strict=True)]
-        images = [decoder(pyramid) for decoder in self.image_decoders.values()] if reconstruct else []
-        reconstruction = torch.cat(images, dim=1) if images else None
+        posteriors, pyramid = self._fuse(encoding, available)
+        reconstruction = self._images(pyramid) if reconstruct else None
         return HVEDPrediction(self.segmentation_decoder(pyramid), self.scores, reconstruction, posteriors)
+
+    def rebuild(self, encoding: RAHVEDEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
+        posteriors, pyramid = self._fuse(encoding, available)
+        return self._images(pyramid), posteriors
+
+    def _fuse(self, encoding: RAHVEDEncoding, available: Tensor) -> tuple[list[Posterior], list[Tensor]]:
+        """The product of the available modalities' Gaussians at each scale, and the skip pyramid, finest first."""
+        posteriors = [gaussians.product_of_experts(available) for gaussians in encoding.gaussians]
+        latents = map(self.latent, posteriors)
+        return posteriors, [expansion(latent) for expansion, latent in zip(self.expansions, latents, strict=True)]
+
+    def _images(self, pyramid: list[Tensor]) -> Tensor:
+        return torch.cat([decoder(pyramid) for decoder in self.image_decoders.values()], dim=1)

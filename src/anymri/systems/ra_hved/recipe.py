@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import around_parts, whole_brain
+from anymri.systems.stages import large_patches, small_patches
 
 RECIPES = {
     "published": Recipe(
@@ -37,8 +37,30 @@ RECIPES = {
         network={"width": 8, "shared_reconstruction": True},
         validation_share=0.05,
         stages=[
-            around_parts(epochs=5, subsets="by_size", optimiser=Optimiser(learning_rate=5e-3)),
-            whole_brain(64, epochs=3, steps_per_epoch=20, subsets="by_size", optimiser=Optimiser(learning_rate=2e-3)),
+            small_patches(
+                epochs=1,
+                name="images",
+                objective="pretraining",
+                subsets="by_size",
+                optimiser=Optimiser(learning_rate=5e-3),
+            ),
+            small_patches(
+                epochs=4,
+                objective="adversarial",
+                discriminator_width=8,
+                subsets="by_size",
+                optimiser=Optimiser(learning_rate=1e-2),
+            ),
+            large_patches(
+                64,
+                epochs=3,
+                steps_per_epoch=10,
+                batch_size=2,
+                objective="adversarial",
+                discriminator_width=8,
+                subsets="by_size",
+                optimiser=Optimiser(learning_rate=5e-3),
+            ),
         ],
     ),
 }

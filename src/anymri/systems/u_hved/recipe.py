@@ -9,7 +9,7 @@ from anymri.layers.gaussians import subset_divergences
 from anymri.systems.base import Batch
 from anymri.systems.losses import class_channels, cross_entropy_loss, soft_dice_loss
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import around_parts, whole_brain
+from anymri.systems.stages import large_patches, small_patches
 from anymri.systems.u_hved.network import UHVED
 
 DIVERGENCE_WEIGHT = 0.1
@@ -81,7 +81,7 @@ RECIPES = {
         "step. Small patches around each part of a tumour teach the parts; large ones, where healthy tissue is.",
         network={"width": 8, "reconstruction": False},
         validation_share=0.05,
-        stages=[around_parts(epochs=4), whole_brain(64, epochs=3, steps_per_epoch=10, batch_size=2)],
+        stages=[small_patches(epochs=4), large_patches(64, epochs=3, steps_per_epoch=10, batch_size=2)],
     ),
     "one_case": Recipe(
         system="u_hved",
@@ -91,8 +91,8 @@ RECIPES = {
         network={"width": 8, "reconstruction": False},
         validation_share=0.0,
         stages=[
-            around_parts(epochs=6, augmentation="none"),
-            whole_brain(
+            small_patches(epochs=6, augmentation="none"),
+            large_patches(
                 128, epochs=16, steps_per_epoch=4, augmentation="none", optimiser=Optimiser(learning_rate=8e-3)
             ),
         ],

@@ -58,9 +58,9 @@ CARD = Card(
 def parts() -> Parts:
     """Network, recipes, objectives and converter; imports torch."""
     from anymri.systems import Parts
-    from anymri.systems.hved import DISCRIMINATORS, segmentation_losses
+    from anymri.systems.hved import DISCRIMINATORS, OBJECTIVES, segmentation_losses
     from anymri.systems.xlstm_hved.converter import convert
     from anymri.systems.xlstm_hved.network import XLSTMHVED
-    from anymri.systems.xlstm_hved.recipe import OBJECTIVES, RECIPES
+    from anymri.systems.xlstm_hved.recipe import RECIPES
 
     return Parts(XLSTMHVED, RECIPES, OBJECTIVES, segmentation_losses, convert, DISCRIMINATORS)

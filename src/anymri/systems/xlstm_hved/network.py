@@ -8,9 +8,9 @@ and DuSFE between the decoders of segmentation and images. Source: sheet xlstm_h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,8 @@ from anymri.layers.hved import Decoder, Expansion, encoder_convs, initialise, si
 from anymri.layers.mlstm import VisionLSTM
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
-from anymri.regions import ScoreKind
-from anymri.systems.base import Encoding, System
-from anymri.systems.hved import HVEDPrediction
+from anymri.systems.base import Encoding
+from anymri.systems.hved import HVED, HVEDPrediction
 from anymri.systems.xlstm_hved.dusfe import CoupledDecoder
 from anymri.systems.xlstm_hved.save import AttentionMap, Guide
 
@@ -76,7 +75,7 @@ class Fused:
     pyramid: list[Tensor]
 
 
-class XLSTMHVED(System[XLSTMHVEDEncoding]):
+class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
     """width                  channels of the first encoder level, a multiple of 4 (published: 4)
     num_classes            classes, background included; the scores are one region fewer: WT, TC, ET and perhaps RC
     shared_reconstruction  one decoder rebuilds all images; otherwise one each, and the segmentation runs beside each
@@ -90,11 +89,6 @@ class XLSTMHVED(System[XLSTMHVEDEncoding]):
     init                   `own`: convolutions as published, other layers by their own rules; `reference`: as published,
                            which overwrites the forget gates' memory of the Vision-LSTM
     """
-
-    scores: ClassVar[ScoreKind] = "regions"
-    divisor = 16
-    # Instance norm needs more than one voxel in the coarsest latent.
-    minimum_side = 32
 
     def __init__(
         self,
@@ -142,8 +136,6 @@ class XLSTMHVED(System[XLSTMHVEDEncoding]):
             if dusfe_levels
             else Decoder(channels, widths, self.num_scores, "attentive")
         )
-        # How training draws its standard-normal noise, finest scale first; a parity test puts fixed noise here.
-        self.draw_noise: Callable[[Tensor], Tensor] = torch.randn_like
         initialise(self)
         if init == "reference":
             self._initialise_as_reference()
@@ -173,8 +165,7 @@ class XLSTMHVED(System[XLSTMHVEDEncoding]):
                 fused.gaussians.append(level)
             posterior = fused.gaussians[depth].product_of_experts(available)
             fused.posteriors.append(posterior)
-            latent = posterior.sample(self.draw_noise(posterior.mean)) if self.training else posterior.mean
-            fused.pyramid.append(expansion(latent))
+            fused.pyramid.append(expansion(self.latent(posterior)))
         if self.vil:
             h = fused.pyramid[-1]
             answer = self.vil(h + guides[-1] if self.guide else h)
@@ -198,7 +189,6 @@ class XLSTMHVED(System[XLSTMHVEDEncoding]):
         return HVEDPrediction(scores, self.scores, reconstruction, fused.posteriors)
 
     def rebuild(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
-        """All images, (B, M, X, Y, Z), without the segmentation beside them, and what they were drawn from."""
         fused = self.fuse(encoding, available)
         return torch.cat(self._images(fused), dim=1), fused.posteriors
 

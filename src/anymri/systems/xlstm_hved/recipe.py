@@ -1,25 +1,10 @@
-"""Objectives and recipes of XLSTM-HVED: those of the family, and pre-training. Source: sheet xlstm_hved, section 7."""
+"""Recipes of XLSTM-HVED, trained by the family's objectives. Source: sheet xlstm_hved, section 7."""
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from anymri.data.preprocessing import Preprocessing
-from anymri.systems import hved
-from anymri.systems.base import Batch
-from anymri.systems.hved import DIVERGENCE_WEIGHT, prior_divergence, reconstruction_loss
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import around_parts, whole_brain
-from anymri.systems.xlstm_hved.network import XLSTMHVED
-
-
-def pretraining_losses(system: XLSTMHVED, batch: Batch) -> dict[str, Tensor]:
-    """All images from those drawn for the step, before any segmentation is learnt."""
-    encoding = system.encode(batch.images, batch.present)
-    reconstruction, posteriors = system.rebuild(encoding, batch.available)
-    named = {"reconstruction": reconstruction_loss(reconstruction, batch), "kld": prior_divergence(posteriors)}
-    return {**named, "total": named["reconstruction"] + DIVERGENCE_WEIGHT * named["kld"]}
-
+from anymri.systems.stages import large_patches, small_patches
 
 RECIPES = {
     "published": Recipe(
@@ -53,9 +38,30 @@ RECIPES = {
         network={"width": 4},
         validation_share=0.05,
         stages=[
-            around_parts(epochs=5, subsets="by_size", optimiser=Optimiser(learning_rate=5e-3)),
-            whole_brain(64, epochs=3, steps_per_epoch=20, subsets="by_size", optimiser=Optimiser(learning_rate=2e-3)),
+            small_patches(
+                epochs=1,
+                name="images",
+                objective="pretraining",
+                subsets="by_size",
+                optimiser=Optimiser(learning_rate=5e-3),
+            ),
+            small_patches(
+                epochs=4,
+                objective="adversarial",
+                discriminator_width=8,
+                subsets="by_size",
+                optimiser=Optimiser(learning_rate=1e-2),
+            ),
+            large_patches(
+                64,
+                epochs=3,
+                steps_per_epoch=10,
+                batch_size=2,
+                objective="adversarial",
+                discriminator_width=8,
+                subsets="by_size",
+                optimiser=Optimiser(learning_rate=5e-3),
+            ),
         ],
     ),
 }
-OBJECTIVES = {**hved.OBJECTIVES, "pretraining": pretraining_losses}

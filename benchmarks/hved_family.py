@@ -1,0 +1,143 @@
+"""RA-HVED and XLSTM-HVED against the plain way of their published code, in one run: python benchmarks/hved_family.py
+
+Plain: gates as two convolutions, attention maps once a modality, every encoder in every pass, images rebuilt in every
+pass of RA-HVED, and the mLSTM with all its S x S matrices. Both ways give the same answers, which is checked first.
+"""
+
+import sys
+from contextlib import ExitStack
+from math import sqrt
+from unittest.mock import patch
+
+import torch
+from torch.nn.functional import logsigmoid, pad
+
+from anymri import systems
+from anymri.layers import mlstm
+from anymri.layers.hved import GATE_SIDE, AttentiveJoin, SpatialGate
+from anymri.modalities import ALL, SUBSETS
+from anymri.systems.xlstm_hved.save import AttentionMap
+from measure import gmacs, median_ms, own_peak_gb, peak_gb, show
+
+CUBE = (128, 128, 128)
+PUBLISHED_CROP = (128, 192, 128)
+TIMED = (64, 64, 64)
+REBUILD = {"ra_hved"}
+CLOSE = 1e-4
+
+
+def parallel_mlstm(query, key, value, input_gate, forget_gate):
+    total = logsigmoid(forget_gate).cumsum(-1)
+    log_weights = total[..., :, None] - total[..., None, :] + input_gate[..., None, :]
+    future = torch.ones(log_weights.shape[-2:], dtype=torch.bool).triu(1)
+    log_weights = log_weights.masked_fill(future, -torch.inf)
+    maximum = log_weights.amax(-1, keepdim=True)
+    weights = query @ key.mT / sqrt(query.shape[-1]) * (log_weights - maximum).exp()
+    normaliser = torch.maximum(weights.sum(-1, keepdim=True).abs(), (-maximum).exp())
+    return weights @ value / (normaliser + mlstm.NORMALISER_EPS)
+
+
+def two_convolutions(self, pooled):
+    return self.pointwise(self.depthwise(pad(pooled, [GATE_SIDE // 2] * 6))).sigmoid()
+
+
+def once_a_modality(attend):
+    def forward(self, guide):
+        return [attend(self, guide) for _ in range(len(ALL))][-1]
+
+    return forward
+
+
+def plainly():
+    """Within this, the layers work as the published code does."""
+    stack = ExitStack()
+    stack.enter_context(patch.object(SpatialGate, "forward", two_convolutions))
+    stack.enter_context(patch.object(AttentionMap, "forward", once_a_modality(AttentionMap.forward)))
+    stack.enter_context(patch.object(mlstm, "mlstm", parallel_mlstm))
+    return stack
+
+
+def images(size):
+    return torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(0))
+
+
+def decode_all(system, scans):
+    encoding = system.encode(scans, ALL.as_tensor())
+    return [system.decode(encoding, subset.as_tensor()).scores for subset in SUBSETS]
+
+
+def pass_by_pass(system, scans, rebuild):
+    with plainly():
+        return [
+            system.decode(system.encode(scans, ALL.as_tensor()), subset.as_tensor(), reconstruct=rebuild).scores
+            for subset in SUBSETS
+        ]
+
+
+def subsets(name):
+    system, rebuild, scans = systems.create(name), name in REBUILD, images(TIMED)
+    pairs = zip(decode_all(system, scans), pass_by_pass(system, scans, rebuild), strict=True)
+    assert max((ours - plain).abs().max().item() for ours, plain in pairs) < CLOSE
+    show(
+        f"{name}: 15 subsets of 64^3",
+        gmacs(lambda: decode_all(system, scans)),
+        gmacs(lambda: pass_by_pass(system, scans, rebuild)),
+        "GMAC",
+    )
+    show(
+        f"{name}: the same, time",
+        median_ms(lambda: decode_all(system, scans), 3),
+        median_ms(lambda: pass_by_pass(system, scans, rebuild), 3),
+    )
+
+
+def gates():
+    """The gates of XLSTM-HVED's decoder levels on the maps of a window of 128^3."""
+    join = AttentiveJoin()
+    maps = [torch.randn(1, 8, side, side, side) for side in (32, 64, 128)]
+
+    def run():
+        for features in maps:
+            join(features, features)
+
+    ours = gmacs(run)
+    with plainly():
+        show("gates of one decoder, 128^3", ours, gmacs(run), "GMAC")
+
+
+def attention():
+    system, scans = systems.create("xlstm_hved"), images(CUBE)
+    guides = system.guide(scans)
+
+    def run():
+        for attend, guide in zip(system.attention, guides, strict=False):
+            attend(guide)
+
+    ours = gmacs(run)
+    with plainly():
+        show("xlstm_hved: attention maps, 128^3", ours, gmacs(run), "GMAC")
+
+
+def one_pass(plain):
+    """One evaluation of all modalities at the published crop; prints the memory it took."""
+    system, scans = systems.create("xlstm_hved"), images(PUBLISHED_CROP)
+    with plainly() if plain else ExitStack():
+        system(scans, ALL.as_tensor())
+    print(own_peak_gb())
+
+
+def memory():
+    ours, plain = (peak_gb(__file__, way) for way in ("ours", "plain"))
+    show("xlstm_hved: peak memory of a pass, 128x192x128", ours, plain, "GB")
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        if len(sys.argv) > 1:
+            one_pass(plain=sys.argv[1] == "plain")
+        else:
+            memory()
+            gates()
+            attention()
+            for name in ("ra_hved", "xlstm_hved"):
+                subsets(name)
