@@ -98,7 +98,7 @@ def test_tumour_voxels_lie_in_the_tumour(cached):
 
 
 def test_meta_is_plain_json(cached):
-    assert set(json.loads((cached.folder / "meta.json").read_text())) == {"shape", "scale", "background"}
+    assert set(json.loads((cached.folder / "meta.json").read_text())) == {"shape", "origin", "scale", "background"}
 
 
 @pytest.mark.parametrize("name", ["none", "flip_intensity", "rotate_flip_intensity"])

@@ -6,17 +6,20 @@ from collections.abc import Callable
 from math import radians
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Augmentation = Literal["none", "flip_intensity", "rotate_flip_intensity"]
-Augment = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+Augment = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
 
 _ROTATION = radians(10)
 _INTENSITY = 0.1
 
 
 def augmentation(name: Augmentation) -> Augment:
-    """A function of images (4, X, Y, Z), classes (X, Y, Z) and a seed, which returns both changed alike.
+    """A function of images (4, X, Y, Z), classes (X, Y, Z), corners (2, 3) and a seed, which returns all changed alike.
+
+    Corners are exchanged where an axis is mirrored; turns leave them as they are.
 
     flip_intensity         each axis mirrored with probability 0.5; each channel scaled by U(0.9, 1.1) and shifted by
                            U(-0.1, 0.1)
@@ -24,7 +27,7 @@ def augmentation(name: Augmentation) -> Augment:
                            family (protocol sheet, section 4), which draws whole degrees and intensities per slice
     """
     if name == "none":
-        return lambda images, classes, seed: (images, classes)
+        return lambda images, classes, corners, seed: (images, classes, corners)
 
     from monai.data.meta_obj import set_track_meta
     from monai.transforms import (
@@ -45,15 +48,18 @@ def augmentation(name: Augmentation) -> Augment:
     chain = Compose(
         [
             *([OneOf(turns)] if name == "rotate_flip_intensity" else []),
-            *(RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3)),
+            *(RandFlipd([*both, "places"], prob=0.5, spatial_axis=axis) for axis in range(3)),
             RandScaleIntensityd("images", factors=_INTENSITY, prob=1, channel_wise=True),
             RandShiftIntensityd("images", offsets=_INTENSITY, prob=1, channel_wise=True),
         ]
     )
 
-    def augment(images: Tensor, classes: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def augment(images: Tensor, classes: Tensor, corners: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         chain.set_random_state(seed=seed)
-        changed = chain({"images": images, "classes": classes[None].float()})
-        return changed["images"], changed["classes"][0].to(classes.dtype)
+        # (3, 2, 2, 2): a coordinate each of all eight corners, which are mirrored as images are.
+        places = torch.stack(torch.meshgrid(*corners.T, indexing="ij"))
+        changed = chain({"images": images, "classes": classes[None].float(), "places": places})
+        mirrored = torch.stack([changed["places"][:, 0, 0, 0], changed["places"][:, 1, 1, 1]])
+        return changed["images"], changed["classes"][0].to(classes.dtype), mirrored
 
     return augment

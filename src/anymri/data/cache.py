@@ -28,7 +28,7 @@ from anymri.files import sha256
 from anymri.modalities import MODALITIES
 from anymri.regions import LabelScheme
 
-FORMAT = 2
+FORMAT = 3
 _INT16_LIMIT = 32767
 # Tumour voxels of each class remembered for sampling: enough to hit every part of a tumour, little to read.
 _REMEMBERED_VOXELS = 5000
@@ -49,6 +49,7 @@ class CachedCase:
     present     (4,) bool over `MODALITIES`
     scale       (n,) float32: stored int16 times scale is the intensity, existing modalities in order
     background  (4,) float32: what lies around the box
+    origin      first voxel of the box, counted from the middle of the scan's grid
     """
 
     name: str
@@ -57,6 +58,7 @@ class CachedCase:
     present: Tensor
     scale: Tensor
     background: Tensor
+    origin: tuple[int, int, int]
 
     def read_patch(self, start: Sequence[int], size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images (4, *size) float32 and classes size uint8 of the patch that begins at voxel `start` of the box.
@@ -93,7 +95,8 @@ def cache_case(case: Case, scheme: LabelScheme, settings: Preprocessing, folder:
     meta = json.loads((entry / "meta.json").read_text())
     present = torch.tensor([m in meta["background"] for m in MODALITIES])
     background = torch.tensor([meta["background"].get(m, 0.0) for m in MODALITIES])
-    return CachedCase(case.name, entry, tuple(meta["shape"]), present, torch.tensor(meta["scale"]), background)
+    shape, origin = tuple(meta["shape"]), tuple(meta["origin"])
+    return CachedCase(case.name, entry, shape, present, torch.tensor(meta["scale"]), background, origin)
 
 
 def _key(case: Case, scheme: LabelScheme, settings: Preprocessing) -> str:
@@ -117,6 +120,7 @@ def _write_entry(entry: Path, data: Preprocessed) -> None:
         np.save(temporary / "tumour.npy", _some_tumour_voxels(data.classes))
         meta = {
             "shape": data.classes.shape,
+            "origin": data.origin,
             "scale": scale.tolist(),
             "background": dict(zip(data.modalities, data.background.tolist(), strict=True)),
         }

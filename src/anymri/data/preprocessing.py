@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from anymri.data.case import Study
 
 Box = tuple[slice, slice, slice]
+PERCENTILES = (1, 99)
 
 
 class Preprocessing(BaseModel):
@@ -27,10 +28,11 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    normalisation: Literal["zscore", "zscore_background_zero", "divide_255"] = Field(
+    normalisation: Literal["zscore", "zscore_background_zero", "percentiles", "divide_255"] = Field(
         default="zscore",
         description="zscore: mean 0 and standard deviation 1 in the brain, applied to all voxels (IM-Fuse's family); "
-        "zscore_background_zero: the same with background 0 (nnU-Net's family); divide_255: as XLSTM-HVED",
+        "zscore_background_zero: the same with background 0 (nnU-Net's family); percentiles: the first to the 99th "
+        "percentile in the brain become 0 to 1, beyond them clipped, background 0 (M3AE); divide_255: as XLSTM-HVED",
     )
     crop_to_brain: bool = Field(default=True, description="cut to the box around the brain")
     drop_last_slice: bool = Field(
@@ -57,6 +59,12 @@ class Preprocessed:
     box: Box
     grid: tuple[int, int, int]
 
+    @property
+    def origin(self) -> tuple[int, int, int]:
+        """First voxel of the box, counted from the middle of the grid, voxel n // 2 of n."""
+        x, y, z = (axis.start - n // 2 for axis, n in zip(self.box, self.grid, strict=True))
+        return x, y, z
+
     def paste(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Values in the box, (..., X, Y, Z), on the whole grid, zero elsewhere."""
         whole = np.zeros((*values.shape[:-3], *self.grid), dtype=values.dtype)
@@ -77,10 +85,15 @@ def preprocess(study: Study, settings: Preprocessing) -> Preprocessed:
     images = np.empty((len(scans), *inside.shape), dtype=np.float32)
     background = np.empty(len(scans), dtype=np.float32)
     for i, (modality, scan, value) in enumerate(zip(modalities, scans, outside, strict=True)):
-        shift, scale = _statistics(study, modality, scan[box][inside], settings)
+        voxels = scan[box][inside]
+        if settings.normalisation == "percentiles" and value is not None:
+            voxels = voxels[voxels != value]
+        shift, scale = _statistics(study, modality, voxels, settings)
         images[i] = (scan[box] - shift) / scale
         background[i] = ((scan.min() if value is None else value) - shift) / scale
-        if settings.normalisation == "zscore_background_zero":
+        if settings.normalisation == "percentiles":
+            images[i].clip(0, 1, out=images[i])
+        if settings.normalisation in ("percentiles", "zscore_background_zero"):
             images[i][~inside] = 0
             background[i] = 0
     classes = None if study.classes is None else study.classes[box]
@@ -122,10 +135,14 @@ def _statistics(
     """What to subtract and what to divide by."""
     if settings.normalisation == "divide_255":
         return 0.0, 255.0
-    mean, std = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
-    if std == 0:
+    if settings.normalisation == "percentiles":
+        low, high = np.percentile(inside, PERCENTILES) if inside.size else (0.0, 0.0)
+        shift, scale = float(low), float(high - low)
+    else:
+        shift, scale = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
+    if scale == 0:
         raise ImageError(
             f"{study.case.scans[modality]} has the same value everywhere inside the brain.",
             "Leave this scan out: a modality that does not exist is absent, never a constant.",
         )
-    return mean, std
+    return shift, scale

@@ -93,7 +93,7 @@ def score_case(
     missing = {str(s): [m for m in s if m not in study.images] for s in subsets}
     possible = [s for s in subsets if not missing[str(s)]]
     data = preprocess(study, card.preprocessing)
-    probabilities = predict(system, *images_for(data), possible, card.window, card.window_overlap)
+    probabilities = predict(system, *images_for(data), possible, card.window, card.window_overlap, data.origin)
     maps = {
         str(s): data.paste(to_label_map(p, system.scores).numpy()) for s, p in zip(possible, probabilities, strict=True)
     }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anymri.data.preprocessing import Preprocessed
 from anymri.modalities import MODALITIES, Subset
-from anymri.systems.base import System
+from anymri.systems.base import System, middle_corners
 
 # Small windows go through the network together: on a CPU torch's fast convolutions want several at once.
 VOXELS_AT_ONCE = 128**3
@@ -35,6 +35,7 @@ def predict(
     subsets: Sequence[Subset],
     window: int,
     overlap: float,
+    origin: Sequence[int] | None = None,
 ) -> Tensor:
     """Probabilities (S, K, X, Y, Z) on the CPU, one row a subset, blended with Gaussian weights.
 
@@ -43,24 +44,36 @@ def predict(
     background  (4,) what lies around the images
     window      side of the cubic windows, voxels, where the system does not fix it; overlap  share of a window that its
                 neighbour covers
+    origin      where the images' first voxel lies, counted from the middle of the scan's grid; by default they lie in
+                its middle
     """
     from monai.inferers.utils import sliding_window_inference
 
     window = system.crop or window
     device = next(system.parameters()).device
     padded, inside = _pad(images, background, window)
+    lies_at = middle_corners(1, images.shape[2:])[0, 0] if origin is None else torch.tensor(origin)
+    first = system.window_origin(lies_at - torch.tensor([axis.start or 0 for axis in inside]))
     at_once = max(1, VOXELS_AT_ONCE // window**3)
 
-    def answer(patches: Tensor) -> Tensor:
-        encoding = system.encode(patches, present.to(device).expand(len(patches), -1))
+    def answer(patches: Tensor, windows: list[list[slice]]) -> Tensor:
+        corners = window_corners(windows, first).to(device)
+        encoding = system.encode(patches, present.to(device).expand(len(patches), -1), corners)
         choices = (subset.as_tensor(len(patches)).to(device) for subset in subsets)
         return torch.cat([system.decode(encoding, choice).probabilities() for choice in choices], dim=1)
 
     blended = sliding_window_inference(
-        padded, window, at_once, answer, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
+        padded, window, at_once, answer, overlap, "gaussian", sw_device=device, device="cpu", with_coord=True
     )
     answers: Tensor = blended[(0, slice(None), *inside)]
     return answers.reshape(len(subsets), -1, *answers.shape[1:])
+
+
+def window_corners(windows: Sequence[Sequence[slice]], origin: Tensor) -> Tensor:
+    """Corners (B, 2, 3) of windows, each its slices of batch, channels, X, Y and Z, in a volume that begins at
+    `origin`; see `middle_corners`."""
+    ends = [[[axis.start for axis in window[2:]], [axis.stop - 1 for axis in window[2:]]] for window in windows]
+    return torch.tensor(ends) + origin
 
 
 def _pad(images: Tensor, background: Tensor, window: int) -> tuple[Tensor, tuple[slice, slice, slice]]:

@@ -58,16 +58,38 @@ class Batch:
     labels     (B, X, Y, Z) int64 classes
     present    (B, M) bool: scans that exist
     available  (B, M) bool: the subset drawn for this step, within `present`
+    corners    (B, 2, 3) int64: where in its scan each crop lies (see `middle_corners`, the default)
+    patch      (B,) int64: samples of one number are the same crop with a subset of its own each (default: all differ)
     """
 
     images: Tensor
     labels: Tensor
     present: Tensor
     available: Tensor
+    corners: Tensor = None  # type: ignore[assignment]
+    patch: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        corners: Tensor | None = self.corners
+        patch: Tensor | None = self.patch
+        if corners is None:
+            self.corners = middle_corners(len(self.labels), self.labels.shape[1:])
+        if patch is None:
+            self.patch = torch.arange(len(self.labels))
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        return Batch(*(tensor.to(device) for tensor in (self.images, self.labels, self.present, self.available)))
+        return Batch(*(tensor.to(device) for tensor in vars(self).values()))
+
+
+def middle_corners(batch_size: int, sides: Sequence[int]) -> Tensor:
+    """Corners of crops from the middle of their scans, (B, 2, 3) int64.
+
+    Corners are the first and the last voxel of a crop on the grid of its scan, counted from the grid's middle, voxel
+    n // 2 of n. Where augmentation mirrored an axis, the last comes before the first.
+    """
+    first = torch.tensor([-(side // 2) for side in sides])
+    return torch.stack([first, first + torch.tensor(list(sides)) - 1]).repeat(batch_size, 1, 1)
 
 
 class System(nn.Module, ABC, Generic[E]):
@@ -95,15 +117,17 @@ class System(nn.Module, ABC, Generic[E]):
         """Channels of the scores: one a class, or one a region, of which there are as many as classes of tissue."""
         return self.num_classes if self.scores == "classes" else self.num_classes - 1
 
-    def encode(self, images: Tensor, present: Tensor) -> E:
+    def encode(self, images: Tensor, present: Tensor, corners: Tensor | None = None) -> E:
         """Everything that does not depend on the subset; absent modalities are never computed.
 
         images   (B, M, X, Y, Z); raises `ShapeError` for a shape the network cannot take
         present  (B, M) bool, at least one true in each sample
+        corners  (B, 2, 3) int64: where in its scan each crop lies (see `middle_corners`, the default). Only networks
+                 that learn something of each place in the head look at it
         """
         self._check_images(images)
         self._check_flags(present, len(images))
-        return self._encode(images, present)
+        return self._encode(images, present) if corners is None else self._encode_at(images, present, corners)
 
     def decode(self, encoding: E, available: Tensor, reconstruct: bool = False) -> Prediction:
         """The answer for the subset `available`, (B, M) bool, within what was encoded. Cheap to call 15 times.
@@ -118,9 +142,9 @@ class System(nn.Module, ABC, Generic[E]):
             )
         return self._decode(encoding, available, reconstruct)
 
-    def forward(self, images: Tensor, available: Tensor) -> Prediction:
-        """Encodes and decodes one subset: (B, M, X, Y, Z) and (B, M) bool."""
-        return self.decode(self.encode(images, available), available)
+    def forward(self, images: Tensor, available: Tensor, corners: Tensor | None = None) -> Prediction:
+        """Encodes and decodes one subset: (B, M, X, Y, Z) and (B, M) bool; for `corners` see `encode`."""
+        return self.decode(self.encode(images, available, corners), available)
 
     def stack(self, scans: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Scans by name (any alias, any order), each (B, X, Y, Z), as images (B, M, X, Y, Z) and present (B, M)."""
@@ -140,6 +164,10 @@ class System(nn.Module, ABC, Generic[E]):
     def _encode(self, images: Tensor, present: Tensor) -> E:
         """`encode` after its arguments were checked."""
 
+    def _encode_at(self, images: Tensor, present: Tensor, corners: Tensor) -> E:
+        """`_encode` of crops whose place is known; the same for most networks."""
+        return self._encode(images, present)
+
     @abstractmethod
     def _decode(self, encoding: E, available: Tensor, reconstruct: bool) -> Prediction:
         """`decode` after its arguments were checked."""
@@ -158,6 +186,10 @@ class System(nn.Module, ABC, Generic[E]):
                 f"A crop of {'x'.join(map(str, sides))} voxels does not fit {type(self).__name__}: {self.crop_rule()}.",
                 f"The nearest crop that works is {'x'.join(map(str, usable))}.",
             )
+
+    def window_origin(self, origin: Tensor) -> Tensor:
+        """Where inference takes the first voxel of a volume to lie, (3,) int64; it lies at `origin`, as corners do."""
+        return origin
 
     def crop_rule(self) -> str:
         """Which crops fit, in words."""

@@ -13,10 +13,14 @@ from anymri.errors import WeightsError
 
 @dataclass
 class Converted:
-    """network: arguments that build the network these weights fit; state: its state dict."""
+    """network: arguments that build the network these weights fit; state: its state dict.
+
+    frozen  what the names of tensors begin with that belong into a file of their own (see `save_weights`)
+    """
 
     network: dict[str, Any]
     state: dict[str, Tensor]
+    frozen: tuple[str, ...] = ()
 
 
 def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

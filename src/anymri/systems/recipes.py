@@ -19,6 +19,9 @@ class Optimiser(_Settings):
 
     name: Literal["adam", "adamw", "radam"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
+    part_rates: dict[str, float] = Field(
+        default={}, description="learning rates of parts, by what the names of their parameters begin with"
+    )
     weight_decay: float = Field(default=0.0, ge=0)
     amsgrad: bool = False
 
@@ -43,17 +46,24 @@ class Stage(_Settings):
     discriminator_width: PositiveInt = Field(
         default=64, description="channels of the discriminator's first level, where the objective has a discriminator"
     )
-    subsets: Literal["uniform", "by_size", "by_size_reference"] = Field(
+    subsets: Literal["uniform", "by_size", "by_size_reference", "by_size_or_all"] = Field(
         default="uniform",
         description="modalities left to a patch. uniform: each non-empty subset equally likely; by_size: never all; "
         "first how many, then which, each equally likely; by_size_reference: the same without T1+T2+FLAIR, which the "
-        "code of RA-HVED and XLSTM-HVED never draws",
+        "code of RA-HVED and XLSTM-HVED never draws; by_size_or_all: as by_size, all among them",
+    )
+    copies: PositiveInt = Field(
+        default=1, description="samples made of each patch, each with a subset of its own: 2 for self-distillation"
+    )
+    frozen: tuple[str, ...] = Field(
+        default=(), description="parts left as they are, by what the names of their parameters begin with"
     )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()
-    schedule: Literal["constant", "poly", "plateau"] = Field(
+    schedule: Literal["constant", "poly", "cosine", "plateau"] = Field(
         default="constant",
-        description="poly: (1 - epoch/epochs)^0.9; plateau: a tenth after 10 validations without a lower loss",
+        description="poly: (1 - epoch/epochs)^0.9; cosine: (1 + cos(pi epoch/epochs))/2; plateau: a tenth "
+        "after 10 validations without a lower loss",
     )
     validation_epochs: PositiveInt | tuple[PositiveInt, ...] = Field(
         default=1, description="validate every so many epochs, or after these; after the last in any case"
@@ -67,7 +77,7 @@ class Stage(_Settings):
     @property
     def voxels_per_step(self) -> int:
         """What a step costs, up to a factor that stages of one training share."""
-        return self.batch_size * self.crop**3
+        return self.batch_size * self.copies * self.crop**3
 
     def validates_after(self, epoch: int) -> bool:
         """Whether validation follows `epoch`, counted from 1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class WeightsCard(BaseModel):
 
     window        side of the cubic windows for inference, voxels: the one crop that the network takes, or that of the
                   last training stage
+    beside        name of a file in the same folder that holds the tensors which training left as they are, if there
+                  are any: several weights share it
     label_scheme  what the network was trained on; None for converted weights
     trained_on    names of the training cases
     origin        where the weights come from, in words
@@ -44,15 +46,32 @@ class WeightsCard(BaseModel):
     label_scheme: str | None
     trained_on: list[str]
     origin: str
+    beside: str | None = None
     anymri: str = __version__
 
 
-def save_weights(path: Path, state: Mapping[str, torch.Tensor], card: WeightsCard) -> None:
-    """Writes a state dict with its card, whole or not at all."""
+def save_weights(
+    path: Path, state: Mapping[str, torch.Tensor], card: WeightsCard, frozen: tuple[str, ...] = ()
+) -> None:
+    """Writes a state dict with its card, whole or not at all.
+
+    frozen  what the names of tensors begin with that are written to a file beside, named by its contents: once for all
+            weights that hold the same
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    if apart := {name: tensors.pop(name) for name in list(tensors) if name.startswith(frozen)}:
+        content = save(apart)
+        file = path.with_name(f"frozen-{hashlib.sha256(content).hexdigest()[:16]}.safetensors")
+        card = card.model_copy(update={"beside": file.name})
+        if not file.exists():
+            _write(file, content)
+    _write(path, save(tensors, metadata={_KEY: card.model_dump_json()}))
+
+
+def _write(path: Path, content: bytes) -> None:
     with replacing(path) as temporary:
         # Written here, because on a full disk the library's own writer raises what no one would take for that.
-        temporary.write_bytes(save(tensors, metadata={_KEY: card.model_dump_json()}))
+        temporary.write_bytes(content)
 
 
 def find_weights(path: Path) -> Path:
@@ -76,21 +95,45 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
     Raises `WeightsError` if the file is damaged, has no card, or does not fit the network that its card names.
     """
     file = find_weights(path)
-    try:
-        with safe_open(file, framework="pt", device=str(device)) as stored:
-            metadata = stored.metadata() or {}
-            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{file} is not a readable safetensors file ({error}).", _GIVE) from error
+    state, metadata = _read(file, device)
     if _KEY not in metadata:
         raise WeightsError(f"{file} does not say which system it belongs to: anymri did not write it.", _GIVE)
     try:
         card = WeightsCard.model_validate_json(metadata[_KEY])
         system = build(card.system, card.network)
+    except (ValidationError, AnymriError) as error:
+        raise _does_not_fit(file, error) from error
+    if card.beside:
+        state |= _read(_beside(file, card.beside), device)[0]
+    try:
         system.load_state_dict(state)
-    except (ValidationError, json.JSONDecodeError, RuntimeError, AnymriError) as error:
-        raise WeightsError(f"{file} does not fit the system that it names ({error}).", _GIVE) from error
+    except RuntimeError as error:
+        raise _does_not_fit(file, error) from error
     return system.to(device), card
+
+
+def _read(file: Path, device: str | torch.device) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    try:
+        with safe_open(file, framework="pt", device=str(device)) as stored:
+            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file} is not a readable safetensors file ({error}).", _GIVE) from error
+
+
+def _does_not_fit(file: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{file} does not fit the system that it names ({error}).", _GIVE)
+
+
+def _beside(file: Path, name: str) -> Path:
+    """The file of frozen tensors that belongs to weights; raises `WeightsError` if it is not in their folder."""
+    found = file.parent / Path(name).name
+    if not found.is_file():
+        raise WeightsError(
+            f"{file} needs {found.name} beside it, and it is not there.",
+            "Copy both into one folder: the second holds what training left as it was.",
+        )
+    return found
 
 
 def convert_checkpoint(system: str, checkpoint: Path, output: Path) -> None:
@@ -110,7 +153,7 @@ def convert_checkpoint(system: str, checkpoint: Path, output: Path) -> None:
         trained_on=[],
         origin=f"converted from {checkpoint.name}, SHA-256 {sha256(checkpoint)}",
     )
-    save_weights(output, converted.state, card)
+    save_weights(output, converted.state, card, converted.frozen)
 
 
 _GIVE = "Give weights that anymri train or anymri convert wrote."

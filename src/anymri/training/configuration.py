@@ -68,7 +68,7 @@ def resolve(
             f"{file} is a configuration of {configuration.recipe.system}, not of {system}.",
             "Name the system that the file is for.",
         )
-    _check_crops(configuration.recipe)
+    _check_network(configuration.recipe)
     return configuration
 
 
@@ -97,8 +97,9 @@ def validated(values: Mapping[str, Any], source: str) -> TrainingConfiguration:
         ) from error
 
 
-def _check_crops(recipe: Recipe) -> None:
-    """Raises `ConfigurationError` if a stage's patches do not fit the network: before any case is read."""
+def _check_network(recipe: Recipe) -> None:
+    """Raises `ConfigurationError` if a stage's patches do not fit the network, or it names parts that the network does
+    not have: before any case is read."""
     with torch.device("meta"):
         system = build(recipe.system, recipe.network)
     for stage in recipe.stages:
@@ -110,6 +111,13 @@ def _check_crops(recipe: Recipe) -> None:
                 f"{system.crop_rule()}.",
                 f"Choose --set {stage.name}.crop={usable}{other}.",
             )
+        for part in (*stage.frozen, *stage.optimiser.part_rates):
+            if not any(name.startswith(part) for name, _ in system.named_parameters()):
+                known = sorted({name.split(".")[0] for name, _ in system.named_parameters()})
+                raise ConfigurationError(
+                    f"{recipe.system} has no part {part!r}, which stage {stage.name} names.",
+                    f"Its parts are {', '.join(known)}.",
+                )
 
 
 def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:

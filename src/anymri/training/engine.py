@@ -78,7 +78,9 @@ class Learner:
     @classmethod
     def of(cls, stage: Stage, loss: str, network: nn.Module) -> Learner:
         """A learner at the stage's beginning."""
-        optimiser = make_optimiser(stage.optimiser, network.parameters())
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(not name.startswith(stage.frozen))
+        optimiser = make_optimiser(stage.optimiser, network)
         return cls(loss, network, optimiser, make_schedule(stage, optimiser))
 
     def state(self) -> dict[str, Any]:
@@ -251,11 +253,11 @@ class _Trainer:
         )
         weights = self.system.state_dict()
         if not self.cohort.validation:
-            save_weights(self.run.best, weights, card)
+            save_weights(self.run.best, weights, card, stage.frozen)
         elif judged and judged.dice["mean"] > position.best:
             position.best = judged.dice["mean"]
-            save_weights(self.run.best, weights, card)
-        save_weights(self.run.last, weights, card)
+            save_weights(self.run.best, weights, card, stage.frozen)
+        save_weights(self.run.last, weights, card, stage.frozen)
         self.run.save_state(position, **{name: learner.state() for name, learner in learners.items()})
 
 
@@ -264,24 +266,32 @@ def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def make_optimiser(settings: Optimiser, parameters: Any) -> torch.optim.Optimizer:
-    """The optimiser that a recipe names."""
-    rate, decay = settings.learning_rate, settings.weight_decay
+def make_optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser that a recipe names, of the parameters that are not frozen; the first group has the main rate."""
+    decay = settings.weight_decay
+    by_rate: dict[float, list[nn.Parameter]] = {settings.learning_rate: []}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            rates = (rate for part, rate in settings.part_rates.items() if name.startswith(part))
+            by_rate.setdefault(next(rates, settings.learning_rate), []).append(parameter)
+    groups = [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
     if settings.name == "radam":
-        return torch.optim.RAdam(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.RAdam(groups, weight_decay=decay)
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=rate, weight_decay=decay, amsgrad=settings.amsgrad)
+    return kind(groups, weight_decay=decay, amsgrad=settings.amsgrad)
 
 
 def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> Any:
     """The learning-rate schedule that a stage names; see `Stage.schedule`."""
     if stage.schedule == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser)
-
-    def factor(epoch: int) -> float:
-        return (1 - epoch / stage.epochs) ** POLY_POWER if stage.schedule == "poly" else 1.0
-
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    factors: dict[str, Callable[[float], float]] = {
+        "constant": lambda done: 1.0,
+        "poly": lambda done: (1 - done) ** POLY_POWER,
+        "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+    }
+    factor = factors[stage.schedule]
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: factor(epoch / stage.epochs))
 
 
 def _write_beginning(run: Run, configuration: TrainingConfiguration, cohort: Cohort, device: torch.device) -> None:

@@ -19,8 +19,11 @@ _SUBSET_FLAGS = np.array(nonempty_subsets(4))
 _NEVER_IN_REFERENCE = np.array(Subset.parse("T1+T2+FLAIR").flags)
 
 
-class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
-    """Random patches; item i depends on the seed and i only. Every pass goes through all cases in a new order."""
+class Patches(Dataset[tuple[Tensor, ...]]):
+    """Random patches; item i depends on the seed and i only. Every pass goes through all cases in a new order.
+
+    An item is images, classes, present, available (`Stage.copies`, M) and corners; see `Batch`.
+    """
 
     def __init__(self, cases: Sequence[CachedCase], stage: Stage, seed: int) -> None:
         self.cases = cases
@@ -28,15 +31,18 @@ class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         self.seed = seed
         self.augment = augmentation(stage.augmentation)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         rng = np.random.default_rng([self.seed, 0, index])
         case = self.cases[self._case_index(index)]
         start = random_start(case, self.stage, rng)
         images, classes = case.read_patch(start, (self.stage.crop,) * 3)
-        images, classes = self.augment(images, classes, int(rng.integers(2**31)))
+        first = torch.tensor(start) + torch.tensor(case.origin)
+        corners = torch.stack([first, first + self.stage.crop - 1])
+        images, classes, corners = self.augment(images, classes, corners, int(rng.integers(2**31)))
         # Augmentation shifts intensities of absent modalities too; what they hold never matters.
-        available = random_subset(case.present.numpy(), rng, self.stage.subsets)
-        return images, classes.long(), case.present, torch.from_numpy(available)
+        present = case.present.numpy()
+        available = np.stack([random_subset(present, rng, self.stage.subsets) for _ in range(self.stage.copies)])
+        return images, classes.long(), case.present, torch.from_numpy(available), corners
 
     def _case_index(self, index: int) -> int:
         turn, place = divmod(index, len(self.cases))
@@ -46,10 +52,11 @@ class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
 def random_subset(present: np.ndarray, rng: np.random.Generator, how: str = "uniform") -> np.ndarray:
     """One of the non-empty subsets of `present`, (4,) bool; see `Stage.subsets` for how."""
     possible = _SUBSET_FLAGS[(present >= _SUBSET_FLAGS).all(1)]
-    if how != "uniform" and len(possible) > 1:
+    if how in ("by_size", "by_size_reference") and len(possible) > 1:
         possible = possible[:-1]  # the last is all of them
-        if how == "by_size_reference":
-            possible = possible[(possible != _NEVER_IN_REFERENCE).any(1)]
+    if how == "by_size_reference":
+        possible = possible[(possible != _NEVER_IN_REFERENCE).any(1)]
+    if how != "uniform":
         sizes = possible.sum(1)
         possible = possible[sizes == rng.choice(np.unique(sizes))]
     chosen: np.ndarray = rng.choice(possible)
@@ -78,7 +85,7 @@ def random_start(case: CachedCase, stage: Stage, rng: np.random.Generator) -> li
 def batches(
     cases: Sequence[CachedCase], stage: Stage, seed: int, first_step: int, steps: int, workers: int
 ) -> Iterator[Batch]:
-    """Batches of steps `first_step` to `first_step + steps` of a stage."""
+    """Batches of steps `first_step` to `first_step + steps` of a stage: `copies` samples of each patch in a row."""
     first = first_step * stage.batch_size
     loader = DataLoader(
         Patches(cases, stage, seed),
@@ -86,5 +93,6 @@ def batches(
         sampler=range(first, first + steps * stage.batch_size),
         num_workers=workers,
     )
-    for images, labels, present, available in loader:
-        yield Batch(images, labels, present, available)
+    for images, labels, present, available, corners in loader:
+        patch = torch.arange(stage.batch_size).repeat_interleave(stage.copies)
+        yield Batch(images[patch], labels[patch], present[patch], available.flatten(0, 1), corners[patch], patch)

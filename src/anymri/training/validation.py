@@ -51,7 +51,8 @@ def validate(
     for number, case in enumerate(cases):
         images, labels = case.read_patch((0, 0, 0), case.shape)
         subsets = subsets_for(case, number, len(cases))
-        answers = predict(system, images[None], case.present[None], case.background, subsets, window, overlap)
+        volume = (images[None], case.present[None], case.background)
+        answers = predict(system, *volume, subsets, window, overlap, case.origin)
         for probabilities in answers:
             named = losses(probabilities[None], labels[None].long())
             values.append(float(torch.stack(list(named.values())).sum()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anymri.systems.mmformer import CARD
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import small_patches, large_patches
+from anymri.systems.stages import large_patches, small_patches
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {

@@ -1,0 +1,87 @@
+"""From the authors' state dict (either repository, after either stage) to ours.
+
+The order of modalities is ours. Regions are ET, TC, WT there, and axes z, y, x, as SimpleITK reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anymri.errors import WeightsError
+from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.m3ae.network import M3AE
+
+_MODULES = {
+    "limage": "substitute",
+    "unet.conv1a": "unet.encoder.0.0",
+    "unet.conv1b": "unet.encoder.0.1",
+    "unet.ds1": "unet.encoder.1.0",
+    "unet.conv2a": "unet.encoder.1.1",
+    "unet.conv2b": "unet.encoder.1.2",
+    "unet.ds2": "unet.encoder.2.0",
+    "unet.conv3a": "unet.encoder.2.1",
+    "unet.conv3b": "unet.encoder.2.2",
+    "unet.ds3": "unet.encoder.3.0",
+    "unet.conv4a": "unet.encoder.3.1",
+    "unet.conv4b": "unet.encoder.3.2",
+    "unet.conv4c": "unet.encoder.3.3",
+    "unet.conv4d": "unet.encoder.3.4",
+    "unet.up4conva": "unet.decoder.2.narrow",
+    "unet.up4convb": "unet.decoder.2.residual",
+    "unet.up3conva": "unet.decoder.1.narrow",
+    "unet.up3convb": "unet.decoder.1.residual",
+    "unet.up2conva": "unet.decoder.0.narrow",
+    "unet.up2convb": "unet.decoder.0.residual",
+    "unet.ds_out.0": "heads.2",
+    "unet.ds_out.1": "heads.1",
+}
+_HEAD = "unet.up1conv"
+_LEAVES = {"gn1": "convs.0.norm", "conv1": "convs.0.conv", "gn2": "convs.1.norm", "conv2": "convs.1.conv"}
+_NAME = re.compile(rf"(?P<module>.+?)(?:\.(?P<part>{'|'.join(_LEAVES)}))?(?:\.(?P<leaf>weight|bias))?")
+
+
+def our_name(name: str, head: str) -> str | None:
+    """`unet.conv2a.gn1.weight` -> `unet.encoder.1.1.convs.0.norm.weight`; None for a foreign name.
+
+    head  what theirs at full resolution is with us
+    """
+    found = _NAME.fullmatch(name)
+    assert found
+    module = {**_MODULES, _HEAD: head}.get(found["module"])
+    return module and ".".join(filter(None, (module, _LEAVES.get(found["part"]), found["leaf"])))
+
+
+def convert(checkpoint: Mapping[str, Any]) -> Converted:
+    """The authors' checkpoint or state dict as ours; width, regions, grid and stage are read from names and shapes."""
+    state = plain_names(checkpoint)
+    segments = any(name.startswith("unet.ds_out.") for name in state)
+    try:
+        network: dict[str, Any] = {
+            "width": len(state["unet.conv1a.weight"]),
+            "num_classes": len(state[f"{_HEAD}.weight"]) + 1 if segments else 4,
+            "grid": tuple(reversed(state["limage"].shape[2:])),
+            "heads": "segmentation" if segments else "reconstruction",
+        }
+    except KeyError as error:
+        raise WeightsError(
+            f"The checkpoint holds no {error.args[0]}: it is not one of M3AE's reference.",
+            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
+        ) from error
+    with torch.device("meta"):
+        expected = M3AE(**network).state_dict()
+    # The head at full resolution stands for images before fine-tuning.
+    renamed = rename(state, lambda name: our_name(name, "heads.0" if segments else "image_head"), expected)
+    renamed["substitute"] = renamed["substitute"][0]
+    return Converted(network, {name: _reordered(name, value) for name, value in renamed.items()}, ("substitute",))
+
+
+def _reordered(name: str, value: Tensor) -> Tensor:
+    """Axes from z, y, x to x, y, z, and regions from ET, TC, WT to WT, TC, ET."""
+    if value.ndim > 1:
+        value = value.transpose(-1, -3)
+    return value.flip(0) if name.startswith("heads.") else value.contiguous()
