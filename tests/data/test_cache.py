@@ -43,6 +43,7 @@ def test_a_patch_equals_the_preprocessed_case(case, cached):
     window = tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))
     np.testing.assert_allclose(images, data.images[(slice(None), *window)], atol=np.abs(data.images).max() / 32767)
     assert (classes.numpy() == data.classes[window]).all()
+    assert cached.origin == data.origin == tuple(side.start - 24 for side in data.box)
 
 
 def test_a_patch_beyond_the_box_is_filled_with_background(cached):
@@ -107,11 +108,15 @@ def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(nam
     classes[2:5, 3:9, 4:6] = 3
     images = torch.stack([classes.float() * 10] * 4)
     augment = augmentation(name)
-    changed, moved = augment(images.clone(), classes.clone(), 5)
+    # The label as a function of its place: it must be the same function afterwards, unless it was turned.
+    corners = torch.tensor([[-3, 4, 9], [8, 15, 20]])
+    changed, moved, places = augment(images.clone(), classes.clone(), corners, 5)
+    mirrored = [axis for axis in range(3) if places[0, axis] > places[1, axis]]
+    assert torch.equal(places.sort(0).values, corners)
+    assert name == "rotate_flip_intensity" or torch.equal(moved.flip(mirrored), classes)
     assert moved.dtype == classes.dtype and changed.shape == images.shape
     for channel in changed:  # scaled and shifted by at most 10 %, so the tumour still stands out where the label is
         assert torch.equal(channel > channel.mean(), moved > 0)
-    again, _ = augment(images.clone(), classes.clone(), 5)
-    other, _ = augment(images.clone(), classes.clone(), 6)
+    again, other = (augment(images.clone(), classes.clone(), corners, seed)[0] for seed in (5, 6))
     assert torch.equal(changed, again)
     assert name == "none" or not torch.equal(changed, other)

@@ -59,6 +59,16 @@ def test_divide_255_leaves_intensities_otherwise_alone(tmp_path):
     np.testing.assert_allclose(data.images[0], one.images["T1c"] / 255, rtol=1e-6)
 
 
+def test_percentiles_become_the_range_from_0_to_1(tmp_path):
+    """Of what differs from the background: FLAIR's brain is smaller than the other's."""
+    one = study(tmp_path)
+    data = preprocess(one, Preprocessing(normalisation="percentiles"))
+    assert not data.background.any() and data.images.min() == 0 and data.images.max() == 1
+    for image, scan in zip(data.images, one.images.values(), strict=True):
+        low, high = np.percentile(scan[scan != 0], (1, 99))
+        np.testing.assert_allclose(image, np.clip((scan[BOX] - low) / (high - low), 0, 1), atol=1e-6)
+
+
 def test_pasting_puts_the_box_back_where_it_was(tmp_path):
     data = preprocess(study(tmp_path), Preprocessing())
     values = np.ones(data.images.shape[1:], np.uint8)

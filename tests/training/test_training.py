@@ -19,13 +19,14 @@ from anymri.data.cache import cache_case
 from anymri.data.layouts import find_cases
 from anymri.data.phantoms import write_cohort
 from anymri.data.preprocessing import Preprocessing
-from anymri.errors import AnymriError, CohortError, LabelError, RunError
+from anymri.errors import AnymriError, CohortError, ConfigurationError, LabelError, RunError
 from anymri.regions import label_scheme
 from anymri.systems import build
 from anymri.systems.recipes import Stage
+from anymri.systems.weights import load_weights
 from anymri.training.configuration import resolve
-from anymri.training.engine import train
-from anymri.training.patches import random_start, random_subset
+from anymri.training.engine import make_schedule, train
+from anymri.training.patches import batches, random_start, random_subset
 from anymri.training.validation import subsets_for
 
 SMALL = ("network.width=4", "crop=16", "steps_per_epoch=2", "batch_size=2", "epochs=3", "validation_epochs=2")
@@ -139,6 +140,66 @@ def test_the_main_stages_go_on_with_the_pretrained_weights(cohort, tmp_path):
     }
     moved = {name.split(".")[0] for name in learnt if not np.array_equal(pretrained[name], fresh[name])}
     assert {"levels", "guide", "attention", "expansions", "vil", "image_decoders"} == moved
+
+
+M3AE = ("network.grid=[24,24,24]", "validation_share=0", "steps_per_epoch=1", "batch_size=1", "epochs=1")
+
+
+def test_frozen_parts_stand_still_are_stored_once_beside_weights_and_resume(cohort, tmp_path):
+    configuration = configured(cohort, tmp_path, *M3AE, "parts.epochs=2", system="m3ae")
+    train(configuration, tmp_path / "whole", Silent())
+    for resume in (False, True, True):
+        with pytest.raises(KeyboardInterrupt):
+            train(configuration, tmp_path / "parts", Silent(stop_after=1), resume)
+        if not resume:  # trained in this stage, so it is inside
+            pretrained = weights(tmp_path / "parts")["substitute"]
+    train(configuration, tmp_path / "parts", Silent(), resume=True)
+    assert same(*(weights(tmp_path / run) for run in ("whole", "parts")))
+    assert "substitute" not in weights(tmp_path / "parts", "best")
+    [beside] = (tmp_path / "parts" / "checkpoints").glob("frozen-*")
+    assert np.array_equal(load_file(beside)["substitute"].numpy(), pretrained)
+    for name in ("best", "last"):
+        system, _ = load_weights(tmp_path / "parts" / "checkpoints" / f"{name}.safetensors")
+        assert np.array_equal(system.substitute.detach().numpy(), pretrained)
+    log = pd.read_csv(tmp_path / "parts" / "log.csv")
+    assert log["stage"].tolist() == ["pretraining", "parts", "parts", "whole"]
+    assert np.isfinite(log["loss/distillation"][1:]).all() and np.isfinite(log["loss/total"]).all()
+
+
+def test_parts_learn_at_their_own_rate(cohort, tmp_path):
+    rates = "optimiser.part_rates={substitute: 0.25, unet.encoder.0: 1e-30}"
+    configuration = configured(cohort, tmp_path, *M3AE, rates, system="m3ae")
+    with pytest.raises(KeyboardInterrupt):
+        train(configuration, tmp_path / "run", Silent(stop_after=1))
+    torch.manual_seed(configuration.recipe.seed)
+    fresh = build("m3ae", configuration.recipe.network).state_dict()
+    # Adam's first step is as long as the rate.
+    moved = {name: np.abs(value - fresh[name].numpy()).max() for name, value in weights(tmp_path / "run").items()}
+    assert moved["substitute"] == pytest.approx(0.25, rel=1e-3) and moved["unet.encoder.0.0.weight"] < 1e-20
+    rate = configuration.recipe.stages[0].optimiser.learning_rate
+    assert moved["unet.encoder.1.0.weight"] == pytest.approx(rate, rel=1e-3) and "heads.0.weight" in moved
+    assert pd.read_csv(tmp_path / "run" / "log.csv")["learning_rate"][0] == rate
+
+
+def test_parts_that_the_network_does_not_have_are_refused_before_training(cohort, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"no part 'subsitute'.*stage parts.*\n.*substitute, unet"):
+        configured(cohort, tmp_path, *M3AE, "parts.frozen=[subsitute]", system="m3ae")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("constant", [1, 1, 1]), ("poly", [1, 0.5**0.9, 0]), ("cosine", [1, 0.5, 0])],
+)
+def test_schedules_fall_to_nothing_or_stand(schedule, rates):
+    stage = Stage(epochs=4, steps_per_epoch=1, crop=16, schedule=schedule)
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1)
+    steps = make_schedule(stage, optimiser)
+    found = []
+    for _ in range(5):
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        steps.step()
+    assert found[::2] == pytest.approx(rates, abs=1e-12)
 
 
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(configuration, cohort, tmp_path):
@@ -265,6 +326,35 @@ def test_a_single_scan_is_always_drawn():
     alone = np.array([False, True, False, False])
     for how in ("uniform", "by_size", "by_size_reference"):
         assert (random_subset(alone, np.random.default_rng(0), how) == alone).all()
+
+
+def test_subsets_by_size_or_all_are_all_in_a_quarter_of_draws():
+    rng = np.random.default_rng(0)
+    drawn = [tuple(random_subset(np.ones(4, bool), rng, "by_size_or_all").tolist()) for _ in range(1600)]
+    sizes = np.bincount([sum(subset) for subset in drawn], minlength=5)
+    assert len(set(drawn)) == 15 and sizes[0] == 0 and sizes[1:].min() > 340 and sizes[1:].max() < 460
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip_intensity"])
+def test_copies_of_a_patch_differ_in_their_subset_alone_and_know_their_place(cohort, tmp_path, augmentation):
+    case = cached(cohort, tmp_path)
+    _, classes = case.read_patch((0, 0, 0), case.shape)
+    stage = Stage(epochs=1, steps_per_epoch=1, batch_size=2, copies=3, crop=16, augmentation=augmentation)
+    seen = list(batches([case], stage, 0, 0, 6, 0))
+    mirrored = 0
+    for batch in seen:
+        assert batch.patch.tolist() == [0, 0, 0, 1, 1, 1] and len(batch.images) == 6
+        for tensor in (batch.images, batch.labels, batch.corners):
+            assert torch.equal(tensor, tensor[[0, 0, 0, 3, 3, 3]])
+        for labels, (first, last) in zip(
+            batch.labels, (batch.corners - torch.tensor(case.origin)).tolist(), strict=True
+        ):
+            box = tuple(slice(min(pair), max(pair) + 1) for pair in zip(first, last, strict=True))
+            turned = [axis for axis, (a, b) in enumerate(zip(first, last, strict=True)) if a > b]
+            assert torch.equal(labels, classes[box].flip(turned).long())
+            mirrored += len(turned)
+    assert (mirrored > 0) == (augmentation != "none")
+    assert len({tuple(row) for batch in seen for row in batch.available[:3].tolist()}) > 3
 
 
 def test_patches_stay_in_the_box_and_hold_tumour_when_asked(tmp_path, cohort):

@@ -76,7 +76,6 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
         expected = M3AE(**network).state_dict()
     # The head at full resolution stands for images before fine-tuning.
     renamed = rename(state, lambda name: our_name(name, "heads.0" if segments else "image_head"), expected)
-    renamed["substitute"] = renamed["substitute"][0]
     return Converted(network, {name: _reordered(name, value) for name, value in renamed.items()}, ("substitute",))
 
 

@@ -137,7 +137,7 @@ class M3AE(System[M3AEEncoding]):
         self.grid = tuple(grid)
         self.placement = placement
         count = len(self.modalities)
-        self.substitute = nn.Parameter(torch.randn(count, *grid)) if substitute == "learnt" else None
+        self.substitute = nn.Parameter(torch.randn(1, count, *grid)) if substitute == "learnt" else None
         self.unet = UNet(count, width)
         # Finest first; the coarser ones are for training.
         scored = [width, 2 * width, 4 * width] if heads != "reconstruction" else []
@@ -165,12 +165,12 @@ class M3AE(System[M3AEEncoding]):
         cuts = []
         for first, last in (corners.cpu() + self._middle()).tolist():
             cut: Tensor = self.substitute
-            for axis, (start, end, side) in enumerate(zip(first, last, self.grid, strict=True), start=1):
+            for axis, (start, end, side) in enumerate(zip(first, last, self.grid, strict=True), start=2):
                 step = 1 if start <= end else -1
                 voxels = torch.arange(start, end + step, step, device=cut.device).clamp(0, side - 1)
                 cut = cut.index_select(axis, voxels)
             cuts.append(cut)
-        return torch.stack(cuts)
+        return torch.cat(cuts)
 
     def _decode(self, encoding: M3AEEncoding, available: Tensor, reconstruct: bool) -> M3AEPrediction:
         if not self.heads:

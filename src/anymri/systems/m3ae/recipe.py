@@ -32,7 +32,7 @@ def pretraining_losses(system: M3AE, batch: Batch) -> dict[str, Tensor]:
     named = {"reconstruction": difference.square().mean()}
     named["total"] = named["reconstruction"]
     if system.substitute is not None:
-        deviation = system.substitute - system.substitute.mean((1, 2, 3), keepdim=True)
+        deviation = system.substitute - system.substitute.mean((2, 3, 4), keepdim=True)
         # A norm, not its square, as published.
         named["substitute"] = torch.linalg.vector_norm(deviation)
         named["total"] = named["total"] + SUBSTITUTE_WEIGHT * named["substitute"]
