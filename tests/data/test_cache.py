@@ -120,3 +120,19 @@ def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(nam
     again, other = (augment(images.clone(), classes.clone(), corners, seed)[0] for seed in (5, 6))
     assert torch.equal(changed, again)
     assert name == "none" or not torch.equal(changed, other)
+
+
+def test_augmentation_as_nnunet_moves_both_alike_changes_intensities_and_follows_its_seed():
+    grid = torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 3, indexing="ij")) - 11.5
+    classes = (grid.norm(dim=0) < 8).to(torch.uint8) * 2
+    images = torch.stack([classes.float()] * 4)
+    corners = torch.zeros(2, 3).long()
+    augment = augmentation("nnunet")
+    results = [augment(images.clone(), classes.clone(), corners, seed)[:2] for seed in range(12)]
+    for changed, moved in results:
+        assert moved.dtype == classes.dtype and set(moved.unique().tolist()) == {0, 2}
+        inside, outside = changed[:, moved > 0].mean(1), changed[:, moved == 0].mean(1)
+        assert (inside > outside + 1).all() and changed.isfinite().all()
+    sizes = {int((moved > 0).sum()) for _, moved in results}
+    assert len(sizes) > 2 and len({float(changed.sum()) for changed, _ in results}) > 8
+    assert torch.equal(augment(images.clone(), classes.clone(), corners, 3)[0], results[3][0])

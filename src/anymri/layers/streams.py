@@ -13,18 +13,27 @@ Stream = Callable[[Tensor], list[Tensor]]
 def encode_each(streams: nn.ModuleDict | Mapping[str, Stream], images: Tensor, present: Tensor) -> list[Tensor]:
     """All modalities through their streams, scale by scale: (B, M, C, X, Y, Z) each, zero where one is absent.
 
+    For the arguments see `encode_existing`.
+    """
+    found = encode_existing(streams, images, present)
+    blank = [torch.zeros_like(scale) for scale in next(scales for scales in found if scales is not None)]
+    return [torch.stack(scale, dim=1) for scale in zip(*(scales or blank for scales in found), strict=True)]
+
+
+def encode_existing(
+    streams: nn.ModuleDict | Mapping[str, Stream], images: Tensor, present: Tensor
+) -> list[list[Tensor] | None]:
+    """The scales of each modality, (B, C, X, Y, Z), zero in samples without it; None if no sample has it.
+
     streams  one a modality, in the order of the channels of `images`; (B, 1, X, Y, Z) to a list of scales
     images   (B, M, X, Y, Z)
     present  (B, M) bool, at least one true in each sample
     """
     each: Iterable[Stream] = streams.values()
-    found = [_encode_existing(stream, images[:, i : i + 1], present[:, i]) for i, stream in enumerate(each)]
-    blank = [torch.zeros_like(scale) for scale in next(scales for scales in found if scales is not None)]
-    return [torch.stack(scale, dim=1) for scale in zip(*(scales or blank for scales in found), strict=True)]
+    return [_encode_existing(stream, images[:, i : i + 1], present[:, i]) for i, stream in enumerate(each)]
 
 
 def _encode_existing(stream: Stream, image: Tensor, exists: Tensor) -> list[Tensor] | None:
-    """The scales of one modality, zero for samples without it; None if no sample has it."""
     if exists.all():
         return stream(image)
     if not exists.any():

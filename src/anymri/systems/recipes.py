@@ -17,13 +17,16 @@ class _Settings(BaseModel):
 class Optimiser(_Settings):
     """Which optimiser, with its numbers."""
 
-    name: Literal["adam", "adamw", "radam"] = "adam"
+    name: Literal["adam", "adamw", "radam", "sgd"] = Field(
+        default="adam", description="sgd: with Nesterov's momentum of 0.99, as nnU-Net"
+    )
     learning_rate: float = Field(default=1e-3, gt=0)
     part_rates: dict[str, float] = Field(
         default={}, description="learning rates of parts, by what the names of their parameters begin with"
     )
     weight_decay: float = Field(default=0.0, ge=0)
     amsgrad: bool = False
+    clip_norm: float | None = Field(default=None, gt=0, description="longest gradient, all parameters together")
 
 
 class Stage(_Settings):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
 POLY_POWER = 0.9
+MOMENTUM = 0.99
 
 
 class Watch(Protocol):
@@ -211,6 +212,8 @@ class _Trainer:
             for loss, optimiser in minimise.items():
                 optimiser.zero_grad()
                 fabric.backward(named[loss])
+                if stage.optimiser.clip_norm:
+                    fabric.clip_gradients(objective, optimiser, max_norm=stage.optimiser.clip_norm)
                 optimiser.step()
             for name, value in named.items():
                 sums[name] += value.item()
@@ -275,6 +278,8 @@ def make_optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optim
             rates = (rate for part, rate in settings.part_rates.items() if name.startswith(part))
             by_rate.setdefault(next(rates, settings.learning_rate), []).append(parameter)
     groups = [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True, weight_decay=decay)
     if settings.name == "radam":
         return torch.optim.RAdam(groups, weight_decay=decay)
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW

@@ -1,0 +1,106 @@
+"""From the state dict of the reference (a fork of nnU-Net) to ours.
+
+Its modalities go by number in the order FLAIR, T1, T1c, T2, and its axes are z, y, x, as nnU-Net reads volumes.
+Regions are in our order. What it stores and never uses is left behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anymri.errors import WeightsError
+from anymri.modalities import MODALITIES
+from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.mam.network import LEVELS, MAM
+
+MODALITY_ORDER = ("FLAIR", "T1", "T1c", "T2")
+# An encoder that never runs, a second name of each tensor in a block, the head of the coarsest level.
+UNUSED = re.compile(r"(decoder\.)?encoder\.|.*\.all_modules\.|decoder\.seg_layers\.0\.")
+_COARSEST = LEVELS - 2
+_TRANSFORMER = {
+    "layers.0.0.norm": "0.attention.0",
+    "layers.0.0.to_qkv": "0.attention.1.qkv",
+    "layers.0.0.to_out.0": "0.attention.1.out",
+    "layers.0.1.net.0": "0.mlp.0",
+    "layers.0.1.net.1": "0.mlp.1",
+    "layers.0.1.net.4": "0.mlp.4",
+    "norm": "1",
+}
+_TENSORS = {"learned_bottleneck_tokens": "tokens", "feature_reconstruction.pos_embedding": "positions"}
+_ENCODER = re.compile(r"modality_specific_encoders\.(\d)\.stages\.(\d)\.0\.convs\.(\d)\.((?:conv|norm)\.\w+)")
+_DECODER = re.compile(r"decoder\.stages\.(\d)\.convs\.([01])\.((?:conv|norm)\.\w+)")
+_TRANSPOSED = re.compile(r"decoder\.(transpconvs|seg_layers)\.(\d)\.(\w+)")
+
+
+def our_name(name: str) -> str | None:
+    """`decoder.stages.4.convs.1.conv.weight` -> `decoder.0.out.conv.weight`; None for a foreign name.
+
+    Levels of the decoder count from the coarsest there, from the finest here.
+    """
+    if name in _TENSORS:
+        return _TENSORS[name]
+    if found := _ENCODER.fullmatch(name):
+        return f"encoders.{MODALITY_ORDER[int(found[1])]}.levels.{found[2]}.{found[3]}.{found[4]}"
+    if found := _DECODER.fullmatch(name):
+        return f"decoder.{_COARSEST - int(found[1])}.{('join', 'out')[int(found[2])]}.{found[3]}"
+    if found := _TRANSPOSED.fullmatch(name):
+        level = _COARSEST - int(found[2])
+        return f"decoder.{level}.up.{found[3]}" if found[1] == "transpconvs" else f"heads.{level}.{found[3]}"
+    module, _, leaf = name.removeprefix("feature_reconstruction.").rpartition(".")
+    return f"transformer.{_TRANSFORMER[module]}.{leaf}" if module in _TRANSFORMER else None
+
+
+def convert(checkpoint: Mapping[str, Any]) -> Converted:
+    """The reference's checkpoint or state dict as ours; all but the number of heads is read from names and shapes."""
+    state = plain_names(checkpoint.get("network_weights", checkpoint))
+    rebuilds = "learned_bottleneck_tokens" in state
+    try:
+        widths = [
+            len(state[f"modality_specific_encoders.0.stages.{level}.0.convs.0.conv.weight"]) for level in range(LEVELS)
+        ]
+        network: dict[str, Any] = {
+            "width": widths[0],
+            "max_width": widths[-1],
+            "num_classes": len(state[f"decoder.seg_layers.{_COARSEST}.weight"]) + 1,
+            "reconstruction": rebuilds,
+        }
+        if rebuilds:
+            network["crop"] = state["learned_bottleneck_tokens"].shape[-1] * MAM.divisor
+            network["mlp_width"] = len(state["feature_reconstruction.layers.0.1.net.1.weight"])
+    except KeyError as error:
+        raise WeightsError(
+            f"The checkpoint holds no {error.args[0]}: it is not one of MaM's reference.",
+            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
+        ) from error
+    live = {name: value for name, value in state.items() if not UNUSED.match(name)}
+    with torch.device("meta"):
+        expected = MAM(**network).state_dict()
+    renamed = rename(live, our_name, expected)
+    return Converted(network, {name: _reordered(name, value, widths) for name, value in renamed.items()})
+
+
+def _reordered(name: str, value: Tensor, widths: list[int]) -> Tensor:
+    """Axes from z, y, x to x, y, z, and modalities, where channels or tokens stand for them, in our order."""
+    order = [MODALITY_ORDER.index(m) for m in MODALITIES]
+    count = len(order)
+    if name == "positions":
+        side = round((value.shape[1] / count) ** (1 / 3))
+        grid = value.reshape(1, count, side, side, side, -1)[:, order]
+        return grid.transpose(2, 4).flatten(1, 4)
+    if value.ndim == 5:
+        value = value.transpose(-1, -3)
+    if name == "tokens":
+        value = value[order]
+    elif name.endswith("join.conv.weight"):
+        # The upsampled features come first, then the skips of all modalities.
+        upsampled, skips = value.chunk(2, dim=1)
+        by_modality = skips.reshape(len(skips), count, -1, *skips.shape[2:])
+        value = torch.cat([upsampled, by_modality[:, order].flatten(1, 2)], dim=1)
+    elif name == f"decoder.{_COARSEST}.up.weight":
+        value = value.reshape(count, -1, *value.shape[1:])[order].flatten(0, 1)
+    return value.contiguous()

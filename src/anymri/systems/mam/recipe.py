@@ -1,0 +1,109 @@
+"""Objective and recipes of MaM. Source: sheet mam, sections Loss, Data and training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
+
+from anymri.data.preprocessing import Preprocessing
+from anymri.systems.base import Batch
+from anymri.systems.losses import region_channels
+from anymri.systems.mam import CARD
+from anymri.systems.mam.network import MAM, MAMPrediction
+from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems.stages import large_patches, small_patches
+
+# Of the levels, finest first. The fifth had no weight in the reference either.
+LEVEL_WEIGHTS = tuple(weight / 15 for weight in (8, 4, 2, 1))
+DICE_EPS = 1e-5
+
+
+def losses(system: MAM, batch: Batch) -> dict[str, Tensor]:
+    """Segmentation at four levels, and what was rebuilt of modalities that exist and are left out of the step.
+
+    Those are encoded for what to aim at alone: their encoders learn nothing in the step.
+    """
+    prediction = system.decode(system.encode(batch.images, batch.available), batch.available)
+    assert isinstance(prediction, MAMPrediction) and prediction.coarsest is not None
+    target = region_channels(batch.labels, system.num_scores)
+    named: dict[str, Tensor] = {}
+    terms = []
+    for level, (scores, weight) in enumerate(zip((prediction.scores, *prediction.coarser), LEVEL_WEIGHTS, strict=True)):
+        named |= {f"level{level}_{kind}": loss for kind, loss in level_losses(scores, at_level(target, level)).items()}
+        terms.append(weight * (named[f"level{level}_ce"] + named[f"level{level}_dice"]))
+    left_out = batch.present & ~batch.available
+    if left_out.any() and system.transformer is not None:
+        difference = prediction.coarsest - system.targets(batch.images, left_out)
+        named["rebuilt"] = difference[left_out].square().mean()
+        terms.append(named["rebuilt"])
+    return {**named, "total": torch.stack(terms).sum()}
+
+
+def at_level(target: Tensor, level: int) -> Tensor:
+    """The voxels of (B, K, X, Y, Z) that stand for those of a level at 1/2^level of the resolution."""
+    step = 2**level
+    return target[..., step // 2 :: step, step // 2 :: step, step // 2 :: step]
+
+
+def level_losses(scores: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Binary cross-entropy, and the negative of the Dice: a mean over samples and regions; both (B, K, X, Y, Z)."""
+    named = {"ce": binary_cross_entropy_with_logits(scores, target.to(scores.dtype))}
+    return {**named, "dice": _negative_dice(scores.sigmoid(), target)}
+
+
+def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """As `level_losses` at full resolution: (B, K, X, Y, Z) against classes (B, X, Y, Z)."""
+    target = region_channels(labels, probabilities.shape[1])
+    return {"ce": binary_cross_entropy(probabilities, target), "dice": _negative_dice(probabilities, target)}
+
+
+def _negative_dice(probabilities: Tensor, target: Tensor) -> Tensor:
+    overlap = (probabilities * target).sum((2, 3, 4))
+    size = probabilities.sum((2, 3, 4)) + target.sum((2, 3, 4))
+    return -((2 * overlap + DICE_EPS) / (size + DICE_EPS)).mean()
+
+
+OBJECTIVES = {"train": losses}
+
+PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
+RECIPES = {
+    "published": Recipe(
+        system="mam",
+        about="As IM-Fuse's repository trains it on BraTS 2023. Cost: 75,000 steps of 128^3, up to 0.38 T "
+        "multiply-adds a pass. Dice by subset: not published for this port. Deviations: a patch is drawn around a "
+        "voxel of one class instead of one region, and no larger one around it for turns and zooms; those are linear "
+        "instead of cubic, one draw of blur, contrast, resolution and gamma meets all channels, and the background is "
+        "not reset to 0; float32 instead of float16; windows are blended as probabilities instead of logits.",
+        network=dict(PUBLISHED),
+        preprocessing=Preprocessing(normalisation="zscore_background_zero"),
+        validation_share=0.125,
+        stages=[
+            Stage(
+                epochs=500,
+                steps_per_epoch=150,
+                crop=PUBLISHED["crop"],
+                tumour_centred=1.0,
+                augmentation="nnunet",
+                optimiser=Optimiser(name="sgd", learning_rate=0.01, weight_decay=3e-5, clip_norm=12.0),
+                schedule="poly",
+                validation_epochs=(
+                    *(21, 51, 71, 101, 121, 151, 201, 251, 301, 351, 371, 391),
+                    *(401, 421, 451, 461, 471, 481, 486, 491, 496, 500),
+                ),
+            )
+        ],
+    ),
+    "nano": Recipe(
+        system="mam",
+        about="For a laptop without a GPU. The network takes one crop only: first around each part of a tumour, then "
+        "where healthy tissue is too. Not yet measured.",
+        network=dict(NANO),
+        preprocessing=Preprocessing(normalisation="zscore_background_zero"),
+        validation_share=0.05,
+        stages=[
+            small_patches(epochs=3, crop=NANO["crop"], batch_size=1, optimiser=Optimiser(learning_rate=5e-3)),
+            large_patches(NANO["crop"], epochs=3, steps_per_epoch=20, optimiser=Optimiser(learning_rate=2e-3)),
+        ],
+    ),
+}
