@@ -181,6 +181,19 @@ def test_parts_learn_at_their_own_rate(cohort, tmp_path):
     assert pd.read_csv(tmp_path / "run" / "log.csv")["learning_rate"][0] == rate
 
 
+def test_a_step_of_descent_is_as_long_as_rate_momentum_and_clipping_make_it(cohort, tmp_path):
+    descent = "optimiser={name: sgd, learning_rate: 0.5, clip_norm: 0.01}"
+    settings = ("validation_share=0", "steps_per_epoch=1", "epochs=1", descent)
+    configuration = configured(cohort, tmp_path, *settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(configuration, tmp_path / "run", Silent(stop_after=1))
+    torch.manual_seed(configuration.recipe.seed)
+    fresh = build("u_hved", configuration.recipe.network).state_dict()
+    steps = [(value - fresh[name].numpy()).ravel() for name, value in weights(tmp_path / "run").items()]
+    # Nesterov's first step looks ahead by the momentum: 1 + 0.99 times the gradient.
+    assert np.linalg.norm(np.concatenate(steps)) == pytest.approx(0.5 * 1.99 * 0.01, rel=1e-3)
+
+
 def test_parts_that_the_network_does_not_have_are_refused_before_training(cohort, tmp_path):
     with pytest.raises(ConfigurationError, match=r"no part 'subsitute'.*stage parts.*\n.*substitute, unet"):
         configured(cohort, tmp_path, *M3AE, "parts.frozen=[subsitute]", system="m3ae")
