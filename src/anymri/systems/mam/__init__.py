@@ -23,7 +23,7 @@ CARD = Card(
     },
     parameters=39_060_844,
     inference_parameters=39_059_491,
-    # As published 382.4 each, 5735 for 15 subsets. Leaving out the skips that are zeros alone would make that 4430; here
+    # As published 382.4 each, 5735 for 15 subsets; 4430 if skips that are zeros were left out and no more. Here,
     # the encoding holds what each skip adds to the decoder.
     gmacs={"encode four modalities": 149.3, "decode one subset": 233.1, "15 subsets": 3645.3},
     switches={
