@@ -31,6 +31,11 @@ class TokenPrediction(Prediction):
 
     coarser: Sequence[Tensor] = ()
 
+    def coarser_probabilities(self) -> list[Tensor]:
+        """Probabilities of those levels, (B, K, X, Y, Z): as published, softmax comes first, then full resolution."""
+        full = self.scores.shape[2:]
+        return [interpolate(s.softmax(1), full, mode="trilinear", align_corners=True) for s in self.coarser]
+
 
 def losses(system: System[Any], batch: Batch) -> dict[str, Tensor]:
     """Named losses of one step; `total` is minimised.
@@ -47,10 +52,8 @@ def losses(system: System[Any], batch: Batch) -> dict[str, Tensor]:
         exists = batch.present[:, number]
         if exists.any():
             named |= _judged(f"alone_{modality}", encoding.alone[exists, number].softmax(1), target[exists])
-    for level, scores in enumerate(prediction.coarser, start=1):
-        # As published, probabilities go to full resolution, not scores.
-        full = interpolate(scores.softmax(1), target.shape[2:], mode="trilinear", align_corners=True)
-        named |= _judged(f"level{level}", full, target)
+    for level, probabilities in enumerate(prediction.coarser_probabilities(), start=1):
+        named |= _judged(f"level{level}", probabilities, target)
     return {**named, "total": torch.stack(list(named.values())).sum()}
 
 
