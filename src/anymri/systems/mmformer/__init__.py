@@ -22,8 +22,8 @@ CARD = Card(
         "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 48},
     },
     parameters=36_391_760,
-    inference_parameters=0,
-    gmacs={},
+    inference_parameters=35_797_428,
+    gmacs={"encode four modalities": 77.7, "decode one subset": 50.5, "15 subsets": 834.8},
     switches={
         "width": "channels of the first encoder level",
         "token_width": "channels of a token, a multiple of heads",
@@ -34,8 +34,18 @@ CARD = Card(
         "neighbours of one modality to a voxel; true: all modalities' tokens of the voxel, as was meant",
         "dropout": "in the transformers, 0.1",
     },
-    deviations=(),
-    published_results="",
+    deviations=(
+        "The authors size the fusion by the number of classes, which works because both are four; here by the number "
+        "of modalities.",
+        "What a modality adds to the fusion's first convolution is computed once for all subsets: the same sum.",
+        "Two dropouts in a row run as one at the rate of both.",
+        "Encoders and first transformers of absent modalities never run; heads of coarser levels only in training.",
+        "Windows are blended with Gaussian weights, where the authors count.",
+        "Where scans do not exist, the losses of each modality alone reach over those that do; those that a step only "
+        "leaves out keep theirs, as published.",
+    ),
+    published_results="re-trained by XLSTM-HVED's authors on BraTS 2024 (their Table 1): mean Dice over 15 subsets WT "
+    "74.16, TC 55.05, ET 52.99; on BraTS 2023 about 82.8 over subsets and regions, read off a figure of IM-Fuse's",
 )
 
 

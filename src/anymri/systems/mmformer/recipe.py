@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from anymri.systems.mmformer import CARD
 from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems.stages import around_parts, whole_brain
 
+PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {
     "published": Recipe(
         system="mmformer",
@@ -14,7 +16,7 @@ RECIPES = {
         "angle within 10 degrees instead of whole ones, with the edge's values around instead of -1; intensities "
         "changed per channel instead of per slice; learning rates not rounded to 8 decimals; windows blended with "
         "Gaussian weights instead of counted.",
-        network=dict(CARD.presets["published"]),
+        network=dict(PUBLISHED),
         validation_share=0.125,
         seed=999,
         stages=[
@@ -22,7 +24,7 @@ RECIPES = {
                 epochs=1000,
                 steps_per_epoch=292,
                 batch_size=3,
-                crop=128,
+                crop=PUBLISHED["crop"],
                 augmentation="rotate_flip_intensity",
                 optimiser=Optimiser(learning_rate=2e-4, weight_decay=1e-4, amsgrad=True),
                 schedule="poly",
@@ -32,31 +34,15 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="mmformer",
-        about="For a laptop without a GPU. Not yet measured.",
-        network=dict(CARD.presets["nano"]),
+        about="For a laptop without a GPU. The network takes one crop only: first around each part of a tumour, then "
+        "where healthy tissue is too. Not yet measured.",
+        network=dict(NANO),
         validation_share=0.05,
         stages=[
-            # The network takes one crop only: first around each part of a tumour, then where healthy tissue is too.
-            Stage(
-                name="parts",
-                epochs=5,
-                steps_per_epoch=40,
-                crop=48,
-                tumour_centred=0.8,
-                optimiser=Optimiser(learning_rate=5e-3),
-                schedule="poly",
-                validation_epochs=5,
-            ),
-            Stage(
-                name="whole",
-                epochs=3,
-                steps_per_epoch=20,
-                crop=48,
-                tumour_centred=0.3,
-                placing="around_voxels",
-                optimiser=Optimiser(learning_rate=2e-3),
-                schedule="poly",
-                validation_epochs=3,
+            around_parts(epochs=3, crop=NANO["crop"], optimiser=Optimiser(learning_rate=2e-3)),
+            # Two patches at a time: torch's convolutions of a single small one are several times slower on a CPU.
+            whole_brain(
+                NANO["crop"], epochs=3, steps_per_epoch=20, batch_size=2, optimiser=Optimiser(learning_rate=1e-3)
             ),
         ],
     ),
