@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anymri.systems.mmformer import CARD
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import around_parts, whole_brain
+from anymri.systems.stages import large_patches, small_patches
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {
@@ -39,9 +39,9 @@ RECIPES = {
         network=dict(NANO),
         validation_share=0.05,
         stages=[
-            around_parts(epochs=3, crop=NANO["crop"], optimiser=Optimiser(learning_rate=2e-3)),
+            small_patches(epochs=3, crop=NANO["crop"], optimiser=Optimiser(learning_rate=2e-3)),
             # Two patches at a time: torch's convolutions of a single small one are several times slower on a CPU.
-            whole_brain(
+            large_patches(
                 NANO["crop"], epochs=3, steps_per_epoch=20, batch_size=2, optimiser=Optimiser(learning_rate=1e-3)
             ),
         ],
