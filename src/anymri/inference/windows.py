@@ -41,10 +41,12 @@ def predict(
     images      (1, 4, X, Y, Z) of any size: sides shorter than the window are padded with the background
     present     (1, 4) bool
     background  (4,) what lies around the images
-    window      side of the cubic windows, voxels; overlap  share of a window that its neighbour covers
+    window      side of the cubic windows, voxels, where the system does not fix it; overlap  share of a window that its
+                neighbour covers
     """
     from monai.inferers.utils import sliding_window_inference
 
+    window = system.crop or window
     device = next(system.parameters()).device
     padded, inside = _pad(images, background, window)
     at_once = max(1, VOXELS_AT_ONCE // window**3)

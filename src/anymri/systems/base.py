@@ -76,11 +76,14 @@ class System(nn.Module, ABC, Generic[E]):
     scores        what the network answers with: `classes` or `regions`
     divisor       sides of a crop must be multiples of it
     minimum_side  and at least this long, in voxels
+    crop          side of the only crop that fits, for networks that learn something of each position; None where any
+                  side does that fulfils the above. Windows of inference have this side
     """
 
     scores: ClassVar[ScoreKind]
     divisor: ClassVar[int] = 1
     minimum_side: ClassVar[int] = 1
+    crop: int | None = None
 
     def __init__(self, num_classes: int = 4, modalities: Sequence[str] = MODALITIES) -> None:
         super().__init__()
@@ -152,15 +155,21 @@ class System(nn.Module, ABC, Generic[E]):
         usable = tuple(self.usable_side(side) for side in sides)
         if sides != usable:
             raise ShapeError(
-                f"A crop of {'x'.join(map(str, sides))} voxels does not fit {type(self).__name__}: sides must be "
-                f"multiples of {self.divisor}, at least {self.minimum_side}.",
+                f"A crop of {'x'.join(map(str, sides))} voxels does not fit {type(self).__name__}: {self.crop_rule()}.",
                 f"The nearest crop that works is {'x'.join(map(str, usable))}.",
             )
 
-    @classmethod
-    def usable_side(cls, side: int) -> int:
+    def crop_rule(self) -> str:
+        """Which crops fit, in words."""
+        if self.crop is not None:
+            return f"it has weights for each position in a cube of {self.crop} voxels and takes no other"
+        return f"sides must be multiples of {self.divisor}, at least {self.minimum_side}"
+
+    def usable_side(self, side: int) -> int:
         """The side nearest to `side`, in voxels, that this network can take."""
-        return max(cls.minimum_side, cls.divisor * max(1, round(side / cls.divisor)))
+        if self.crop is not None:
+            return self.crop
+        return max(self.minimum_side, self.divisor * max(1, round(side / self.divisor)))
 
     def _check_flags(self, flags: Tensor, batch_size: int) -> None:
         if flags.shape != (batch_size, len(self.modalities)) or flags.dtype != torch.bool:

@@ -1,4 +1,4 @@
-"""Segmentation losses that several systems share. Source: protocol sheet, section 10; sheet u_hved."""
+"""Segmentation losses that several systems share. Source: protocol sheet, section 10; sheets u_hved and mmformer."""
 
 from __future__ import annotations
 
@@ -41,3 +41,12 @@ def cross_entropy_loss(probabilities: Tensor, target: Tensor) -> Tensor:
     probabilities, target  (B, K, X, Y, Z)
     """
     return -(target * probabilities.clamp(PROBABILITY_FLOOR, 1).log()).sum(1).mean()
+
+
+def weighted_cross_entropy_loss(probabilities: Tensor, target: Tensor) -> Tensor:
+    """As `cross_entropy_loss`, each class weighted by 1 - its share of the sample's voxels; not divided by the weights.
+
+    probabilities, target  (B, K, X, Y, Z)
+    """
+    weighted = target * (1 - target.mean((2, 3, 4), keepdim=True))
+    return cross_entropy_loss(probabilities, weighted)

@@ -27,7 +27,8 @@ RUN_WEIGHTS = ("checkpoints/best.safetensors", "checkpoints/last.safetensors")
 class WeightsCard(BaseModel):
     """What travels with weights.
 
-    window        side of the cubic windows for inference, voxels: the crop of the last training stage
+    window        side of the cubic windows for inference, voxels: the one crop that the network takes, or that of the
+                  last training stage
     label_scheme  what the network was trained on; None for converted weights
     trained_on    names of the training cases
     origin        where the weights come from, in words
@@ -103,7 +104,7 @@ def convert_checkpoint(system: str, checkpoint: Path, output: Path) -> None:
         system=system,
         network=converted.network,
         preprocessing=published.preprocessing,
-        window=published.stages[-1].crop,
+        window=build(system, converted.network).crop or published.stages[-1].crop,
         window_overlap=published.window_overlap,
         label_scheme=None,
         trained_on=[],

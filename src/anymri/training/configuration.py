@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anymri.data.cache import default_folder
 from anymri.errors import ConfigurationError
-from anymri.systems import parts
+from anymri.systems import build, parts
 from anymri.systems.recipes import Recipe, Stage
 
 
@@ -67,6 +68,7 @@ def resolve(
             f"{file} is a configuration of {configuration.recipe.system}, not of {system}.",
             "Name the system that the file is for.",
         )
+    _check_crops(configuration.recipe)
     return configuration
 
 
@@ -93,6 +95,21 @@ def validated(values: Mapping[str, Any], source: str) -> TrainingConfiguration:
         raise ConfigurationError(
             f"{source} does not fit: {problems}.", "Correct these fields; the others are fine."
         ) from error
+
+
+def _check_crops(recipe: Recipe) -> None:
+    """Raises `ConfigurationError` if a stage's patches do not fit the network: before any case is read."""
+    with torch.device("meta"):
+        system = build(recipe.system, recipe.network)
+    for stage in recipe.stages:
+        usable = system.usable_side(stage.crop)
+        if stage.crop != usable:
+            other = f", or --set network.crop={stage.crop}" if system.crop else ""
+            raise ConfigurationError(
+                f"The patches of {stage.crop} voxels a side in stage {stage.name} do not fit {recipe.system}: "
+                f"{system.crop_rule()}.",
+                f"Choose --set {stage.name}.crop={usable}{other}.",
+            )
 
 
 def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:

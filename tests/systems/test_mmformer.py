@@ -1,0 +1,154 @@
+"""What the common laws do not ask of mmFormer: where its tokens go, its one crop, and what it leaves out."""
+
+import pytest
+import torch
+from torch import nn
+
+import anymri
+from anymri import systems
+from anymri.data.phantoms import write_cohort
+from anymri.errors import ConfigurationError, ShapeError
+from anymri.modalities import ALL, MODALITIES, Subset
+from anymri.systems.base import Batch
+from anymri.systems.mmformer.network import SEQUENCE
+from anymri.systems.weights import convert_checkpoint, load_weights, save_weights
+from anymri.training.configuration import resolve
+from parity.token_fixture import TokenFixture
+from untrained import card
+
+CROP = 32
+TOKENS = 8
+NETWORK = {"width": 2, "token_width": 8, "mlp_width": 8, "heads": 2, "crop": CROP}
+SOME = Subset.parse("T1c+FLAIR")
+
+
+def create(**switches):
+    torch.manual_seed(0)
+    return systems.create("mmformer", **{**NETWORK, **switches})
+
+
+def images(batch_size=1):
+    return torch.randn(batch_size, 4, CROP, CROP, CROP, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(params=[False, True], ids=["published", "aligned"])
+def read(request):
+    """Which modality and position each voxel of the coarsest level reads, (V, 4, 2), with a transformer that mixes
+    nothing."""
+    system = create(aligned_tokens=request.param)
+    system.transformer = nn.Identity()
+    seen = []
+    system.widen.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    # The first two channels of a token say whose and which it is.
+    tokens = torch.zeros(1, 4, TOKENS, NETWORK["token_width"])
+    tokens[0, :, :, 0] = torch.arange(4)[:, None]
+    tokens[0, :, :, 1] = torch.arange(TOKENS)
+    encoding = system.encode(images(), ALL.as_tensor())
+    encoding.tokens = tokens
+    with torch.inference_mode():
+        system.decode(encoding, ALL.as_tensor())
+    return request.param, seen[0].flatten(2)[0].T.unflatten(1, (4, -1))[..., :2].int()
+
+
+def test_a_voxel_reads_its_own_position_only_if_tokens_are_aligned(read):
+    aligned, where = read
+    for voxel in range(TOKENS):
+        if aligned:
+            expected = [[MODALITIES.index(m), voxel] for m in SEQUENCE]
+        else:
+            sequence = [[MODALITIES.index(m), position] for m in SEQUENCE for position in range(TOKENS)]
+            expected = sequence[4 * voxel : 4 * voxel + 4]
+        assert where[voxel].tolist() == expected
+
+
+def test_aligned_tokens_train_and_share_encodings_too():
+    system = create(aligned_tokens=True)
+    with torch.inference_mode():
+        shared = system.decode(system.encode(images(), ALL.as_tensor()), SOME.as_tensor()).scores
+        alone = system(images().masked_fill(~SOME.as_tensor()[..., None, None, None], torch.nan), SOME.as_tensor())
+        published = create()(images(), SOME.as_tensor()).scores
+    torch.testing.assert_close(shared, alone.scores, rtol=1e-4, atol=1e-4)
+    assert (shared - published).abs().max() > 0.01
+    objective(system.train(), batch_of(ALL.as_tensor(), ALL.as_tensor()))["total"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in system.parameters())
+
+
+def test_another_crop_is_refused_with_the_reason():
+    with pytest.raises(ShapeError, match=r"each position in a cube of 32 voxels.*\n.*32x32x32"):
+        create()(torch.zeros(1, 4, 48, 48, 48), ALL.as_tensor())
+
+
+@pytest.mark.parametrize(
+    ("switches", "message"),
+    [({"crop": 50}, "multiple of 16, such as 48"), ({"crop": 16}, "such as 32"), ({"heads": 3}, "divides")],
+)
+def test_a_network_that_cannot_be_built_is_refused_with_a_way_out(switches, message):
+    with pytest.raises(ConfigurationError, match=message):
+        create(**switches)
+
+
+def configured(*assignments):
+    options = {"data": "somewhere", "label_scheme": "brats2023"}
+    return resolve("mmformer", "nano", options, assignments=assignments).recipe
+
+
+def test_training_on_another_crop_is_refused_before_it_starts():
+    with pytest.raises(ConfigurationError, match=r"cube of 48 voxels.*\n.*whole\.crop=48, or --set network\.crop=64"):
+        configured("whole.crop=64")
+    assert configured("crop=64", "network.crop=64").network["crop"] == 64
+
+
+@pytest.mark.parametrize("size", [24, 40])
+def test_windows_have_the_crop_of_the_network_whatever_the_volume(tmp_path, size):
+    """Smaller volumes are padded; the card's window gives way."""
+    case = write_cohort(tmp_path / "cohort", 1, size=size)[0]
+    network = {**NETWORK, "num_classes": 4}
+    weights = tmp_path / "w.safetensors"
+    save_weights(weights, create().state_dict(), card(system="mmformer", network=network, window=64))
+    assert anymri.segment(case, weights=weights, subset="T2").classes.shape == (size,) * 3
+
+
+def test_converted_weights_say_the_crop_of_their_network(tmp_path):
+    fixture = TokenFixture("mmformer")
+    torch.save({"state_dict": fixture.state(fixture.json["model"])}, tmp_path / "authors.pth")
+    convert_checkpoint("mmformer", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+    system, loaded = load_weights(tmp_path / "w.safetensors")
+    assert loaded.window == system.crop == fixture.config["crop"]
+
+
+def test_what_an_answer_does_not_need_never_runs():
+    system = create()
+    ran = set()
+    for name, module in system.named_modules():
+        module.register_forward_hook(lambda *_, name=name: ran.add(name))
+    with torch.inference_mode():
+        system(images(), SOME.as_tensor())
+    streams = {name.split(".")[1] for name in ran if name.startswith("streams.")}
+    assert streams == set(SOME)
+    assert not [name for name in ran if name.startswith(("shared_decoder", "decoder.heads"))]
+    assert "transformer.attention.1" in ran and "streams.FLAIR.transformer.attention.1" in ran
+
+
+def batch_of(present, available):
+    labels = torch.randint(0, 4, (len(present), CROP, CROP, CROP), generator=torch.Generator().manual_seed(2))
+    return Batch(images(len(present)), labels, present, available)
+
+
+def objective(system, batch):
+    return systems.parts("mmformer").objectives["train"](system, batch)
+
+
+def test_scans_that_do_not_exist_have_no_loss_of_their_own():
+    """T1 is in one sample, T2 in none; FLAIR is left out of the step, and still learns alone."""
+    present = torch.cat([Subset.parse("T1+T1c+FLAIR").as_tensor(), Subset.parse("T1c+FLAIR").as_tensor()])
+    available = torch.cat([Subset.parse("T1+T1c").as_tensor(), Subset.parse("T1c").as_tensor()])
+    system = create(dropout=0.0).train()
+    batch = batch_of(present, available)
+    named = objective(system, batch)
+    assert {name for name in named if name.startswith("alone")} == {
+        f"alone_{m}_{kind}" for m in ("T1", "T1c", "FLAIR") for kind in ("ce", "dice")
+    }
+    first = objective(system, Batch(*(tensor[:1] for tensor in vars(batch).values())))
+    both = [named[name].item() for name in ("alone_T1_ce", "alone_T1_dice")]
+    assert both == pytest.approx([first[name].item() for name in ("alone_T1_ce", "alone_T1_dice")], rel=1e-5)
+    assert named["total"].item() == pytest.approx(sum(v.item() for k, v in named.items() if k != "total"))
