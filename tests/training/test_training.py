@@ -91,6 +91,13 @@ def test_a_run_leaves_weights_logs_split_and_manifest(configuration, tmp_path):
     assert list((run / "tensorboard").iterdir())
 
 
+def test_a_stage_without_validation_keeps_its_last_weights_as_best(cohort, tmp_path):
+    configuration = configured(cohort, tmp_path, "whole.validation_epochs=null", "epochs=1", "steps_per_epoch=1")
+    train(configuration, tmp_path / "run", Silent())
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "run", "best"))
+    assert set(pd.read_csv(tmp_path / "run" / "validation.csv")["stage"]) == {"parts"}
+
+
 @pytest.mark.parametrize("schedule", ["poly", "plateau"])
 def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, schedule):
     configuration = configured(cohort, tmp_path, f"schedule={schedule}", "augmentation=rotate_flip_intensity")

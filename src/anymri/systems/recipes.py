@@ -55,8 +55,8 @@ class Stage(_Settings):
         default="constant",
         description="poly: (1 - epoch/epochs)^0.9; plateau: a tenth after 10 validations without a lower loss",
     )
-    validation_epochs: PositiveInt | tuple[PositiveInt, ...] = Field(
-        default=1, description="validate every so many epochs, or after these; after the last in any case"
+    validation_epochs: PositiveInt | tuple[PositiveInt, ...] | None = Field(
+        default=1, description="validate every so many epochs, or after these, and after the last; or never (null)"
     )
 
     @property
@@ -71,6 +71,8 @@ class Stage(_Settings):
 
     def validates_after(self, epoch: int) -> bool:
         """Whether validation follows `epoch`, counted from 1."""
+        if self.validation_epochs is None:
+            return False
         if epoch == self.epochs:
             return True
         if isinstance(self.validation_epochs, int):

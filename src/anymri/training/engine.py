@@ -251,7 +251,7 @@ class _Trainer:
             origin=f"anymri train, stage {stage.name}",
         )
         weights = self.system.state_dict()
-        if not self.cohort.validation:
+        if not self.cohort.validation or stage.validation_epochs is None:
             save_weights(self.run.best, weights, card)
         elif judged and judged.dice["mean"] > position.best:
             position.best = judged.dice["mean"]
