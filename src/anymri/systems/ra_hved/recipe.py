@@ -33,8 +33,8 @@ RECIPES = {
     "nano": Recipe(
         system="ra_hved",
         about="For a laptop without a GPU: on 24 phantoms of 96^3 seven minutes on two cores, WT Dice 0.83 with all "
-        "four modalities. As published: adversarial, incomplete subsets by size. Not as published: the images are learnt "
-        "first, one decoder rebuilds them all, the discriminator is narrow.",
+        "four modalities. As published: adversarial, incomplete subsets by size. Not as published: the images are "
+        "learnt first, one decoder rebuilds them all, the discriminator is narrow.",
         network={"width": 8, "shared_reconstruction": True},
         validation_share=0.05,
         stages=NANO_STAGES,
