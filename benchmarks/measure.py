@@ -29,6 +29,12 @@ def gmacs(work):
     return counter.get_total_flops() / 2e9
 
 
+def counted(work):
+    """Multiply-adds as `gmacs`, and the time in ms of the same one run: for work too long to be repeated."""
+    began = time.perf_counter()
+    return gmacs(work), 1000 * (time.perf_counter() - began)
+
+
 def own_peak_gb():
     """The most memory this process ever held, as the operating system counts it, torch itself included."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
