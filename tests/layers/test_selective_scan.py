@@ -8,26 +8,14 @@ import torch
 
 from anymri.layers import scan_chunks
 from anymri.layers.selective_scan import selective_scan
-
-LANES, STEPS, SHORTEST = 4, 6, 3
+from recurrence import LANES, SHORTEST, STEPS, recurrence
+from recurrence import small_chunks as chunks_made_small
 
 
 @pytest.fixture
-def small_chunks(monkeypatch):
-    """Every kind of boundary within a few dozen tokens."""
-    for name, value in {"CPU_LANES": LANES, "STEPS": STEPS, "SHORTEST_CHUNK": SHORTEST, "CPU_STATES": 32}.items():
-        monkeypatch.setattr(scan_chunks, name, value)
-
-
-def recurrence(u, delta, A, B, C, state):
-    """The definition."""
-    answers = []
-    for v in range(u.shape[-1]):
-        for g in range(u.shape[1]):
-            state = torch.exp(delta[:, g, :, None, v] * A) * state
-            state = state + (delta * u)[:, g, :, None, v] * B[:, g, None, :, v]
-        answers.append((state * C[:, None, :, v]).sum(-1))
-    return torch.stack(answers, -1), state
+def small_chunks():
+    with chunks_made_small():
+        yield
 
 
 def random(length, group=1, samples=1, channels=3, numbers=4):
