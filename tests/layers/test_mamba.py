@@ -25,7 +25,7 @@ def block(tokens, mamba):
 def layer(tokens, fusion):
     """The definition of the layer around the block."""
     mixed = block(layer_norm(tokens, (CHANNELS,), fusion.norm.weight, fusion.norm.bias), fusion.mamba) + tokens
-    return fusion.head(layer_norm(mixed, (CHANNELS,), fusion.head_norm.weight, fusion.head_norm.bias))
+    return fusion.head(layer_norm(mixed, (CHANNELS,), fusion.head_norm.weight, fusion.head_norm.bias)) + mixed
 
 
 def plainly_fused(fusion, features, available):

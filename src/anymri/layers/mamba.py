@@ -186,6 +186,6 @@ class MambaFusion(nn.Module):
             for piece in pieces:
                 yield piece.entered[:, None].expand(len(entered), -1, -1, -1), piece
 
-    def _finish(self, answers: Tensor) -> Tensor:
-        """The layer behind the block: (S, C, V) to the same shape."""
-        return self.head.weight @ channel_norm(self.head_norm, answers) + self.head.bias[:, None]
+    def _finish(self, tokens: Tensor) -> Tensor:
+        """The layer behind the block and its residual: (S, C, V) to the same shape."""
+        return self.head.weight @ channel_norm(self.head_norm, tokens) + self.head.bias[:, None] + tokens
