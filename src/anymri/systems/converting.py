@@ -13,10 +13,16 @@ from anymri.errors import WeightsError
 
 @dataclass
 class Converted:
-    """network: arguments that build the network these weights fit; state: its state dict."""
+    """What a checkpoint holds.
+
+    network    arguments that build the network these weights fit
+    state      its state dict
+    undecided  switches that the checkpoint does not show and that no default may decide: the user must
+    """
 
     network: dict[str, Any]
     state: dict[str, Tensor]
+    undecided: tuple[str, ...] = ()
 
 
 def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
