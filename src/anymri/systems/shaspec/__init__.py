@@ -1,0 +1,42 @@
+"""ShaSpec (Wang et al., CVPR 2023): card, and the parts behind it once they are asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anymri.systems.cards import Card
+
+if TYPE_CHECKING:
+    from anymri.systems import Parts
+
+CARD = Card(
+    name="shaspec",
+    title="ShaSpec: shared and specific feature modelling",
+    paper="Wang et al., CVPR 2023, arXiv 2307.14126",
+    reference="billhhh/ShaSpec, and the port to BraTS 2023 in AImageLab-zip/IM-Fuse with the same network and losses",
+    idea="A residual encoder that all modalities share and one of the same form for each alone. Shared features are "
+    "corrected by specific ones; those of an available modality stand for absent ones. The decoder sees the shared "
+    "encoder's skips of all modalities.",
+    presets={"published": {"width": 64}, "nano": {"width": 8}},
+    parameters=187_377_892,
+    inference_parameters=187_376_864,
+    gmacs={},
+    switches={
+        "width": "channels of the encoders' stem, an even number",
+        "substitute": "first (default): absent modalities get the shared features of the first available one of FLAIR, "
+        "T1, T1c and T2, in training of one drawn at random, as in the authors' code; mean: the mean of all available "
+        "ones, which that code has but does not use",
+    },
+    deviations=(),
+    published_results="",
+)
+
+
+def parts() -> Parts:
+    """Network, recipes, objectives and converter; imports torch."""
+    from anymri.systems import Parts
+    from anymri.systems.shaspec.converter import convert
+    from anymri.systems.shaspec.network import ShaSpec
+    from anymri.systems.shaspec.recipe import OBJECTIVES, RECIPES, segmentation_losses
+
+    return Parts(ShaSpec, RECIPES, OBJECTIVES, segmentation_losses, convert)
