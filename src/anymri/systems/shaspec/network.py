@@ -23,7 +23,7 @@ from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
 from anymri.regions import ScoreKind
 from anymri.systems.base import Encoding, Prediction, System
-from anymri.systems.shaspec.blocks import EXPANSION, BasicBlock, Bottleneck, Conv, Unit, kept_kernels
+from anymri.systems.shaspec.blocks import EXPANSION, BasicBlock, Bottleneck, Conv, Norm, Unit, kept_kernels
 
 # Slices stay apart in the stem: volumes of the authors' time had few of them.
 STEM_STRIDE = (2, 2, 1)
@@ -34,6 +34,7 @@ SKIPS = (1, *(EXPANSION * factor for _, factor, _ in STAGES[:-1]))
 # A side shrinks by this much from the stem to the bottleneck.
 COARSEST = 2 * prod(stride for _, _, stride in STAGES)
 NECK = 4
+BIAS_STD = 0.1
 DILATIONS = (2, 4, 8)
 # Whose features stand for absent modalities: the first of these that is available.
 SUBSTITUTES = ("FLAIR", "T1", "T1c", "T2")
@@ -150,6 +151,9 @@ class ShaSpec(System[ShaSpecEncoding]):
     """width       channels of the encoders' stem, an even number (published: 64)
     substitute  what stands for absent modalities at the bottleneck: the `first` available modality's shared features,
                 as in the authors' code (in training, of one drawn at random), or the `mean` of all available ones
+    init        of the norms' biases: `own`, at random around zero, or `reference`, zero. An empty image behind zero
+                biases is zero everywhere, each norm multiplies its gradients by up to 300, and they overflow: the
+                authors always begin with all modalities
     """
 
     scores: ClassVar[ScoreKind] = "regions"
@@ -161,6 +165,7 @@ class ShaSpec(System[ShaSpecEncoding]):
         num_classes: int = 4,
         modalities: Sequence[str] = MODALITIES,
         substitute: Literal["first", "mean"] = "first",
+        init: Literal["own", "reference"] = "own",
     ) -> None:
         super().__init__(num_classes, modalities)
         self.substitute = substitute
@@ -178,6 +183,8 @@ class ShaSpec(System[ShaSpecEncoding]):
             for module in part.modules():
                 if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                elif isinstance(module, Norm) and init == "own":
+                    nn.init.normal_(module.bias, std=BIAS_STD)
 
     def crop_rule(self) -> str:
         return f"sides must be multiples of {self.divisor}, along z of {COARSEST}"

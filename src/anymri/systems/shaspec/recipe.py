@@ -96,7 +96,7 @@ RECIPES = {
         "intensities alone (no deformation, turn, scale, noise, blur, contrast, gamma); tumour-centred patches by "
         "class instead of by region; the second stage's momentum begins anew; learning rates fall by the epoch; "
         "Gaussian instead of constant blending of windows; a best epoch chosen by Dice of label maps.",
-        network={"width": 64},
+        network={"width": 64, "init": "reference"},
         preprocessing=Preprocessing(normalisation="zscore_background_zero", crop_to_brain=False),
         validation_share=0.125,
         window_overlap=1 / 3,
