@@ -1,4 +1,4 @@
-"""ShaSpec against the reference's outputs, losses and gradients, in float64. See `reference.py` for the numbers' folder.
+"""ShaSpec against the reference's outputs, losses and gradients, in float64. See `reference.py` for the numbers.
 
 Instance norm of a few voxels amplifies rounding so much that float32 shows little.
 """
@@ -154,7 +154,7 @@ def check_gradients(name, ours):
     """Each parameter's sum of absolute gradients, one by one; the branch that we leave out has none."""
     expected = STORED[f"{name}/grad_abs_sum.f64"]
     tolerance = ROUNDING * expected.max()
-    for (theirs, total) in zip(FIXTURE["parameters"], expected, strict=True):
+    for theirs, total in zip(FIXTURE["parameters"], expected, strict=True):
         if UNUSED.match(theirs):
             assert total <= tolerance, theirs
             continue

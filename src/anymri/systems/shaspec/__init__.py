@@ -26,8 +26,8 @@ CARD = Card(
         "substitute": "first (default): absent modalities get the shared features of the first available one of FLAIR, "
         "T1, T1c and T2, in training of one drawn at random, as in the authors' code; mean: the mean of all available "
         "ones, which that code has but does not use",
-        "init": "own (default): biases of norms start at random, so that training may begin with any subset; reference: "
-        "at zero, where gradients of an empty image overflow and training must begin with all modalities",
+        "init": "own (default): biases of norms start at random, so that training may begin with any subset; "
+        "reference: at zero, where gradients of an empty image overflow and training must begin with all modalities",
     },
     deviations=(),
     published_results="",

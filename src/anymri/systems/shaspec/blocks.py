@@ -48,7 +48,7 @@ class Conv(nn.Conv3d):
         return kernel
 
     def forward(self, features: Tensor) -> Tensor:
-        return self._conv_forward(features, self.kernel(), None)
+        return self._conv_forward(features, self.kernel(), None)  # type: ignore[no-any-return]
 
     def part(self, features: Tensor, first: int = 0) -> Tensor:
         """What channels from `first` on, (B, C, X, Y, Z), add to the answer of a convolution of one voxel."""

@@ -72,7 +72,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """The reference's checkpoint (network under `model`) or state dict as ours; width and classes by its shapes."""
     state = {n: value for n, value in plain_names(checkpoint.get("model", checkpoint)).items() if not UNUSED.match(n)}
     try:
-        network = {
+        network: dict[str, Any] = {
             "width": state["shared_enc.backbone.conv1.weight"].shape[0],
             "num_classes": state["shared_dec.cls_conv.0.weight"].shape[0] + 1,
         }

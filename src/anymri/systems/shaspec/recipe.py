@@ -37,7 +37,7 @@ def available_losses(system: ShaSpec, batch: Batch) -> dict[str, Tensor]:
 
 
 def _named(scores: Tensor, shared: Tensor, domains: Tensor, labels: Tensor, part: Tensor) -> dict[str, Tensor]:
-    """Losses of scores (B, K, X, Y, Z), and of shared features and domain scores of the modalities in `part`, (B, M)."""
+    """Losses of scores (B, K, X, Y, Z), and of features and domain scores of the modalities in `part`, (B, M) bool."""
     target = region_channels(labels, scores.shape[1]).to(scores.dtype)
     bce = binary_cross_entropy_with_logits(scores, target, reduction="none")
     named = {
@@ -46,10 +46,8 @@ def _named(scores: Tensor, shared: Tensor, domains: Tensor, labels: Tensor, part
         "shared": ring_distance(shared, part),
         "spec": cross_entropy(domains[part], part.nonzero()[:, 1]),
     }
-    named["total"] = (
-        named["dice"] + named["bce"] + SHARED_WEIGHT * named["shared"] + SPECIFIC_WEIGHT * named["spec"]
-    )
-    return named
+    total = named["dice"] + named["bce"] + SHARED_WEIGHT * named["shared"] + SPECIFIC_WEIGHT * named["spec"]
+    return {**named, "total": total}
 
 
 def region_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
@@ -83,9 +81,14 @@ def _sum_over_regions(values: Tensor) -> Tensor:
 
 OBJECTIVES = {"train": losses, "train_available": available_losses}
 
-# The second stage goes down from where a schedule over all 406,000 steps would be after the 245,000 of the first.
-_SGD = {"name": "sgd", "momentum": 0.99}
-_SECOND_RATE = 1e-2 * (161 / 406) ** 0.9
+RATE = 1e-2
+# The second stage goes on where a schedule over all 406,000 steps would be after the 245,000 of the first.
+SECOND_RATE = RATE * (161 / 406) ** 0.9
+
+
+def _sgd(learning_rate: float) -> Optimiser:
+    return Optimiser(name="sgd", learning_rate=learning_rate, momentum=0.99)
+
 
 RECIPES = {
     "published": Recipe(
@@ -109,7 +112,7 @@ RECIPES = {
                 crop=128,
                 tumour_centred=0.5,
                 subsets="all",
-                optimiser=Optimiser(learning_rate=1e-2, **_SGD),
+                optimiser=_sgd(RATE),
                 schedule="poly",
                 validation_epochs=40,
             ),
@@ -119,7 +122,7 @@ RECIPES = {
                 crop=128,
                 tumour_centred=0.5,
                 subsets="by_size_or_all",
-                optimiser=Optimiser(learning_rate=_SECOND_RATE, **_SGD),
+                optimiser=_sgd(SECOND_RATE),
                 schedule="poly",
                 validation_epochs=23,
             ),
