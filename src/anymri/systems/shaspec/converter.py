@@ -20,7 +20,7 @@ from anymri.systems.shaspec.network import ShaSpec
 
 MODALITY_ORDER = ("flair", "t1", "t1ce", "t2")
 REGION_ORDER = ("ET", "WT", "TC")
-# The branch that a norm takes away; see `Context`.
+# The branch that a norm takes away; see `anymri.systems.shaspec.encoder.Context`.
 UNUSED = re.compile(r"\w+_enc\.aspp\.branch5_")
 _UNIT = {"conv": "conv", "norm": "norm", "0": "conv", "1": "norm"}
 _BOTTLENECK = {"1": "narrow", "2": "mix", "3": "widen"}

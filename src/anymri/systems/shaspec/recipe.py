@@ -136,9 +136,10 @@ RECIPES = {
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),
         validation_share=0.05,
         stages=[
-            small_patches(epochs=1, name="warmup", crop=64, batch_size=1, objective="train_available", subsets="all"),
-            small_patches(epochs=4, crop=64, batch_size=1, objective="train_available"),
-            large_patches(96, epochs=3, steps_per_epoch=10, objective="train_available"),
+            # The bottleneck is 32 times coarser: smaller patches would leave it too few voxels for its norms.
+            small_patches(epochs=1, name="warmup", crop=64, objective="train_available", subsets="all"),
+            small_patches(epochs=3, crop=64, objective="train_available"),
+            large_patches(96, epochs=2, steps_per_epoch=10, objective="train_available"),
         ],
     ),
 }
