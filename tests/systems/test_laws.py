@@ -173,8 +173,9 @@ def test_a_scan_that_the_network_does_not_take_is_refused(name):
 
 
 def test_the_card_counts_the_published_parameters(name):
-    card = systems.card(name)
-    assert sum(p.numel() for p in systems.create(name).parameters()) == card.parameters
+    with torch.device("meta"):
+        system = systems.create(name)
+    assert sum(p.numel() for p in system.parameters()) == systems.card(name).parameters
 
 
 def random_batch(system, present=ALL, available=ALL):

@@ -268,9 +268,16 @@ def test_subsets_by_size_are_incomplete_and_their_sizes_even(how, count):
     assert (missing_t1c in drawn) == (how == "by_size")
 
 
+def test_all_may_be_among_subsets_by_size_or_be_the_only_one():
+    rng, present = np.random.default_rng(0), np.ones(4, bool)
+    drawn = [tuple(random_subset(present, rng, "by_size_or_all").tolist()) for _ in range(1500)]
+    assert len(set(drawn)) == 15 and np.bincount([sum(subset) for subset in drawn])[1:].min() > 310
+    assert random_subset(np.array([True, False, True, True]), rng, "all").tolist() == [True, False, True, True]
+
+
 def test_a_single_scan_is_always_drawn():
     alone = np.array([False, True, False, False])
-    for how in ("uniform", "by_size", "by_size_reference"):
+    for how in ("uniform", "all", "by_size", "by_size_reference", "by_size_or_all"):
         assert (random_subset(alone, np.random.default_rng(0), how) == alone).all()
 
 

@@ -56,9 +56,10 @@ def predict(
         choices = (subset.as_tensor(len(patches)).to(device) for subset in subsets)
         return torch.cat([system.decode(encoding, choice).probabilities() for choice in choices], dim=1)
 
-    blended = sliding_window_inference(
-        padded, window, at_once, answer, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
-    )
+    with system.fixed_weights():
+        blended = sliding_window_inference(
+            padded, window, at_once, answer, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
+        )
     answers: Tensor = blended[(0, slice(None), *inside)]
     return answers.reshape(len(subsets), -1, *answers.shape[1:])
 

@@ -17,10 +17,11 @@ class _Settings(BaseModel):
 class Optimiser(_Settings):
     """Which optimiser, with its numbers."""
 
-    name: Literal["adam", "adamw", "radam"] = "adam"
+    name: Literal["adam", "adamw", "radam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     amsgrad: bool = False
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="of sgd, as Nesterov's")
 
 
 class Stage(_Settings):
@@ -43,11 +44,12 @@ class Stage(_Settings):
     discriminator_width: PositiveInt = Field(
         default=64, description="channels of the discriminator's first level, where the objective has a discriminator"
     )
-    subsets: Literal["uniform", "by_size", "by_size_reference"] = Field(
+    subsets: Literal["uniform", "all", "by_size", "by_size_reference", "by_size_or_all"] = Field(
         default="uniform",
-        description="modalities left to a patch. uniform: each non-empty subset equally likely; by_size: never all; "
-        "first how many, then which, each equally likely; by_size_reference: the same without T1+T2+FLAIR, which the "
-        "code of RA-HVED and XLSTM-HVED never draws",
+        description="modalities left to a patch. uniform: each non-empty subset equally likely; all: all that exist; "
+        "by_size: never all; first how many, then which, each equally likely; by_size_reference: the same without "
+        "T1+T2+FLAIR, which the code of RA-HVED and XLSTM-HVED never draws; by_size_or_all: the same as by_size, all "
+        "of them among the possible",
     )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()

@@ -270,6 +270,9 @@ def make_optimiser(settings: Optimiser, parameters: Any) -> torch.optim.Optimize
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.name == "radam":
         return torch.optim.RAdam(parameters, lr=rate, weight_decay=decay)
+    if settings.name == "sgd":
+        momentum = settings.momentum
+        return torch.optim.SGD(parameters, lr=rate, momentum=momentum, weight_decay=decay, nesterov=momentum > 0)
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     return kind(parameters, lr=rate, weight_decay=decay, amsgrad=settings.amsgrad)
 

@@ -45,9 +45,12 @@ class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
 
 def random_subset(present: np.ndarray, rng: np.random.Generator, how: str = "uniform") -> np.ndarray:
     """One of the non-empty subsets of `present`, (4,) bool; see `Stage.subsets` for how."""
+    if how == "all":
+        return present.copy()
     possible = _SUBSET_FLAGS[(present >= _SUBSET_FLAGS).all(1)]
     if how != "uniform" and len(possible) > 1:
-        possible = possible[:-1]  # the last is all of them
+        if how != "by_size_or_all":
+            possible = possible[:-1]  # the last is all of them
         if how == "by_size_reference":
             possible = possible[(possible != _NEVER_IN_REFERENCE).any(1)]
         sizes = possible.sum(1)
