@@ -100,7 +100,7 @@ def validated(values: Mapping[str, Any], source: str) -> TrainingConfiguration:
 def _check_crops(recipe: Recipe) -> None:
     """Raises `ConfigurationError` if a stage's patches do not fit the network: before any case is read."""
     with torch.device("meta"):
-        system = build(recipe.system, recipe.network)
+        system = build(recipe.system, recipe.network).train()
     for stage in recipe.stages:
         usable = system.usable_side(stage.crop)
         if stage.crop != usable:
