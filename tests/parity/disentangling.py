@@ -15,7 +15,7 @@ from parity import reference
 class DisentanglingFixture:
     """A fixture by the name of its system; what it is made of, in our order of modalities.
 
-    switches  arguments of the network beside those that its converter reads
+    switches  arguments of the network beside those that its converter reads; without dropout, as the reference ran
     """
 
     def __init__(self, name, **switches):
@@ -31,10 +31,13 @@ class DisentanglingFixture:
         return [name for name, case in self.cases.items() if case["mode"] == mode]
 
     def build(self):
-        """A network with the fixture's weights, by the converter, in evaluation mode; without dropout, as it ran."""
+        """A network with the fixture's weights, by the converter, in evaluation mode.
+
+        Laid out as training on a CPU has it, which is the faster by half.
+        """
         network = parts(self.name).network(**self.converted.network | self.switches)
         network.load_state_dict(self.converted.state)
-        return network.eval()
+        return network.eval().to(memory_format=torch.channels_last_3d)
 
     @cached_property
     def converted(self):

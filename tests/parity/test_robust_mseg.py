@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from anymri.modalities import ALL
 from anymri.systems.robust_mseg.converter import our_name
 from parity.disentangling import DisentanglingFixture
 
@@ -29,14 +28,6 @@ def test_evaluation_of_a_subset_matches(system, name):
     with torch.inference_mode():
         prediction = system(FIXTURE.holey(available), available)
     FIXTURE.check(name, {"seg_pred": prediction.probabilities()}, "eval_outputs_abs")
-
-
-@torch.inference_mode()
-def test_subsets_of_a_shared_encoding_match(system):
-    encoding = system.encode(FIXTURE.images(), ALL.as_tensor(FIXTURE.size[0]))
-    for name in FIXTURE.of_mode("eval"):
-        prediction = system.decode(encoding, FIXTURE.available(name))
-        FIXTURE.check(name, {"seg_pred": prediction.probabilities()}, "eval_outputs_abs")
 
 
 @pytest.fixture(scope="module", params=FIXTURE.of_mode("train"))
