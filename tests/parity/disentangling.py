@@ -31,10 +31,7 @@ class DisentanglingFixture:
         return [name for name, case in self.cases.items() if case["mode"] == mode]
 
     def build(self):
-        """A network with the fixture's weights, by the converter, in evaluation mode.
-
-        Laid out as training on a CPU has it, which is the faster by half.
-        """
+        """A network with the fixture's weights, by the converter, in evaluation mode; laid out as training has it."""
         network = parts(self.name).network(**self.converted.network | self.switches)
         network.load_state_dict(self.converted.state)
         return network.eval().to(memory_format=torch.channels_last_3d)

@@ -261,9 +261,19 @@ def test_subsets_by_size_are_incomplete_and_their_sizes_even(how, count):
     assert (missing_t1c in drawn) == (how == "by_size")
 
 
+def test_bernoulli_keeps_each_scan_every_other_time_and_never_none():
+    rng = np.random.default_rng(0)
+    present = np.array([True, True, False, False])
+    drawn = [tuple(random_subset(present, rng, "bernoulli").tolist()) for _ in range(1600)]
+    counts = [drawn.count((first, second, False, False)) for first, second in ((1, 1), (1, 0), (0, 1))]
+    assert sum(counts) == 1600
+    # Where none is kept, one of the two is: 1/4 + 1/8 of the draws.
+    np.testing.assert_allclose(counts, [400, 600, 600], atol=80)
+
+
 def test_a_single_scan_is_always_drawn():
     alone = np.array([False, True, False, False])
-    for how in ("uniform", "by_size", "by_size_reference"):
+    for how in ("uniform", "bernoulli", "by_size", "by_size_reference"):
         assert (random_subset(alone, np.random.default_rng(0), how) == alone).all()
 
 

@@ -108,8 +108,7 @@ class SegmentationDecoder(nn.Module):
 def adaptive_instance_norm(features: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
     """Each channel of (B, C, X, Y, Z) to mean `shift` and standard deviation `scale`, (B, C, 1, 1, 1) each."""
     variance, mean = torch.var_mean(features, (2, 3, 4), keepdim=True)
-    gain = scale * (variance + eps).rsqrt()
-    return features * gain + (shift - mean * gain)
+    return torch.addcmul(shift, features - mean, scale * (variance + eps).rsqrt())
 
 
 class StyledResidual(nn.Module):

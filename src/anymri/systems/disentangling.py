@@ -7,7 +7,7 @@ and where asked for. Source: sheet robust_mseg, Forward and Losses; sheet sfusio
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import exp
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from anymri.layers.disentanglement import ImageDecoder, SegmentationDecoder
 from anymri.layers.streams import encode_each
-from anymri.modalities import MODALITIES
 from anymri.regions import ScoreKind
 from anymri.systems.base import Batch, Encoding, Prediction, System
 from anymri.systems.losses import class_channels, soft_dice_loss, weighted_cross_entropy_loss
@@ -69,9 +68,6 @@ class Disentangling(System[D]):
     content_encoders: nn.ModuleDict
     style_encoders: nn.ModuleDict
     image_decoders: nn.ModuleDict
-
-    def __init__(self, num_classes: int = 4, modalities: Sequence[str] = MODALITIES) -> None:
-        super().__init__(num_classes, modalities)
 
     @abstractmethod
     def _fuse(self, encoding: D, available: Tensor) -> list[Tensor]:

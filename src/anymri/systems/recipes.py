@@ -43,9 +43,10 @@ class Stage(_Settings):
     discriminator_width: PositiveInt = Field(
         default=64, description="channels of the discriminator's first level, where the objective has a discriminator"
     )
-    subsets: Literal["uniform", "by_size", "by_size_reference"] = Field(
+    subsets: Literal["uniform", "bernoulli", "by_size", "by_size_reference"] = Field(
         default="uniform",
-        description="modalities left to a patch. uniform: each non-empty subset equally likely; by_size: never all; "
+        description="modalities left to a patch. uniform: each non-empty subset equally likely; bernoulli: each "
+        "modality with probability 0.5, and where that leaves none, one of them; by_size: never all; "
         "first how many, then which, each equally likely; by_size_reference: the same without T1+T2+FLAIR, which the "
         "code of RA-HVED and XLSTM-HVED never draws",
     )

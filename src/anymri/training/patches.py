@@ -46,7 +46,12 @@ class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
 def random_subset(present: np.ndarray, rng: np.random.Generator, how: str = "uniform") -> np.ndarray:
     """One of the non-empty subsets of `present`, (4,) bool; see `Stage.subsets` for how."""
     possible = _SUBSET_FLAGS[(present >= _SUBSET_FLAGS).all(1)]
-    if how != "uniform" and len(possible) > 1:
+    if how == "bernoulli":
+        kept: np.ndarray = present & (rng.random(len(present)) < 0.5)
+        if kept.any():
+            return kept
+        possible = possible[possible.sum(1) == 1]
+    elif how != "uniform" and len(possible) > 1:
         possible = possible[:-1]  # the last is all of them
         if how == "by_size_reference":
             possible = possible[(possible != _NEVER_IN_REFERENCE).any(1)]
