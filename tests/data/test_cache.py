@@ -101,7 +101,7 @@ def test_meta_is_plain_json(cached):
     assert set(json.loads((cached.folder / "meta.json").read_text())) == {"shape", "scale", "background"}
 
 
-@pytest.mark.parametrize("name", ["none", "flip_intensity", "rotate_flip_intensity"])
+@pytest.mark.parametrize("name", ["none", "flip_intensity", "rotate_flip", "rotate_flip_intensity"])
 def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(name):
     classes = torch.zeros(12, 12, 12, dtype=torch.uint8)
     classes[2:5, 3:9, 4:6] = 3
@@ -115,3 +115,4 @@ def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(nam
     other, _ = augment(images.clone(), classes.clone(), 6)
     assert torch.equal(changed, again)
     assert name == "none" or not torch.equal(changed, other)
+    assert ("intensity" in name) == (not torch.isin(changed, images).all().item())

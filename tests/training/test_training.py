@@ -273,11 +273,19 @@ def test_all_may_be_among_subsets_by_size_or_be_the_only_one():
     drawn = [tuple(random_subset(present, rng, "by_size_or_all").tolist()) for _ in range(1500)]
     assert len(set(drawn)) == 15 and np.bincount([sum(subset) for subset in drawn])[1:].min() > 310
     assert random_subset(np.array([True, False, True, True]), rng, "all").tolist() == [True, False, True, True]
+def test_bernoulli_keeps_each_scan_every_other_time_and_never_none():
+    rng = np.random.default_rng(0)
+    present = np.array([True, True, False, False])
+    drawn = [tuple(random_subset(present, rng, "bernoulli").tolist()) for _ in range(1600)]
+    counts = [drawn.count((first, second, False, False)) for first, second in ((1, 1), (1, 0), (0, 1))]
+    assert sum(counts) == 1600
+    # Where none is kept, one of the two is: 1/4 + 1/8 of the draws.
+    np.testing.assert_allclose(counts, [400, 600, 600], atol=80)
 
 
 def test_a_single_scan_is_always_drawn():
     alone = np.array([False, True, False, False])
-    for how in ("uniform", "all", "by_size", "by_size_reference", "by_size_or_all"):
+    for how in ("uniform", "bernoulli", "all", "by_size", "by_size_reference", "by_size_or_all"):
         assert (random_subset(alone, np.random.default_rng(0), how) == alone).all()
 
 

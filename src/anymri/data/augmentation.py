@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-Augmentation = Literal["none", "flip_intensity", "rotate_flip_intensity"]
+Augmentation = Literal["none", "flip_intensity", "rotate_flip", "rotate_flip_intensity"]
 Augment = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 _ROTATION = radians(10)
@@ -22,6 +22,7 @@ def augmentation(name: Augmentation) -> Augment:
                            U(-0.1, 0.1)
     rotate_flip_intensity  before that, a turn of at most 10 degrees about one axis, nearest neighbour, as in IM-Fuse's
                            family (protocol sheet, section 4), which draws whole degrees and intensities per slice
+    rotate_flip            the same with intensities as they are
     """
     if name == "none":
         return lambda images, classes, seed: (images, classes)
@@ -42,12 +43,15 @@ def augmentation(name: Augmentation) -> Augment:
         RandRotated(both, **{axis: _ROTATION}, prob=1, mode="nearest", padding_mode="border")
         for axis in ("range_x", "range_y", "range_z")
     ]
+    intensities = [
+        RandScaleIntensityd("images", factors=_INTENSITY, prob=1, channel_wise=True),
+        RandShiftIntensityd("images", offsets=_INTENSITY, prob=1, channel_wise=True),
+    ]
     chain = Compose(
         [
-            *([OneOf(turns)] if name == "rotate_flip_intensity" else []),
+            *([OneOf(turns)] if "rotate" in name else []),
             *(RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3)),
-            RandScaleIntensityd("images", factors=_INTENSITY, prob=1, channel_wise=True),
-            RandShiftIntensityd("images", offsets=_INTENSITY, prob=1, channel_wise=True),
+            *(intensities if "intensity" in name else []),
         ]
     )
 

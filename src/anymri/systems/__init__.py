@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymri.errors import ConfigurationError, UnknownSystemError, WeightsError
-from anymri.systems import im_fuse, mmformer, ra_hved, shaspec, u_hved, xlstm_hved
+from anymri.systems import im_fuse, mmformer, ra_hved, robust_mseg, sfusion, shaspec, u_hved, xlstm_hved
 from anymri.systems.cards import Card
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anymri.systems.converting import Converted
     from anymri.systems.recipes import Recipe
 
-_PACKAGES = {package.CARD.name: package for package in (u_hved, ra_hved, xlstm_hved, mmformer, im_fuse, shaspec)}
+_PACKAGES = {package.CARD.name: package for package in (u_hved, ra_hved, xlstm_hved, mmformer, im_fuse, shaspec, robust_mseg, sfusion)}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,18 @@ def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict inside a checkpoint, without the `module.` that data-parallel training puts before names."""
     state = checkpoint.get("state_dict", checkpoint)
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def translate(name: str, rules: Mapping[str, str], words: Mapping[str, Callable[[str], str]]) -> str | None:
+    """Our name for a reference's, or None for a foreign one.
+
+    rules  patterns of whole names -> ours, with the patterns' groups in braces
+    words  what becomes of a group's text, by the group's name
+    """
+    for pattern, ours in rules.items():
+        if found := re.fullmatch(pattern, name):
+            return ours.format(**{group: words[group](text) for group, text in found.groupdict().items()})
+    return None
 
 
 def rename(

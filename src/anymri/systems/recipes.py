@@ -44,12 +44,13 @@ class Stage(_Settings):
     discriminator_width: PositiveInt = Field(
         default=64, description="channels of the discriminator's first level, where the objective has a discriminator"
     )
-    subsets: Literal["uniform", "all", "by_size", "by_size_reference", "by_size_or_all"] = Field(
+    subsets: Literal["uniform", "bernoulli", "all", "by_size", "by_size_reference", "by_size_or_all"] = Field(
         default="uniform",
-        description="modalities left to a patch. uniform: each non-empty subset equally likely; all: all that exist; "
-        "by_size: never all; first how many, then which, each equally likely; by_size_reference: the same without "
-        "T1+T2+FLAIR, which the code of RA-HVED and XLSTM-HVED never draws; by_size_or_all: the same as by_size, all "
-        "of them among the possible",
+        description="modalities left to a patch. uniform: each non-empty subset equally likely; bernoulli: each "
+        "modality with probability 0.5, and where that leaves none, one of them; all: all that exist; by_size: never "
+        "all; first how many, then which, each equally likely; by_size_reference: the same without T1+T2+FLAIR, which "
+        "the code of RA-HVED and XLSTM-HVED never draws; by_size_or_all: the same as by_size, all of them among the "
+        "possible",
     )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()

@@ -112,7 +112,7 @@ def read_assignment(assignment: str) -> tuple[list[str], Any]:
 def _check_crops(recipe: Recipe) -> None:
     """Raises `ConfigurationError` if a stage's patches do not fit the network: before any case is read."""
     with torch.device("meta"):
-        system = build(recipe.system, recipe.network)
+        system = build(recipe.system, recipe.network).train()
     for stage in recipe.stages:
         usable = system.usable_side(stage.crop)
         if stage.crop != usable:

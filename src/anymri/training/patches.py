@@ -48,7 +48,12 @@ def random_subset(present: np.ndarray, rng: np.random.Generator, how: str = "uni
     if how == "all":
         return present.copy()
     possible = _SUBSET_FLAGS[(present >= _SUBSET_FLAGS).all(1)]
-    if how != "uniform" and len(possible) > 1:
+    if how == "bernoulli":
+        kept: np.ndarray = present & (rng.random(len(present)) < 0.5)
+        if kept.any():
+            return kept
+        possible = possible[possible.sum(1) == 1]
+    elif how != "uniform" and len(possible) > 1:
         if how != "by_size_or_all":
             possible = possible[:-1]  # the last is all of them
         if how == "by_size_reference":
