@@ -273,6 +273,8 @@ def test_all_may_be_among_subsets_by_size_or_be_the_only_one():
     drawn = [tuple(random_subset(present, rng, "by_size_or_all").tolist()) for _ in range(1500)]
     assert len(set(drawn)) == 15 and np.bincount([sum(subset) for subset in drawn])[1:].min() > 310
     assert random_subset(np.array([True, False, True, True]), rng, "all").tolist() == [True, False, True, True]
+
+
 def test_bernoulli_keeps_each_scan_every_other_time_and_never_none():
     rng = np.random.default_rng(0)
     present = np.array([True, True, False, False])

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from anymri.systems.converting import Converted
     from anymri.systems.recipes import Recipe
 
-_PACKAGES = {package.CARD.name: package for package in (u_hved, ra_hved, xlstm_hved, mmformer, im_fuse, shaspec, robust_mseg, sfusion)}
+_PACKAGES = {
+    package.CARD.name: package
+    for package in (u_hved, ra_hved, xlstm_hved, mmformer, im_fuse, shaspec, robust_mseg, sfusion)
+}
 
 
 @dataclass(frozen=True)
