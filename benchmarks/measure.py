@@ -1,10 +1,12 @@
 """What the benchmarks measure by. Quote ratios: times vary with whatever else the machine does."""
 
+import re
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -37,14 +39,31 @@ def counted(work):
 
 def own_peak_gb():
     """The most memory this process ever held, as the operating system counts it, torch itself included."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes / (2**30 if sys.platform == "darwin" else 2**20)
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+    # What Linux answers to the call above begins with the peak of the process that started this one.
+    return _status_gb("VmHWM")
+
+
+def own_memory_gb():
+    """What this process holds now; Linux only."""
+    return _status_gb("VmRSS")
+
+
+def _status_gb(what):
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 2**20
+
+
+def run_apart(script, *arguments):
+    """The numbers that `script` prints, called with `arguments` in a process of its own."""
+    command = [sys.executable, script, *arguments]
+    return [float(word) for word in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()]
 
 
 def peak_gb(script, *arguments):
     """`own_peak_gb` at the end of a process of its own: what `script` prints last, called with `arguments`."""
-    command = [sys.executable, script, *arguments]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    return run_apart(script, *arguments)[-1]
 
 
 def show(what, ours, plain=None, unit="ms"):

@@ -22,8 +22,8 @@ CARD = Card(
         "light": {**_PUBLISHED, "first_skip": False},
         "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 48, "first_skip": False},
     },
-    parameters=0,
-    inference_parameters=0,
+    parameters=61_166_616,
+    inference_parameters=60_572_284,
     gmacs={"encode four modalities": 0.0, "decode one subset": 0.0, "15 subsets": 0.0},
     switches={
         "width": "channels of the first encoder level",
