@@ -47,8 +47,8 @@ CARD = Card(
         "Where scans do not exist, the losses of each modality alone reach over those that do; those that a step only "
         "leaves out keep theirs, as published.",
     ),
-    published_results="on BraTS 2023 about 83.3 over subsets and regions, read off a figure of the authors' repository; "
-    "the table by subset is not in the sources at hand",
+    published_results="on BraTS 2023 about 83.3 over subsets and regions, read off a figure of the authors'; the "
+    "table by subset is not in the sources at hand",
 )
 
 
