@@ -48,7 +48,7 @@ def test_any_subset_of_a_shared_encoding_equals_the_subset_alone(system):
 
 def test_every_parameter_receives_a_gradient(system):
     labels = torch.randint(0, 4, (1, CROP, CROP, CROP), generator=torch.Generator().manual_seed(2))
-    batch = Batch(images(), labels, ALL.as_tensor(), SOME.as_tensor())
+    batch = Batch(images(), labels, ALL.as_tensor(), ALL.as_tensor())
     systems.parts("im_fuse").objectives["train"](system.train(), batch)["total"].backward()
     assert not [n for n, p in system.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
