@@ -141,10 +141,11 @@ def test_divergence_is_that_of_two_gaussians_whatever_the_sign_of_the_deviation(
 
 
 @pytest.mark.parametrize("deviation", [0.0, 1e-30, 1e15])
-def test_divergence_is_limited_and_so_are_its_gradients(deviation):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_divergence_is_limited_and_so_are_its_gradients(deviation, dtype):
     """As published, logarithms of variances are kept within 50."""
-    deviation = torch.tensor(deviation, requires_grad=True)
-    found = prior_divergence(torch.zeros(()), deviation)
+    deviation = torch.tensor(deviation, dtype=dtype, requires_grad=True)
+    found = prior_divergence(torch.zeros((), dtype=dtype), deviation)
     found.backward()
     limit = 50 if deviation > 1 else -50
     assert found.item() == pytest.approx(0.5 * (math.exp(limit) - 1 - limit)) and deviation.grad == 0

@@ -130,6 +130,8 @@ def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tens
 
 def prior_divergence(mean: Tensor, deviation: Tensor) -> Tensor:
     """Of a Gaussian from the standard-normal one, element by element; a deviation may be negative, even zero."""
+    # The limits are beyond half precision.
+    mean, deviation = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (mean, deviation))
     variance = deviation.square().clamp(exp(-LOG_LIMIT), exp(LOG_LIMIT))
     return 0.5 * (mean.square() + variance - 1 - variance.log())
 
