@@ -1,11 +1,14 @@
 """What the benchmarks measure by. Quote ratios: times vary with whatever else the machine does."""
 
+import re
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -22,21 +25,45 @@ def median_ms(work, repeats=7):
 
 def gmacs(work):
     """Multiply-adds of convolutions and matrix products, in 10^9."""
-    with FlopCounterMode(display=False) as counter:
+    # On a CPU, torch does not count what its fused attention does.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() / 2e9
 
 
+def counted(work):
+    """Multiply-adds as `gmacs`, and the time in ms of the same one run: for work too long to be repeated."""
+    began = time.perf_counter()
+    return gmacs(work), 1000 * (time.perf_counter() - began)
+
+
 def own_peak_gb():
     """The most memory this process ever held, as the operating system counts it, torch itself included."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes / (2**30 if sys.platform == "darwin" else 2**20)
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+    # What Linux answers to the call above begins with the peak of the process that started this one.
+    return _status_gb("VmHWM")
+
+
+def own_memory_gb():
+    """What this process holds now; Linux only."""
+    return _status_gb("VmRSS")
+
+
+def _status_gb(what):
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 2**20
+
+
+def run_apart(script, *arguments):
+    """The numbers that `script` prints, called with `arguments` in a process of its own."""
+    command = [sys.executable, script, *arguments]
+    return [float(word) for word in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()]
 
 
 def peak_gb(script, *arguments):
     """`own_peak_gb` at the end of a process of its own: what `script` prints last, called with `arguments`."""
-    command = [sys.executable, script, *arguments]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    return run_apart(script, *arguments)[-1]
 
 
 def show(what, ours, plain=None, unit="ms"):

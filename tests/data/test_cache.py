@@ -102,7 +102,7 @@ def test_meta_is_plain_json(cached):
     assert set(json.loads((cached.folder / "meta.json").read_text())) == {"shape", "origin", "scale", "background"}
 
 
-@pytest.mark.parametrize("name", ["none", "flip_intensity", "rotate_flip_intensity"])
+@pytest.mark.parametrize("name", ["none", "flip_intensity", "rotate_flip", "rotate_flip_intensity"])
 def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(name):
     classes = torch.zeros(12, 12, 12, dtype=torch.uint8)
     classes[2:5, 3:9, 4:6] = 3
@@ -120,6 +120,7 @@ def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(nam
     again, other = (augment(images.clone(), classes.clone(), corners, seed)[0] for seed in (5, 6))
     assert torch.equal(changed, again)
     assert name == "none" or not torch.equal(changed, other)
+    assert ("intensity" in name) == (not torch.isin(changed, images).all().item())
 
 
 def test_augmentation_as_nnunet_moves_both_alike_changes_intensities_and_follows_its_seed():

@@ -92,6 +92,13 @@ def test_a_run_leaves_weights_logs_split_and_manifest(configuration, tmp_path):
     assert list((run / "tensorboard").iterdir())
 
 
+def test_a_stage_without_validation_keeps_its_last_weights_as_best(cohort, tmp_path):
+    configuration = configured(cohort, tmp_path, "whole.validation_epochs=null", "epochs=1", "steps_per_epoch=1")
+    train(configuration, tmp_path / "run", Silent())
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "run", "best"))
+    assert set(pd.read_csv(tmp_path / "run" / "validation.csv")["stage"]) == {"parts"}
+
+
 @pytest.mark.parametrize("schedule", ["poly", "plateau"])
 def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, schedule):
     configuration = configured(cohort, tmp_path, f"schedule={schedule}", "augmentation=rotate_flip_intensity")
@@ -182,7 +189,7 @@ def test_parts_learn_at_their_own_rate(cohort, tmp_path):
 
 
 def test_a_step_of_descent_is_as_long_as_rate_momentum_and_clipping_make_it(cohort, tmp_path):
-    descent = "optimiser={name: sgd, learning_rate: 0.5, clip_norm: 0.01}"
+    descent = "optimiser={name: sgd, learning_rate: 0.5, momentum: 0.99, clip_norm: 0.01}"
     settings = ("validation_share=0", "steps_per_epoch=1", "epochs=1", descent)
     configuration = configured(cohort, tmp_path, *settings)
     with pytest.raises(KeyboardInterrupt):
@@ -335,17 +342,27 @@ def test_subsets_by_size_are_incomplete_and_their_sizes_even(how, count):
     assert (missing_t1c in drawn) == (how == "by_size")
 
 
+def test_all_may_be_among_subsets_by_size_or_be_the_only_one():
+    rng, present = np.random.default_rng(0), np.ones(4, bool)
+    drawn = [tuple(random_subset(present, rng, "by_size_or_all").tolist()) for _ in range(1500)]
+    assert len(set(drawn)) == 15 and np.bincount([sum(subset) for subset in drawn])[1:].min() > 310
+    assert random_subset(np.array([True, False, True, True]), rng, "all").tolist() == [True, False, True, True]
+
+
+def test_bernoulli_keeps_each_scan_every_other_time_and_never_none():
+    rng = np.random.default_rng(0)
+    present = np.array([True, True, False, False])
+    drawn = [tuple(random_subset(present, rng, "bernoulli").tolist()) for _ in range(1600)]
+    counts = [drawn.count((first, second, False, False)) for first, second in ((1, 1), (1, 0), (0, 1))]
+    assert sum(counts) == 1600
+    # Where none is kept, one of the two is: 1/4 + 1/8 of the draws.
+    np.testing.assert_allclose(counts, [400, 600, 600], atol=80)
+
+
 def test_a_single_scan_is_always_drawn():
     alone = np.array([False, True, False, False])
-    for how in ("uniform", "by_size", "by_size_reference"):
+    for how in ("uniform", "bernoulli", "all", "by_size", "by_size_reference", "by_size_or_all"):
         assert (random_subset(alone, np.random.default_rng(0), how) == alone).all()
-
-
-def test_subsets_by_size_or_all_are_all_in_a_quarter_of_draws():
-    rng = np.random.default_rng(0)
-    drawn = [tuple(random_subset(np.ones(4, bool), rng, "by_size_or_all").tolist()) for _ in range(1600)]
-    sizes = np.bincount([sum(subset) for subset in drawn], minlength=5)
-    assert len(set(drawn)) == 15 and sizes[0] == 0 and sizes[1:].min() > 340 and sizes[1:].max() < 460
 
 
 @pytest.mark.parametrize("augmentation", ["none", "flip_intensity"])

@@ -189,11 +189,17 @@ def convert(
     system: Annotated[str, typer.Argument(help="See: anymri systems.")],
     checkpoint: Annotated[Path, typer.Argument(help="The authors' checkpoint (.pth, .pt).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SWITCH=VALUE", help="What a checkpoint does not show. Repeatable."),
+    ] = None,
 ) -> None:
     """Turn the authors' checkpoint into weights for anymri; only tensors are read from it, no code is run."""
     from anymri.systems.weights import convert_checkpoint
+    from anymri.training.configuration import read_assignment
 
-    convert_checkpoint(system, checkpoint, output)
+    pairs = map(read_assignment, assignments or [])
+    convert_checkpoint(system, checkpoint, output, {".".join(keys): value for keys, value in pairs})
     console.print(f"{output}", soft_wrap=True)
 
 

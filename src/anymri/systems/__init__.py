@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymri.errors import ConfigurationError, UnknownSystemError, WeightsError
-from anymri.systems import m3ae, mam, mmformer, ra_hved, u_hved, xlstm_hved
+from anymri.systems import im_fuse, m3ae, mam, mmformer, ra_hved, robust_mseg, sfusion, shaspec, u_hved, xlstm_hved
 from anymri.systems.cards import Card
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from anymri.systems.converting import Converted
     from anymri.systems.recipes import Recipe
 
-_PACKAGES = {package.CARD.name: package for package in (u_hved, ra_hved, xlstm_hved, mmformer, m3ae, mam)}
+_PACKAGES = {
+    package.CARD.name: package
+    for package in (u_hved, ra_hved, xlstm_hved, mmformer, im_fuse, shaspec, robust_mseg, sfusion, m3ae, mam)
+}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ was built for fewer). What the voxels of an absent modality hold is never looked
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
@@ -160,6 +161,11 @@ class System(nn.Module, ABC, Generic[E]):
         present = torch.tensor([[m in named for m in self.modalities]], device=blank.device)
         return images, present.repeat(len(blank), 1)
 
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Inside, weights do not change: a system may compute what follows from them alone once for all calls."""
+        yield
+
     @abstractmethod
     def _encode(self, images: Tensor, present: Tensor) -> E:
         """`encode` after its arguments were checked."""
@@ -180,7 +186,7 @@ class System(nn.Module, ABC, Generic[E]):
                 f"Give one channel for each of {', '.join(self.modalities)}; absent ones may hold anything.",
             )
         sides = tuple(images.shape[2:])
-        usable = tuple(self.usable_side(side) for side in sides)
+        usable = self.usable_crop(sides)
         if sides != usable:
             raise ShapeError(
                 f"A crop of {'x'.join(map(str, sides))} voxels does not fit {type(self).__name__}: {self.crop_rule()}.",
@@ -198,10 +204,14 @@ class System(nn.Module, ABC, Generic[E]):
         return f"sides must be multiples of {self.divisor}, at least {self.minimum_side}"
 
     def usable_side(self, side: int) -> int:
-        """The side nearest to `side`, in voxels, that this network can take."""
+        """The side nearest to `side`, in voxels, of a cube that this network can take."""
         if self.crop is not None:
             return self.crop
         return max(self.minimum_side, self.divisor * max(1, round(side / self.divisor)))
+
+    def usable_crop(self, sides: tuple[int, ...]) -> tuple[int, ...]:
+        """The crop nearest to `sides`, in voxels, that this network can take; some take more than cubes allow."""
+        return tuple(self.usable_side(side) for side in sides)
 
     def _check_flags(self, flags: Tensor, batch_size: int) -> None:
         if flags.shape != (batch_size, len(self.modalities)) or flags.dtype != torch.bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,17 @@ from anymri.errors import WeightsError
 
 @dataclass
 class Converted:
-    """network: arguments that build the network these weights fit; state: its state dict.
+    """What a checkpoint holds.
 
-    frozen  what the names of tensors begin with that belong into a file of their own (see `save_weights`)
+    network    arguments that build the network these weights fit
+    state      its state dict
+    undecided  switches that the checkpoint does not show and that no default may decide: the user must
+    frozen     what the names of tensors begin with that belong into a file of their own (see `save_weights`)
     """
 
     network: dict[str, Any]
     state: dict[str, Tensor]
+    undecided: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
 
 
@@ -27,6 +32,18 @@ def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict inside a checkpoint, without the `module.` that data-parallel training puts before names."""
     state = checkpoint.get("state_dict", checkpoint)
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def translate(name: str, rules: Mapping[str, str], words: Mapping[str, Callable[[str], str]]) -> str | None:
+    """Our name for a reference's, or None for a foreign one.
+
+    rules  patterns of whole names -> ours, with the patterns' groups in braces
+    words  what becomes of a group's text, by the group's name
+    """
+    for pattern, ours in rules.items():
+        if found := re.fullmatch(pattern, name):
+            return ours.format(**{group: words[group](text) for group, text in found.groupdict().items()})
+    return None
 
 
 def rename(

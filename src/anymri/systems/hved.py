@@ -1,4 +1,4 @@
-"""What RA-HVED and XLSTM-HVED share beside layers: objectives of two passes, and a discriminator that compares them.
+"""What RA-HVED and XLSTM-HVED share beside layers: objectives, a discriminator, and the stages of the nano recipes.
 
 One pass has all modalities that exist, the other those drawn for the step; one encoding serves both. Source: sheet
 ra_hved, section 5; sheet xlstm_hved, section 7.
@@ -22,6 +22,8 @@ from anymri.modalities import MODALITIES
 from anymri.regions import ScoreKind
 from anymri.systems.base import Batch, E, Prediction, System
 from anymri.systems.losses import region_channels
+from anymri.systems.recipes import Optimiser
+from anymri.systems.stages import large_patches, small_patches
 
 RECONSTRUCTION_WEIGHT = 0.2
 DIVERGENCE_WEIGHT = 0.2
@@ -191,3 +193,13 @@ OBJECTIVES: dict[str, Callable[..., dict[str, Tensor]]] = {
     "adversarial": adversarial_losses,
 }
 DISCRIMINATORS = {"adversarial": make_discriminator}
+
+_GAME: dict[str, Any] = {"objective": "adversarial", "discriminator_width": 8, "subsets": "by_size"}
+# Small enough for two cores: the images first, then all of it against a discriminator.
+NANO_STAGES = [
+    small_patches(
+        1, name="images", objective="pretraining", subsets="by_size", optimiser=Optimiser(learning_rate=5e-3)
+    ),
+    small_patches(4, optimiser=Optimiser(learning_rate=1e-2), **_GAME),
+    large_patches(64, 3, steps_per_epoch=10, batch_size=2, **_GAME),
+]

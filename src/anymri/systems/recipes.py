@@ -17,15 +17,14 @@ class _Settings(BaseModel):
 class Optimiser(_Settings):
     """Which optimiser, with its numbers."""
 
-    name: Literal["adam", "adamw", "radam", "sgd"] = Field(
-        default="adam", description="sgd: with Nesterov's momentum of 0.99, as nnU-Net"
-    )
+    name: Literal["adam", "adamw", "radam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     part_rates: dict[str, float] = Field(
         default={}, description="learning rates of parts, by what the names of their parameters begin with"
     )
     weight_decay: float = Field(default=0.0, ge=0)
     amsgrad: bool = False
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="of sgd, as Nesterov's")
     clip_norm: float | None = Field(default=None, gt=0, description="longest gradient, all parameters together")
 
 
@@ -49,11 +48,13 @@ class Stage(_Settings):
     discriminator_width: PositiveInt = Field(
         default=64, description="channels of the discriminator's first level, where the objective has a discriminator"
     )
-    subsets: Literal["uniform", "by_size", "by_size_reference", "by_size_or_all"] = Field(
+    subsets: Literal["uniform", "bernoulli", "all", "by_size", "by_size_reference", "by_size_or_all"] = Field(
         default="uniform",
-        description="modalities left to a patch. uniform: each non-empty subset equally likely; by_size: never all; "
-        "first how many, then which, each equally likely; by_size_reference: the same without T1+T2+FLAIR, which the "
-        "code of RA-HVED and XLSTM-HVED never draws; by_size_or_all: as by_size, all among them",
+        description="modalities left to a patch. uniform: each non-empty subset equally likely; bernoulli: each "
+        "modality with probability 0.5, and where that leaves none, one of them; all: all that exist; by_size: never "
+        "all; first how many, then which, each equally likely; by_size_reference: the same without T1+T2+FLAIR, which "
+        "the code of RA-HVED and XLSTM-HVED never draws; by_size_or_all: the same as by_size, all of them among the "
+        "possible",
     )
     copies: PositiveInt = Field(
         default=1, description="samples made of each patch, each with a subset of its own: 2 for self-distillation"
@@ -68,8 +69,8 @@ class Stage(_Settings):
         description="poly: (1 - epoch/epochs)^0.9; cosine: (1 + cos(pi epoch/epochs))/2; plateau: a tenth "
         "after 10 validations without a lower loss",
     )
-    validation_epochs: PositiveInt | tuple[PositiveInt, ...] = Field(
-        default=1, description="validate every so many epochs, or after these; after the last in any case"
+    validation_epochs: PositiveInt | tuple[PositiveInt, ...] | None = Field(
+        default=1, description="validate every so many epochs, or after these, and after the last; or never (null)"
     )
 
     @property
@@ -84,6 +85,8 @@ class Stage(_Settings):
 
     def validates_after(self, epoch: int) -> bool:
         """Whether validation follows `epoch`, counted from 1."""
+        if self.validation_epochs is None:
+            return False
         if epoch == self.epochs:
             return True
         if isinstance(self.validation_epochs, int):

@@ -17,7 +17,8 @@ def small_patches(epochs: int, **settings: Any) -> Stage:
         "tumour_centred": 0.8,
         "optimiser": Optimiser(learning_rate=1.5e-2),
         "schedule": "poly",
-        "validation_epochs": epochs,
+        # Too early to judge, and small windows are slow.
+        "validation_epochs": None,
     }
     return Stage(epochs=epochs, **chosen | settings)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from anymri.data.preprocessing import Preprocessing
 from anymri.errors import AnymriError, WeightsError
 from anymri.files import replacing, sha256
 from anymri.systems import build, parts
+from anymri.systems import card as card_of
 from anymri.systems.base import System
 from anymri.systems.pickles import read_checkpoint
 
@@ -136,18 +138,38 @@ def _beside(file: Path, name: str) -> Path:
     return found
 
 
-def convert_checkpoint(system: str, checkpoint: Path, output: Path) -> None:
-    """Writes the authors' checkpoint as weights of `system`."""
+def convert_checkpoint(
+    system: str, checkpoint: Path, output: Path, switches: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Writes the authors' checkpoint as weights of `system`.
+
+    switches  arguments of the network that a checkpoint does not show
+    """
     system_parts = parts(system)
     if not checkpoint.is_file():
         raise WeightsError(f"There is no checkpoint at {checkpoint}.", "Give the authors' .pth or .pt file.")
     converted = system_parts.convert(read_checkpoint(checkpoint))
+    network = {**converted.network, **switches}
+    if missing := [name for name in converted.undecided if name not in switches]:
+        meanings = "; ".join(f"{name}: {card_of(system).switches[name]}" for name in missing)
+        raise WeightsError(
+            f"{checkpoint} does not show how its network was built ({meanings}).",
+            f"Say so: {' '.join(f'--set {name}=VALUE' for name in missing)}",
+        )
+    try:
+        built = build(system, network)
+        built.load_state_dict(converted.state)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{checkpoint} does not fit a network with {dict(switches)} ({error}).",
+            "Set only what its names and shapes do not show.",
+        ) from error
     published = system_parts.recipes["published"]
     card = WeightsCard(
         system=system,
-        network=converted.network,
+        network=network,
         preprocessing=published.preprocessing,
-        window=build(system, converted.network).crop or published.stages[-1].crop,
+        window=built.crop or published.stages[-1].crop,
         window_overlap=published.window_overlap,
         label_scheme=None,
         trained_on=[],

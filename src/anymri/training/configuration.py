@@ -97,11 +97,23 @@ def validated(values: Mapping[str, Any], source: str) -> TrainingConfiguration:
         ) from error
 
 
+def read_assignment(assignment: str) -> tuple[list[str], Any]:
+    """`a.b=1` as its keys, none of them empty, and its value, read as YAML."""
+    path, separator, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigurationError(f"--set {assignment} is no assignment.", "Write it as --set key=value.")
+    try:
+        return keys, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"--set {assignment}: the value is no YAML.", "Quote it.") from error
+
+
 def _check_network(recipe: Recipe) -> None:
     """Raises `ConfigurationError` if a stage's patches do not fit the network, or it names parts that the network does
     not have: before any case is read."""
     with torch.device("meta"):
-        system = build(recipe.system, recipe.network)
+        system = build(recipe.system, recipe.network).train()
     for stage in recipe.stages:
         usable = system.usable_side(stage.crop)
         if stage.crop != usable:
@@ -130,10 +142,7 @@ def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
 
 def _assign(recipe: dict[str, Any], assignment: str) -> None:
     """Applies `seed=1`, `network.width=4`, `epochs=2` (to all stages) or `train.epochs=2` (to one) to a recipe."""
-    path, separator, text = assignment.partition("=")
-    keys = path.strip().split(".")
-    if not separator or not all(keys):
-        raise ConfigurationError(f"--set {assignment} is no assignment.", "Write it as --set key=value.")
+    keys, value = read_assignment(assignment)
     stages = {stage["name"]: stage for stage in recipe["stages"]}
     if keys[0] in Recipe.model_fields:
         targets = [recipe]
@@ -146,10 +155,6 @@ def _assign(recipe: dict[str, Any], assignment: str) -> None:
         close = difflib.get_close_matches(keys[0], known, n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
         raise ConfigurationError(f"A recipe has no {keys[0]!r} to set.", f"{hint}Known: {', '.join(known)}.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"--set {assignment}: the value is no YAML.", "Quote it.") from error
     change: Any = value
     for key in reversed(keys[1:]):
         change = {key: change}

@@ -51,12 +51,19 @@ class Patches(Dataset[tuple[Tensor, ...]]):
 
 def random_subset(present: np.ndarray, rng: np.random.Generator, how: str = "uniform") -> np.ndarray:
     """One of the non-empty subsets of `present`, (4,) bool; see `Stage.subsets` for how."""
+    if how == "all":
+        return present.copy()
     possible = _SUBSET_FLAGS[(present >= _SUBSET_FLAGS).all(1)]
-    if how in ("by_size", "by_size_reference") and len(possible) > 1:
-        possible = possible[:-1]  # the last is all of them
-    if how == "by_size_reference":
-        possible = possible[(possible != _NEVER_IN_REFERENCE).any(1)]
-    if how != "uniform":
+    if how == "bernoulli":
+        kept: np.ndarray = present & (rng.random(len(present)) < 0.5)
+        if kept.any():
+            return kept
+        possible = possible[possible.sum(1) == 1]
+    elif how != "uniform" and len(possible) > 1:
+        if how != "by_size_or_all":
+            possible = possible[:-1]  # the last is all of them
+        if how == "by_size_reference":
+            possible = possible[(possible != _NEVER_IN_REFERENCE).any(1)]
         sizes = possible.sum(1)
         possible = possible[sizes == rng.choice(np.unique(sizes))]
     chosen: np.ndarray = rng.choice(possible)

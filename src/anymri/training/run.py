@@ -5,7 +5,7 @@ split.json, manifest.json      which cases train and validate; versions, seeds, 
 log.csv, validation.csv        losses an epoch; Dice a validation
 tensorboard/                   the same for TensorBoard
 checkpoints/last.safetensors   weights after the last finished epoch
-checkpoints/best.safetensors   weights with the highest mean Dice in validation (without validation: the last)
+checkpoints/best.safetensors   weights with the highest mean Dice in the stage's validations (without any: the last)
 checkpoints/state.pt           all that resuming needs, in one file: position, log; and of the system, and the
                                discriminator where there is one, weights, optimiser and schedule
 """

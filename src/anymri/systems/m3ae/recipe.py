@@ -127,7 +127,7 @@ RECIPES = {
                 batch_size=2,
                 augmentation="none",
                 optimiser=Optimiser(learning_rate=3e-4, part_rates={SUBSTITUTE: 5e-3}),
-                validation_epochs=600,
+                validation_epochs=None,
                 **_STAGE,
             ),
             Stage(

@@ -7,7 +7,7 @@ Regions are in our order. What it stores and never uses is left behind.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anymri.errors import WeightsError
 from anymri.modalities import MODALITIES
-from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.converting import Converted, plain_names, rename, translate
 from anymri.systems.mam.network import LEVELS, MAM
 
 MODALITY_ORDER = ("FLAIR", "T1", "T1c", "T2")
@@ -31,28 +31,35 @@ _TRANSFORMER = {
     "layers.0.1.net.4": "0.mlp.4",
     "norm": "1",
 }
-_TENSORS = {"learned_bottleneck_tokens": "tokens", "feature_reconstruction.pos_embedding": "positions"}
-_ENCODER = re.compile(r"modality_specific_encoders\.(\d)\.stages\.(\d)\.0\.convs\.(\d)\.((?:conv|norm)\.\w+)")
-_DECODER = re.compile(r"decoder\.stages\.(\d)\.convs\.([01])\.((?:conv|norm)\.\w+)")
-_TRANSPOSED = re.compile(r"decoder\.(transpconvs|seg_layers)\.(\d)\.(\w+)")
+_LEAF = r"(?P<leaf>(?:conv\.|norm\.)?(?:weight|bias))"
+_RULES = {
+    r"learned_bottleneck_tokens": "tokens",
+    r"feature_reconstruction\.pos_embedding": "positions",
+    rf"feature_reconstruction\.(?P<part>{'|'.join(map(re.escape, _TRANSFORMER))})\.{_LEAF}": (
+        "transformer.{part}.{leaf}"
+    ),
+    rf"modality_specific_encoders\.(?P<modality>\d)\.stages\.(?P<level>\d)\.0\.convs\.(?P<conv>\d)\.{_LEAF}": (
+        "encoders.{modality}.levels.{level}.{conv}.{leaf}"
+    ),
+    rf"decoder\.stages\.(?P<depth>\d)\.convs\.(?P<block>[01])\.{_LEAF}": "decoder.{depth}.{block}.{leaf}",
+    rf"decoder\.transpconvs\.(?P<depth>\d)\.{_LEAF}": "decoder.{depth}.up.{leaf}",
+    rf"decoder\.seg_layers\.(?P<depth>\d)\.{_LEAF}": "heads.{depth}.{leaf}",
+}
+_WORDS: Mapping[str, Callable[[str], str]] = {
+    "part": _TRANSFORMER.__getitem__,
+    "modality": lambda number: MODALITY_ORDER[int(number)],
+    # The decoder's levels count from the coarsest there, from the finest here.
+    "depth": lambda number: str(_COARSEST - int(number)),
+    "block": {"0": "join", "1": "out"}.__getitem__,
+    "level": str,
+    "conv": str,
+    "leaf": str,
+}
 
 
 def our_name(name: str) -> str | None:
-    """`decoder.stages.4.convs.1.conv.weight` -> `decoder.0.out.conv.weight`; None for a foreign name.
-
-    Levels of the decoder count from the coarsest there, from the finest here.
-    """
-    if name in _TENSORS:
-        return _TENSORS[name]
-    if found := _ENCODER.fullmatch(name):
-        return f"encoders.{MODALITY_ORDER[int(found[1])]}.levels.{found[2]}.{found[3]}.{found[4]}"
-    if found := _DECODER.fullmatch(name):
-        return f"decoder.{_COARSEST - int(found[1])}.{('join', 'out')[int(found[2])]}.{found[3]}"
-    if found := _TRANSPOSED.fullmatch(name):
-        level = _COARSEST - int(found[2])
-        return f"decoder.{level}.up.{found[3]}" if found[1] == "transpconvs" else f"heads.{level}.{found[3]}"
-    module, _, leaf = name.removeprefix("feature_reconstruction.").rpartition(".")
-    return f"transformer.{_TRANSFORMER[module]}.{leaf}" if module in _TRANSFORMER else None
+    """`decoder.stages.4.convs.1.conv.weight` -> `decoder.0.out.conv.weight`; None for a foreign name."""
+    return translate(name, _RULES, _WORDS)
 
 
 def convert(checkpoint: Mapping[str, Any]) -> Converted:

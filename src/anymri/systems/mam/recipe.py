@@ -85,7 +85,7 @@ RECIPES = {
                 crop=PUBLISHED["crop"],
                 tumour_centred=1.0,
                 augmentation="nnunet",
-                optimiser=Optimiser(name="sgd", learning_rate=0.01, weight_decay=3e-5, clip_norm=12.0),
+                optimiser=Optimiser(name="sgd", learning_rate=0.01, weight_decay=3e-5, momentum=0.99, clip_norm=12.0),
                 schedule="poly",
                 validation_epochs=(
                     *(21, 51, 71, 101, 121, 151, 201, 251, 301, 351, 371, 391),

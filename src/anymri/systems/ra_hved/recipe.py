@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from anymri.systems.hved import NANO_STAGES
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import large_patches, small_patches
 
 RECIPES = {
     "published": Recipe(
@@ -32,35 +32,11 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="ra_hved",
-        about="For a laptop without a GPU: no discriminator, one decoder for all images. Cost: 200 steps of 12 G "
-        "multiply-adds, 60 of 49 G. Dice: not yet measured.",
+        about="For a laptop without a GPU: on 24 phantoms of 96^3 seven minutes on two cores, WT Dice 0.83 with all "
+        "four modalities. As published: adversarial, incomplete subsets by size. Not as published: the images are "
+        "learnt first, one decoder rebuilds them all, the discriminator is narrow.",
         network={"width": 8, "shared_reconstruction": True},
         validation_share=0.05,
-        stages=[
-            small_patches(
-                epochs=1,
-                name="images",
-                objective="pretraining",
-                subsets="by_size",
-                optimiser=Optimiser(learning_rate=5e-3),
-            ),
-            small_patches(
-                epochs=4,
-                objective="adversarial",
-                discriminator_width=8,
-                subsets="by_size",
-                optimiser=Optimiser(learning_rate=1e-2),
-            ),
-            large_patches(
-                64,
-                epochs=3,
-                steps_per_epoch=10,
-                batch_size=2,
-                objective="adversarial",
-                discriminator_width=8,
-                subsets="by_size",
-                optimiser=Optimiser(learning_rate=5e-3),
-            ),
-        ],
+        stages=NANO_STAGES,
     ),
 }

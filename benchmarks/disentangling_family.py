@@ -1,0 +1,88 @@
+"""Robust-Mseg and SFusion against the plain way of their published code: python benchmarks/disentangling_family.py
+
+Plain: every pass runs all encoders, those of style too, whose results are thrown away; SFusion's block sends one
+modality alone through its transformer too, and makes all score maps at once. Both ways give the same answers, which is
+checked.
+"""
+
+import sys
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import torch
+
+from anymri import systems
+from anymri.layers.streams import encode_each
+from anymri.modalities import ALL, SUBSETS
+from anymri.systems.sfusion.fusion import SFusionBlock
+from measure import gmacs, median_ms, own_peak_gb, peak_gb, show
+
+CUBE = 128
+# Attention does not get cheaper with the crop, so at this one SFusion's ratio is below that of its published crop.
+TIMED = 64
+CLOSE = 1e-4
+
+
+def plain_fusion(self, features, tokens):
+    mixed = torch.cat(list(tokens), dim=1)
+    mixed = mixed + self.positions[: mixed.shape[1]]
+    for layer in self.layers:
+        mixed = layer(mixed)
+    cubes = (len(mixed), len(features), *[self.grid] * 3, -1, *[self.factor] * 3)
+    scores = self.upsample(mixed).view(cubes).permute(0, 1, 5, 2, 6, 3, 7, 4, 8)
+    stack = torch.stack(list(features), dim=1)
+    return (scores.reshape(stack.shape).softmax(1) * stack).sum(1)
+
+
+def plainly():
+    """Within this, the block works as the published code's does."""
+    return patch.object(SFusionBlock, "forward", plain_fusion)
+
+
+def one_pass(system, scans, subset):
+    encode_each(system.style_encoders, scans, ALL.as_tensor())
+    return system.decode(system.encode(scans, ALL.as_tensor()), subset.as_tensor()).scores
+
+
+def decode_all(system, scans):
+    encoding = system.encode(scans, ALL.as_tensor())
+    return [system.decode(encoding, subset.as_tensor()).scores for subset in SUBSETS]
+
+
+def pass_by_pass(system, scans):
+    with plainly():
+        return [one_pass(system, scans, subset) for subset in SUBSETS]
+
+
+def images(side):
+    return torch.randn(1, 4, side, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def create(name, side):
+    return systems.create(name, crop=side)
+
+
+def subsets(name, side):
+    system, scans, ways = create(name, side), images(side), (decode_all, pass_by_pass)
+    answers = []
+    counts = [gmacs(lambda way=way: answers.append(way(system, scans))) for way in ways]
+    assert max((ours - plain).abs().max().item() for ours, plain in zip(*answers, strict=True)) < CLOSE
+    show(f"{name}: 15 subsets of {side}^3", *counts, "GMAC")
+    show(f"{name}: the same, time", *(median_ms(lambda way=way: way(system, scans), 1) for way in ways))
+
+
+def one_window(plain):
+    """One evaluation of all modalities by SFusion at the published crop; prints the memory it took."""
+    with plainly() if plain else ExitStack():
+        create("sfusion", CUBE)(images(CUBE), ALL.as_tensor())
+    print(own_peak_gb())
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        if len(sys.argv) > 1:
+            one_window(plain=sys.argv[1] == "plain")
+        else:
+            show("sfusion: peak memory of a pass, 128^3", *(peak_gb(__file__, way) for way in ("ours", "plain")), "GB")
+            for name in ("robust_mseg", "sfusion"):
+                subsets(name, TIMED)

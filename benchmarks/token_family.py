@@ -1,0 +1,116 @@
+"""mmFormer and IM-Fuse, and the scan of the latter, in one run: python benchmarks/token_family.py
+
+Plain, for systems: all encoders in every pass, the rest as ours. Plain, for the scan: token by token. Multiply-adds are
+those of convolutions and matrix products; what the scan does beside them is in the times alone.
+"""
+
+import sys
+import time
+
+import torch
+
+from anymri import systems
+from anymri.layers.selective_scan import selective_scan
+from anymri.modalities import ALL, SUBSETS
+from measure import gmacs, median_ms, own_memory_gb, own_peak_gb, run_apart, show
+
+CUBE = 128
+TIMED = 64
+CLOSE = 1e-4
+TOKENS, PLAIN_TOKENS = 10_000_000, 5_000
+# As at full resolution of the published IM-Fuse.
+CHANNELS, NUMBERS = 16, 8
+
+
+def images(size):
+    return torch.randn(1, 4, size, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def decode_all(system, scans):
+    encoding = system.encode(scans, ALL.as_tensor())
+    return [system.decode(encoding, subset.as_tensor()).scores for subset in SUBSETS]
+
+
+def pass_by_pass(system, scans):
+    return [system.decode(system.encode(scans, ALL.as_tensor()), s.as_tensor()).scores for s in SUBSETS]
+
+
+def counted(name):
+    """At the published crop; what one subset takes does not depend on which it is."""
+    system, scans, count = systems.create(name), images(CUBE), len(SUBSETS)
+    encoding = system.encode(scans, ALL.as_tensor())
+    encode = gmacs(lambda: system.encode(scans, ALL.as_tensor()))
+    decode = gmacs(lambda: system.decode(encoding, SUBSETS[0].as_tensor()))
+    show(f"{name}: encoding of a window of 128^3", encode, unit="GMAC")
+    show(f"{name}: decoding of one subset", decode, unit="GMAC")
+    show(f"{name}: 15 subsets", encode + count * decode, count * (encode + decode), "GMAC")
+
+
+def timed(name):
+    system, scans = systems.create(name, crop=TIMED), images(TIMED)
+    pairs = zip(decode_all(system, scans), pass_by_pass(system, scans), strict=True)
+    assert max((ours - plain).abs().max().item() for ours, plain in pairs) < CLOSE
+    work = [lambda: decode_all(system, scans), lambda: pass_by_pass(system, scans)]
+    show(f"{name}: 15 subsets of 64^3", *map(gmacs, work), "GMAC")
+    show(f"{name}: the same, time", *(median_ms(each, 3) for each in work))
+
+
+def tokens(count):
+    """u, delta, A, B and C, made without anything beside them."""
+    shapes = [(1, 1, CHANNELS, count), (1, 1, CHANNELS, count), (1, 1, NUMBERS, count), (1, NUMBERS, count)]
+    u, delta, B, C = (torch.empty(shape).uniform_() for shape in shapes)
+    return u, delta, -torch.arange(1.0, NUMBERS + 1).repeat(CHANNELS, 1), B, C
+
+
+def one_by_one(u, delta, A, B, C):
+    """The recurrence of a plain sequence as it stands, with all its states."""
+    states = [torch.zeros(CHANNELS, NUMBERS)]
+    for v in range(u.shape[-1]):
+        step = delta[0, 0, :, v, None]
+        states.append(torch.exp(step * A) * states[-1] + step * u[0, 0, :, v, None] * B[0, 0, :, v])
+    return torch.einsum("vdn,nv->dv", torch.stack(states[1:]), C[0])[None]
+
+
+def scan():
+    few = tokens(PLAIN_TOKENS)
+    assert (selective_scan(*few)[0] - one_by_one(*few)).abs().max() < CLOSE
+    many = tokens(100 * PLAIN_TOKENS)
+    ours, plain = median_ms(lambda: selective_scan(*many)) / 100, median_ms(lambda: one_by_one(*few), 3)
+    show(f"scan, {CHANNELS} channels x {NUMBERS}: {PLAIN_TOKENS} tokens", ours, plain)
+
+
+def memory_of_scan():
+    """Prints what the scan of all tokens takes above its inputs and outputs."""
+    inputs = tokens(TOKENS)
+    before, began = own_memory_gb(), time.perf_counter()
+    y, _ = selective_scan(*inputs)
+    print(time.perf_counter() - began)
+    print(own_peak_gb() - before - y.nbytes / 2**30)
+
+
+def memory_of_window():
+    """Prints what one window of the published IM-Fuse takes, torch and all."""
+    system, scans = systems.create("im_fuse"), images(CUBE)
+    began = time.perf_counter()
+    system(scans, ALL.as_tensor())
+    print(time.perf_counter() - began)
+    print(own_peak_gb())
+
+
+APART = {
+    "scan": (f"scan of {TOKENS / 1e6:.0f} million tokens", memory_of_scan),
+    "window": ("im_fuse: one window of 128^3, all modalities", memory_of_window),
+}
+if __name__ == "__main__":
+    with torch.inference_mode():
+        if len(sys.argv) > 1:
+            APART[sys.argv[1]][1]()
+        else:
+            for name, (what, _) in APART.items():
+                seconds, gigabytes = run_apart(__file__, name)
+                show(f"{what}: time", 1000 * seconds)
+                show(f"{what}: memory", gigabytes, unit="GB")
+            scan()
+            for name in ("mmformer", "im_fuse"):
+                counted(name)
+                timed(name)

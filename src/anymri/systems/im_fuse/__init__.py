@@ -1,0 +1,63 @@
+"""IM-Fuse (MICCAI 2025): card, and the parts behind it once they are asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anymri.systems.cards import Card
+
+if TYPE_CHECKING:
+    from anymri.systems import Parts
+
+_PUBLISHED = {"width": 8, "token_width": 512, "mlp_width": 4096, "heads": 8, "crop": 128}
+CARD = Card(
+    name="im_fuse",
+    title="IM-Fuse: mmFormer with Mamba blocks that fuse the modalities",
+    paper="IM-Fuse, MICCAI 2025",
+    reference="AImageLab-zip/IM-Fuse (fbbd48e), class IMFuse, and class Model without the first skip",
+    idea="mmFormer, with learnt tokens, one a voxel, that read the tokens of all modalities in one sequence by a Mamba "
+    "block: on every skip and before the second transformer. Absent modalities are tokens of zero.",
+    presets={
+        "published": {**_PUBLISHED, "first_skip": True},
+        "light": {**_PUBLISHED, "first_skip": False},
+        "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 48, "first_skip": False},
+    },
+    parameters=61_166_616,
+    inference_parameters=60_572_284,
+    gmacs={"encode four modalities": 81.4, "decode one subset": 43.8, "15 subsets": 738.1},
+    switches={
+        "width": "channels of the first encoder level",
+        "token_width": "channels of a token, a multiple of heads",
+        "mlp_width": "channels of the transformers' hidden layers",
+        "heads": "of the transformers' attention",
+        "crop": "side of the cube that the network takes: it has a fused token for each of its voxels",
+        "interleaved": "true (default): all modalities' tokens of a voxel, then those of the next (I-MFB), so that a "
+        "fused token reads the voxels up to its own; false: one modality after the other, then all fused tokens (MFB)",
+        "mamba_skip": "true (default): skips are fused by Mamba blocks; false: by a convolution, as in mmFormer",
+        "first_skip": "true (default): with the skip at full resolution, as in the paper; false: without, as the "
+        "published command trains (light)",
+        "dropout": "in the transformers, 0.1",
+    },
+    deviations=(
+        "The scan goes through its sequence in chunks, and only fused tokens are asked for answers: the same function.",
+        "What a modality brings into a sequence is computed once for all subsets: the same sequence.",
+        "Encoders and first transformers of absent modalities never run; heads of coarser levels only in training.",
+        "What the reference stores and never uses is left out: 3,221,504 parameters of 64,388,120.",
+        "Windows are blended with Gaussian weights, where the authors count.",
+        "Where scans do not exist, the losses of each modality alone reach over those that do; those that a step only "
+        "leaves out keep theirs, as published.",
+    ),
+    published_results="on BraTS 2023 about 83.3 over subsets and regions, read off a figure of the authors'; the "
+    "table by subset is not in the sources at hand",
+)
+
+
+def parts() -> Parts:
+    """Network, recipes, objectives and converter; imports torch."""
+    from anymri.systems import Parts
+    from anymri.systems.im_fuse.converter import convert
+    from anymri.systems.im_fuse.network import IMFuse
+    from anymri.systems.im_fuse.recipe import RECIPES
+    from anymri.systems.token_losses import OBJECTIVES, segmentation_losses
+
+    return Parts(IMFuse, RECIPES, OBJECTIVES, segmentation_losses, convert)

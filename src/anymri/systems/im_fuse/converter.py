@@ -1,0 +1,68 @@
+"""From the reference's state dict to ours; switches show in names and shapes, but for one that the user must tell.
+
+What the reference stores and never uses is left behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from anymri.layers.preactivation import LEVELS
+from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.im_fuse.network import IMFuse
+from anymri.systems.token_checkpoints import UNUSED, reorder, settings
+from anymri.systems.token_checkpoints import our_name as shared_name
+
+_READER = re.compile(r"mamba_fusion_layers\.(?P<number>\d)\.(?P<leaf>.+)")
+_LEAVES = {
+    "fused_tokens": "tokens",
+    "mamba_layer.mamba.norm1.": "norm.",
+    "mamba_layer.mamba.norm2.": "head_norm.",
+    "mamba_layer.mamba.head.": "head.",
+    "mamba_layer.mamba.mamba.conv1d.": "mamba.conv.",
+    "mamba_layer.mamba.mamba.": "mamba.",
+}
+_DEAD = re.compile(rf"mamba_fusion_layer\.|{UNUSED.pattern}")
+
+
+def our_name(name: str, readers: int) -> str | None:
+    """`mamba_fusion_layers.4.mamba_layer.mamba.norm1.bias` -> `token_reader.norm.bias`; None for a foreign name.
+
+    readers  how many fusion layers the checkpoint has: the last is that of the tokens, those before it of the skips
+    """
+    if name == "fused_pos":
+        return "position"
+    if not (found := _READER.fullmatch(name)):
+        return shared_name(name)
+    level = LEVELS - readers + int(found["number"])
+    reader = "token_reader" if level == LEVELS - 1 else f"skip_readers.{level}"
+    for theirs, ours in _LEAVES.items():
+        if found["leaf"].startswith(theirs):
+            return f"{reader}.{ours}{found['leaf'].removeprefix(theirs)}"
+    return None
+
+
+def convert(checkpoint: Mapping[str, Any]) -> Converted:
+    """The reference's checkpoint or state dict as ours."""
+    state = {name: value for name, value in plain_names(checkpoint).items() if not _DEAD.match(name)}
+    network = settings(state, "IM-Fuse")
+    coarsest_skip = state.get("decoder_fuse.RFM4.fusion_layer.0.conv.weight")
+    network["mamba_skip"] = coarsest_skip is not None and coarsest_skip.shape[0] == coarsest_skip.shape[1]
+    network["first_skip"] = "decoder_fuse.RFM1.fusion_layer.0.conv.weight" in state
+    readers = len({found["number"] for name in state if (found := _READER.fullmatch(name))})
+    if not network["mamba_skip"]:
+        # Those of the skips are stored and never used.
+        idle = tuple(f"mamba_fusion_layers.{number}." for number in range(readers - 1))
+        state = {name: value for name, value in state.items() if not name.startswith(idle)}
+    with torch.device("meta"):
+        expected = IMFuse(**network).state_dict()
+    renamed = rename(state, lambda name: our_name(name, readers), expected)
+    for name in renamed:
+        if name.endswith(".tokens"):
+            renamed[name] = renamed[name][0].T
+    reorder(renamed)
+    return Converted(network, renamed, undecided=("interleaved",))

@@ -1,0 +1,235 @@
+"""Robust-Mseg: content and style apart, content fused by gates. Chen et al., MICCAI 2019, arXiv 2002.09708.
+
+Every modality has an encoder of style and one of content. At four scales a gate weighs each voxel of each modality's
+content, and a 1x1x1 convolution fuses what the gates let through; one decoder segments from that. In training, image
+decoders rebuild all modalities from the fused content and their styles.
+Source: sheet robust_mseg, after the PyTorch port in IM-Fuse's repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv3d, dropout, pad
+
+from anymri.errors import ConfigurationError, ShapeError
+from anymri.layers.disentanglement import (
+    SCALES,
+    ContentEncoder,
+    ImageDecoder,
+    MakeBlock,
+    SegmentationDecoder,
+    StyleEncoder,
+    image_levels,
+    scale_widths,
+)
+from anymri.layers.streams import encode_each
+from anymri.modalities import MODALITIES
+from anymri.systems.disentangling import Disentangling, DisentanglingEncoding, Rebuilt
+
+NEGATIVE_SLOPE = 0.2
+NORM_EPS = 1e-6
+STYLED_EPS = 1e-5
+
+
+class ConstantDropout(nn.Dropout):
+    """Dropout that evaluation does not switch off."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return dropout(features, self.p, training=True)
+
+
+def norm(channels: int, gains: bool) -> nn.InstanceNorm3d:
+    """Instance norm, with learnt gains and shifts or without."""
+    return nn.InstanceNorm3d(channels, eps=NORM_EPS, affine=gains)
+
+
+def make_block(
+    in_channels: int,
+    out_channels: int,
+    side: int = 3,
+    stride: int = 1,
+    dropout: float = 0.0,
+    norm_gains: bool = False,
+    constant_dropout: bool = False,
+) -> nn.Sequential:
+    """Convolution, dropout, instance norm, leaky ReLU."""
+    padding = side // 2
+    block = nn.Sequential()
+    conv = nn.Conv3d(in_channels, out_channels, side, stride, padding, padding_mode="reflect" if padding else "zeros")
+    block.add_module("conv", conv)
+    if dropout:
+        block.add_module("dropout", (ConstantDropout if constant_dropout else nn.Dropout)(dropout))
+    block.add_module("norm", norm(out_channels, norm_gains))
+    block.add_module("activation", nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
+    return block
+
+
+def make_style_block(
+    in_channels: int, out_channels: int, side: int = 3, stride: int = 1, dropout: float = 0.0
+) -> nn.Sequential:
+    """Convolution and ReLU."""
+    block = nn.Sequential()
+    conv = nn.Conv3d(in_channels, out_channels, side, stride, (side - 1) // 2, padding_mode="reflect")
+    block.add_module("conv", conv)
+    block.add_module("activation", nn.ReLU(inplace=True))
+    return block
+
+
+def make_plain(in_channels: int, out_channels: int, side: int = 3, stride: int = 1, dropout: float = 0.0) -> nn.Module:
+    """Nothing but the convolution."""
+    return nn.Conv3d(in_channels, out_channels, side, stride, side // 2, padding_mode="reflect")
+
+
+class GatedFusion(nn.Module):
+    """Content of M modalities at one scale, (B, C, X, Y, Z) each, to fused content of the same shape.
+
+    As published, a convolution of all modalities side by side makes their gates, and another joins them, each weighed
+    by its gate. Both are linear and a gate is one number a voxel, so what a modality gives to either does not depend on
+    the others: `share`. An absent one, zeros as published, gives nothing.
+    """
+
+    def __init__(self, channels: int, count: int, norm_gains: bool, activated_gates: bool) -> None:
+        super().__init__()
+        self.gate = nn.Conv3d(count * channels, count, 3, padding=1, padding_mode="reflect")
+        self.gate_norm = norm(count, norm_gains)
+        self.gate_activation = nn.LeakyReLU(NEGATIVE_SLOPE) if activated_gates else nn.Identity()
+        self.join = nn.Conv3d(count * channels, channels, 1)
+        self.join_norm = norm(channels, norm_gains)
+        self.activation = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
+
+    def share(self, content: Tensor, number: int) -> list[Tensor]:
+        """What the `number`-th modality adds to all gates before their norm, (B, M, X, Y, Z), and its part of the
+        joint content before its gate, (B, C, X, Y, Z).
+        """
+        own = slice(number * content.shape[1], (number + 1) * content.shape[1])
+        gate = conv3d(pad(content, [1] * 6, mode="reflect"), self.gate.weight[:, own])
+        return [gate, conv3d(content, self.join.weight[:, own])]
+
+    def forward(self, gate_parts: Tensor, parts: Tensor, available: Tensor) -> Tensor:
+        """Fused content of the modalities in `available`, (B, M) bool, from the shares of all, stacked on axis 1."""
+        assert self.gate.bias is not None and self.join.bias is not None
+        flags = available.to(parts.dtype)
+        used = available.any(0).nonzero()[:, 0].tolist()
+        gates = torch.einsum("bm,bmnxyz->bnxyz", flags, gate_parts) + self.gate.bias[:, None, None, None]
+        gates = self.gate_activation(self.gate_norm(gates)).sigmoid() * flags[..., None, None, None]
+        joined = self.join.bias[:, None, None, None]
+        for number in used:
+            joined = torch.addcmul(joined, gates[:, number : number + 1], parts[:, number])
+        return self.activation(self.join_norm(joined))  # type: ignore[no-any-return]
+
+
+@dataclass
+class RobustMsegEncoding(DisentanglingEncoding):
+    """shares  gate parts and parts of `GatedFusion` at four scales, finest first: (B, M, ., X, Y, Z) each."""
+
+    shares: list[tuple[Tensor, Tensor]]
+
+
+class RobustMseg(Disentangling[RobustMsegEncoding]):
+    """width               channels of the content at full resolution (published: 16)
+    style_width         channels of the first level of the style encoders (32)
+    num_classes         channels of the segmentation, background included
+    reconstruction      whether there are style encoders and image decoders; without, training only segments
+    image_norm          of the image decoders: `voxel`, each channel alone, with a gain and a shift a voxel (the port),
+                        or `channel`, all channels together, with a gain and a shift a channel (the original)
+    crop                side of the cubes to train on, or rebuild, where norms know each voxel. Segmentation takes any
+    dropout             in the content encoders, at all scales but the coarsest
+    constant_dropout    dropout in evaluation too, as in the port
+    activated_gates     leaky ReLU in front of a gate's sigmoid (the port), or not (the original)
+    norm_gains          instance norms with gains and shifts (the original) or without (the port)
+    upsampling          of all decoders: `trilinear` (the port) or `nearest` (the original)
+    """
+
+    # Reflecting padding and instance norm need more than one voxel at the coarsest scale.
+    minimum_side = 16
+
+    def __init__(
+        self,
+        width: int = 16,
+        style_width: int = 32,
+        num_classes: int = 4,
+        modalities: Sequence[str] = MODALITIES,
+        reconstruction: bool = True,
+        image_norm: Literal["voxel", "channel"] = "voxel",
+        crop: int = 80,
+        dropout: float = 0.3,
+        constant_dropout: bool = False,
+        activated_gates: bool = True,
+        norm_gains: bool = False,
+        upsampling: Literal["trilinear", "nearest"] = "trilinear",
+    ) -> None:
+        super().__init__(num_classes, modalities)
+        if crop != self.usable_side(crop):
+            raise ConfigurationError(
+                f"The network cannot be built for a crop of {crop} voxels: {self.crop_rule()}.",
+                f"The nearest crop that works is {self.usable_side(crop)}.",
+            )
+        count, widths = len(self.modalities), scale_widths(width)
+        make = partial(make_block, norm_gains=norm_gains)
+        make_content = partial(make, constant_dropout=constant_dropout)
+        upsample = nn.Upsample(
+            scale_factor=2, mode=upsampling, align_corners=True if upsampling == "trilinear" else None
+        )
+        dropouts = [*[dropout] * (SCALES - 1), 0.0]
+        self.content_encoders = nn.ModuleDict(
+            {name: ContentEncoder(make_content, width, dropouts) for name in self.modalities}
+        )
+        self.fusions = nn.ModuleList(GatedFusion(c, count, norm_gains, activated_gates) for c in widths)
+        self.segmentation_decoder = SegmentationDecoder(make, width, num_classes, upsample)
+        rebuilt = self.modalities if reconstruction else ()
+        self.style_encoders = nn.ModuleDict({name: StyleEncoder(make_style_block, style_width) for name in rebuilt})
+        self.trained_crop = crop if reconstruction and image_norm == "voxel" else None
+        self.image_decoders = nn.ModuleDict(
+            {name: image_decoder(make_plain, width, self.trained_crop, upsample) for name in rebuilt}
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Image decoders that know each voxel fix the crop, but only training needs them."""
+        self.crop = self.trained_crop if mode else None
+        return super().train(mode)
+
+    def _encode(self, images: Tensor, present: Tensor) -> RobustMsegEncoding:
+        streams = {name: partial(self._shares, number) for number, name in enumerate(self.modalities)}
+        shares = encode_each(streams, images, present)
+        return RobustMsegEncoding(present, images, list(zip(shares[::2], shares[1::2], strict=True)))
+
+    def _shares(self, number: int, image: Tensor) -> list[Tensor]:
+        """All that one modality, (B, 1, X, Y, Z), gives to the fusions."""
+        scales = self.content_encoders[self.modalities[number]](image)
+        pairs = [fusion.share(s, number) for fusion, s in zip(self.fusions, scales, strict=True)]  # type: ignore[operator]
+        return [part for pair in pairs for part in pair]
+
+    def _fuse(self, encoding: RobustMsegEncoding, available: Tensor) -> list[Tensor]:
+        return [fusion(*shares, available) for fusion, shares in zip(self.fusions, encoding.shares, strict=True)]
+
+    def rebuild(self, content: Tensor, images: Tensor, present: Tensor) -> Rebuilt:
+        if self.trained_crop and images.shape[2:] != (self.trained_crop,) * 3:
+            raise ShapeError(
+                f"Images of {'x'.join(map(str, images.shape[2:]))} voxels cannot be rebuilt: the image decoders know "
+                f"each voxel of a cube of {self.trained_crop}.",
+                f"Rebuild cubes of {self.trained_crop} voxels; only segmentation takes any crop.",
+            )
+        return super().rebuild(content, images, present)
+
+
+def image_decoder(make: MakeBlock, width: int, crop: int | None, upsample: nn.Module) -> ImageDecoder:
+    """The decoder of one image; `crop` is the side that its norms are for, None where they know no voxel."""
+    channels = scale_widths(width)[-1]
+
+    def follow(in_channels: int, out_channels: int) -> Sequence[nn.Module]:
+        side = crop and crop * channels // (2 ** (SCALES - 1) * out_channels)
+        layer_norm = nn.LayerNorm([side] * 3, eps=NORM_EPS) if side else nn.GroupNorm(1, out_channels, eps=NORM_EPS)
+        return [nn.Conv3d(in_channels, out_channels, 5, padding=2), layer_norm, nn.ReLU(inplace=True)]
+
+    out = nn.Conv3d(width, 1, 7, padding=3, padding_mode="reflect")
+    return ImageDecoder(make, channels, nn.ReLU(), image_levels(channels, follow, upsample), out, STYLED_EPS)

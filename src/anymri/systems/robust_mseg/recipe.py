@@ -1,0 +1,48 @@
+"""Recipes of Robust-Mseg, trained by the objective that it shares with SFusion. Source: sheet robust_mseg, Training."""
+
+from __future__ import annotations
+
+from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems.robust_mseg import CARD
+from anymri.systems.stages import large_patches, small_patches
+
+PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
+RECIPES = {
+    "published": Recipe(
+        system="robust_mseg",
+        about="As the PyTorch port trains it (IM-Fuse repository, folder RobustSeg). Cost: 262,500 steps of 80^3, "
+        "about 0.42 T multiply-adds a pass. Dice by subset: not published for this recipe. Deviations: turns by any "
+        "angle within 10 degrees instead of whole ones, with the edge's values around instead of -1; intensities "
+        "changed per channel instead of per slice; learning rates not rounded to 8 decimals; windows blended with "
+        "Gaussian weights instead of counted. The original's divergence, 128 times as strong, is the objective "
+        "train_summed_divergence.",
+        network=dict(PUBLISHED),
+        validation_share=0.125,
+        seed=999,
+        stages=[
+            Stage(
+                epochs=300,
+                steps_per_epoch=875,
+                crop=PUBLISHED["crop"],
+                augmentation="rotate_flip_intensity",
+                optimiser=Optimiser(learning_rate=1e-4, weight_decay=1e-4, amsgrad=True),
+                schedule="poly",
+                validation_epochs=(
+                    *(10, 15, 20, 25, 30, 40, 50, 60, 70, 90, 110, 130, 150, 175, 200, 225, 250),
+                    *(260, 270, 275, 280, 285, 290, 295, 300),
+                ),
+            )
+        ],
+    ),
+    "nano": Recipe(
+        system="robust_mseg",
+        about="For a laptop without a GPU: no styles and no images, which are most of the cost of a step. Not yet "
+        "measured.",
+        network=dict(NANO),
+        validation_share=0.05,
+        stages=[
+            small_patches(epochs=4, optimiser=Optimiser(learning_rate=5e-3)),
+            large_patches(64, epochs=3, steps_per_epoch=10, batch_size=2, optimiser=Optimiser(learning_rate=2e-3)),
+        ],
+    ),
+}

@@ -1,0 +1,102 @@
+"""The SFusion block: fuses the features of any number of modalities, none of them imputed.
+
+Tokens of all available modalities go through one transformer, whose answers become score maps at full resolution; a
+softmax over modalities makes them the weights of the features. Source: sheet sfusion, SFusion block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool3d
+
+from anymri.layers.tokens import Attention
+
+
+class TransformerLayer(nn.Module):
+    """Norms behind, ReLU: tokens (B, N, E) to the same shape."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, dropout, bias=True)
+        # As torch's own transformers begin.
+        nn.init.xavier_uniform_(self.attention.qkv.weight)
+        nn.init.zeros_(self.attention.qkv.bias)
+        nn.init.zeros_(self.attention.out.bias)
+        self.attention_norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.mlp_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = self.attention_norm(tokens + self.dropout(self.attention(tokens)))
+        return self.mlp_norm(tokens + self.dropout(self.mlp(tokens)))  # type: ignore[no-any-return]
+
+
+class SFusionBlock(nn.Module):
+    """Fuses features of `channels` channels on a cube of `side` voxels.
+
+    grid    tokens along a side of the cube, of which `side` is a multiple
+    count   modalities at most
+    heads, layers, dropout  of the transformer
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self, channels: int, side: int, grid: int, count: int, heads: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.factor = side // grid
+        self.register_buffer("positions", sinusoids(count * grid**3, channels), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+        # As published, all layers start out the same.
+        layer = TransformerLayer(channels, heads, dropout)
+        self.layers = nn.ModuleList(deepcopy(layer) for _ in range(layers))
+        # A token gives scores of each channel, and in it of each voxel of the token's cube, last axis fastest.
+        self.upsample = nn.Linear(channels, channels * self.factor**3, bias=False)
+
+    def tokens(self, features: Tensor) -> Tensor:
+        """Features (B, E, V, V, V) of one modality as tokens (B, N, E), last axis fastest."""
+        return adaptive_avg_pool3d(features, self.grid).flatten(2).mT
+
+    def forward(self, features: Sequence[Tensor], tokens: Sequence[Tensor]) -> Tensor:
+        """Features (B, E, V, V, V) of one modality or several, with their `tokens`, to fused ones of the same shape.
+
+        A modality's positions follow on those of the modality before it. One alone is its own fusion.
+        """
+        if len(features) == 1:
+            return features[0]
+        sequence = torch.cat(list(tokens), dim=1)
+        sequence = self.dropout(sequence + self.positions[: sequence.shape[1]])
+        for layer in self.layers:
+            sequence = layer(sequence)
+        # One plane of tokens at a time: scores of all at once would take as much memory as the features, several times.
+        planes = sequence.view(len(sequence), len(features), self.grid, self.grid**2, -1).unbind(2)
+        slabs = zip(*(torch.split(each, self.factor, dim=2) for each in features), strict=True)
+        return torch.cat([self._fuse(plane, slab) for plane, slab in zip(planes, slabs, strict=True)], dim=2)
+
+    def _fuse(self, plane: Tensor, slab: Sequence[Tensor]) -> Tensor:
+        """A plane of tokens (B, n, grid^2, E) and its slab of n features (B, E, factor, V, V) to the slab fused."""
+        cubes = (len(slab[0]), len(slab), self.grid, self.grid, -1, *[self.factor] * 3)
+        scores = self.upsample(plane).view(cubes).permute(0, 1, 4, 5, 2, 6, 3, 7)
+        weights = scores.reshape(len(slab[0]), len(slab), *slab[0].shape[1:]).softmax(1).unbind(1)
+        fused: Tensor = weights[0] * slab[0]
+        for weight, features in zip(weights[1:], slab[1:], strict=True):
+            fused = torch.addcmul(fused, weight, features)
+        return fused
+
+
+def sinusoids(count: int, width: int) -> Tensor:
+    """Sine (even channels) and cosine (odd ones) of each position's angles, (count, width)."""
+    place = torch.arange(count, dtype=torch.float64)[:, None]
+    channel = torch.arange(width)
+    frequency = 10000 ** (2 * (channel // 2).double() / width) + 1e-8
+    angles = place / frequency
+    return torch.where(channel % 2 == 0, angles.sin(), angles.cos()).float()

@@ -1,0 +1,137 @@
+"""Convolutions with standardised kernels, and the residual blocks that ShaSpec is made of. Source: sheet shaspec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv3d, layer_norm, leaky_relu
+
+NEGATIVE_SLOPE = 0.01
+VARIANCE_EPS = 1e-12
+# Channels that come out of a bottleneck for each inside it.
+EXPANSION = 4
+
+Triple = tuple[int, int, int]
+
+
+def standardised(weight: Tensor) -> Tensor:
+    """Each output channel's kernel with mean 0 and standard deviation 1 (of n - 1 degrees of freedom)."""
+    count = weight[0].numel()
+    freedom = (count - 1) / count
+    # A layer norm of kernels: seven times faster than its parts. It divides by n.
+    kernels = layer_norm(weight.flatten(1), (count,), eps=VARIANCE_EPS * freedom)
+    return (kernels * sqrt(freedom)).view_as(weight)
+
+
+class Conv(nn.Conv3d):
+    """A convolution without bias whose kernel is standardised; a side that is not strided keeps its length."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, side: int, stride: int | Triple = 1, dilation: int = 1
+    ) -> None:
+        padding = dilation * (side // 2)
+        super().__init__(in_channels, out_channels, side, stride, padding, dilation, bias=False)
+        self.keeps = False
+        self.kept: Tensor | None = None
+
+    def kernel(self) -> Tensor:
+        """The standardised weight, as kept if the system's weights are fixed."""
+        if self.kept is not None:
+            return self.kept
+        kernel = standardised(self.weight)
+        if self.keeps:
+            self.kept = kernel
+        return kernel
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self._conv_forward(features, self.kernel(), None)  # type: ignore[no-any-return]
+
+    def part(self, features: Tensor, first: int = 0) -> Tensor:
+        """What channels from `first` on, (B, C, X, Y, Z), add to the answer of a convolution of one voxel."""
+        return conv3d(features, self.kernel()[:, first : first + features.shape[1]])
+
+
+@contextmanager
+def kept_kernels(network: nn.Module) -> Iterator[None]:
+    """Inside, each kernel of `network` is standardised once; weights must not change meanwhile."""
+    convolutions = [module for module in network.modules() if isinstance(module, Conv) and not module.keeps]
+    for conv in convolutions:
+        conv.keeps = True
+    try:
+        yield
+    finally:
+        for conv in convolutions:
+            conv.keeps, conv.kept = False, None
+
+
+class Norm(nn.InstanceNorm3d):
+    """Instance norm with gains and biases. A single voxel becomes the bias, where torch's own module refuses."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        cudnn = torch.backends.cudnn.enabled
+        return torch.instance_norm(features, self.weight, self.bias, None, None, True, 0.0, self.eps, cudnn)
+
+
+def activate(features: Tensor) -> Tensor:
+    """Leaky ReLU, in place."""
+    return leaky_relu(features, NEGATIVE_SLOPE, inplace=True)
+
+
+class Unit(nn.Module):
+    """Convolution, instance norm, and leaky ReLU unless it is not `active`."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        side: int,
+        stride: int | Triple = 1,
+        dilation: int = 1,
+        active: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = Conv(in_channels, out_channels, side, stride, dilation)
+        self.norm = Norm(out_channels)
+        self.active = active
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.finish(self.conv(features))
+
+    def finish(self, convolved: Tensor) -> Tensor:
+        """What comes behind the convolution."""
+        normed: Tensor = self.norm(convolved)
+        return activate(normed) if self.active else normed
+
+
+class Bottleneck(nn.Module):
+    """Residual block whose 3x3x3 convolution has few channels; `projects`: the shortcut is a convolution too."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, projects: bool) -> None:
+        super().__init__()
+        out_channels = EXPANSION * channels
+        self.narrow = Unit(in_channels, channels, 1)
+        self.mix = Unit(channels, channels, 3, stride)
+        self.widen = Unit(channels, out_channels, 1, active=False)
+        self.shortcut = Unit(in_channels, out_channels, 1, stride, active=False) if projects else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return activate(self.widen(self.mix(self.narrow(features))).add_(self.shortcut(features)))
+
+
+class BasicBlock(nn.Module):
+    """Residual block of two 3x3x3 convolutions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = Unit(channels, channels, 3)
+        self.second = Unit(channels, channels, 3, active=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return activate(self.second(self.first(features)).add_(features))

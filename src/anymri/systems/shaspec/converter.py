@@ -1,0 +1,109 @@
+"""From the reference's checkpoint, the authors' or that of IM-Fuse's port, to ours.
+
+The reference has volumes as (z, x, y), modalities as flair, t1, t1ce, t2 and regions as ET, WT, TC.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anymri.errors import WeightsError
+from anymri.modalities import MODALITIES, parse_modality
+from anymri.regions import REGIONS
+from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.shaspec.network import ShaSpec
+
+MODALITY_ORDER = ("flair", "t1", "t1ce", "t2")
+REGION_ORDER = ("ET", "WT", "TC")
+# The branch that a norm takes away; see `anymri.systems.shaspec.encoder.Context`.
+UNUSED = re.compile(r"\w+_enc\.aspp\.branch5_")
+_UNIT = {"conv": "conv", "norm": "norm", "0": "conv", "1": "norm"}
+_BOTTLENECK = {"1": "narrow", "2": "mix", "3": "widen"}
+_BASIC_BLOCK = {"1": "first", "2": "second"}
+_ENCODER = rf"(?P<encoder>{'|'.join(MODALITY_ORDER)}|shared)_enc"
+_LEAF = r"(?P<leaf>weight|bias)"
+_RULES = {
+    rf"{_ENCODER}\.backbone\.(?P<unit>conv|norm)1\.{_LEAF}": "{encoder}.stem.{unit}.{leaf}",
+    rf"{_ENCODER}\.backbone\.layer(?P<stage>\d)\.(?P<number>\d)\.(?P<unit>conv|norm)(?P<bottleneck>[123])\.{_LEAF}": (
+        "{encoder}.stages.{stage}.{number}.{bottleneck}.{unit}.{leaf}"
+    ),
+    rf"{_ENCODER}\.backbone\.layer(?P<stage>\d)\.(?P<number>\d)\.downsample\.(?P<unit>[01])\.{_LEAF}": (
+        "{encoder}.stages.{stage}.{number}.shortcut.{unit}.{leaf}"
+    ),
+    rf"{_ENCODER}\.asppreduce\.(?P<unit>[01])\.{_LEAF}": "{encoder}.reduce.{unit}.{leaf}",
+    rf"{_ENCODER}\.aspp\.branch(?P<branch>[1-4])\.(?P<unit>[01])\.{_LEAF}": (
+        "{encoder}.context.branches.{branch}.{unit}.{leaf}"
+    ),
+    rf"{_ENCODER}\.aspp\.conv_cat\.(?P<unit>[01])\.{_LEAF}": "{encoder}.context.join.{unit}.{leaf}",
+    rf"compos_layer\.conv\.{_LEAF}": "composition.{leaf}",
+    rf"dom_classifier\.{_LEAF}": "domain_classifier.{leaf}",
+    rf"shared_dec\.shortcut_conv(?P<level>\d)\.(?P<unit>[01])\.{_LEAF}": "decoder.levels.{level}.skip.{unit}.{leaf}",
+    rf"shared_dec\.transposeconv_stage(?P<level>\d)\.{_LEAF}": "decoder.levels.{level}.upsample.{leaf}",
+    rf"shared_dec\.stage(?P<level>\d)_de\.(?P<unit>conv|norm)(?P<basic>[12])\.{_LEAF}": (
+        "decoder.levels.{level}.block.{basic}.{unit}.{leaf}"
+    ),
+    rf"shared_dec\.cls_conv\.0\.{_LEAF}": "decoder.out.{leaf}",
+}
+_TRANSLATIONS: Mapping[str, Callable[[str], str]] = {
+    "encoder": lambda name: name if name == "shared" else f"specific.{parse_modality(name)}",
+    "unit": _UNIT.__getitem__,
+    "bottleneck": _BOTTLENECK.__getitem__,
+    "basic": _BASIC_BLOCK.__getitem__,
+    "stage": lambda number: str(int(number) - 1),
+    "branch": lambda number: str(int(number) - 1),
+}
+
+
+def our_name(name: str) -> str | None:
+    """`t1ce_enc.backbone.layer1.0.conv1.weight` -> `specific.T1c.stages.0.0.narrow.conv.weight`; None if foreign."""
+    for pattern, ours in _RULES.items():
+        if found := re.fullmatch(pattern, name):
+            parts = found.groupdict().items()
+            return ours.format(**{key: _TRANSLATIONS.get(key, str)(part) for key, part in parts})
+    return None
+
+
+def convert(checkpoint: Mapping[str, Any]) -> Converted:
+    """The reference's checkpoint (network under `model`) or state dict as ours; width and classes by its shapes."""
+    state = {n: value for n, value in plain_names(checkpoint.get("model", checkpoint)).items() if not UNUSED.match(n)}
+    try:
+        network: dict[str, Any] = {
+            "width": state["shared_enc.backbone.conv1.weight"].shape[0],
+            "num_classes": state["shared_dec.cls_conv.0.weight"].shape[0] + 1,
+        }
+    except KeyError as error:
+        raise WeightsError(
+            f"The checkpoint holds no {error.args[0]}: it is not one of ShaSpec's reference.",
+            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
+        ) from error
+    with torch.device("meta"):
+        expected = ShaSpec(**network).state_dict()
+    renamed = rename(state, our_name, expected)
+    return Converted(network, {name: _reordered(name, value) for name, value in renamed.items()})
+
+
+def _reordered(name: str, value: Tensor) -> Tensor:
+    """Axes, modalities and regions of one parameter, under our name, in our order."""
+    if value.ndim == 5:
+        value = value.movedim(2, -1)
+    modalities = [[parse_modality(m) for m in MODALITY_ORDER].index(m) for m in MODALITIES]
+    if name.startswith("domain_classifier"):
+        return value[modalities]
+    if name == "decoder.out.weight":
+        return value[[REGION_ORDER.index(region) for region in list(REGIONS)[: len(value)]]]
+    if name.endswith("skip.conv.weight"):
+        return _blocks(value, modalities, dim=1)
+    if name == "decoder.levels.3.upsample.weight":
+        return _blocks(value, modalities, dim=0)
+    return value
+
+
+def _blocks(value: Tensor, order: list[int], dim: int) -> Tensor:
+    """Blocks of channels, one a modality, in another order."""
+    blocks = value.chunk(len(order), dim)
+    return torch.cat([blocks[i] for i in order], dim)

@@ -1,0 +1,168 @@
+"""ShaSpec against the reference's outputs, losses and gradients, in float64. See `reference.py` for the numbers.
+
+Instance norm of a few voxels amplifies rounding so much that float32 shows little.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from anymri.modalities import MODALITIES, parse_modality
+from anymri.regions import REGIONS
+from anymri.systems import parts
+from anymri.systems.base import Batch
+from anymri.systems.shaspec.converter import UNUSED, our_name
+from parity import filler, reference
+
+FIXTURE = reference.load("shaspec")
+SEED, OUTPUTS = FIXTURE["seed"], FIXTURE["outputs"]
+STORED = reference.arrays("shaspec")
+ORDER = [parse_modality(name) for name in FIXTURE["modality_order"]]
+CHANNELS = [ORDER.index(m) for m in MODALITIES]
+# Where the reference's modalities and regions are among ours.
+THEIRS = [MODALITIES.index(m) for m in ORDER]
+THEIR_REGIONS = [list(REGIONS).index(region) for region in FIXTURE["region_order"]]
+EVALUATION = {case["name"]: case for case in FIXTURE["eval_cases"]}
+STEPS = {"warmup": FIXTURE["warmup_case"], "training": FIXTURE["training_case"]}
+# How far gradients may differ, relatively and by the largest of them (where they are nothing but rounding).
+ROUNDING = 1e-9
+GRADIENT_REL = 1e-5
+
+
+def state():
+    values = filler.fill(SEED, FIXTURE["parameters"], FIXTURE["integers"])
+    return {name: torch.from_numpy(value) for name, value in values.items()}
+
+
+@pytest.fixture(scope="module")
+def network():
+    converted = parts("shaspec").convert({"model": state(), "iter": 1, "val_Dice_best": 0.5})
+    built = parts("shaspec").network(**converted.network)
+    built.load_state_dict(converted.state)
+    return built.double()
+
+
+@pytest.fixture
+def system(network):
+    network.zero_grad()
+    return network.eval()
+
+
+def modes(case):
+    return [int(number) for number in case["mode"].split(",")]
+
+
+def images(case):
+    """Axes (x, y, z) instead of the reference's (z, x, y); absent modalities at NaN, where it has zeros."""
+    values = reference.noise(SEED, case["input"], case["shape"])[:, CHANNELS].movedim(2, -1).double()
+    return values.masked_fill(~available(case)[..., None, None, None], torch.nan)
+
+
+def available(case):
+    return torch.tensor([[channel in modes(case) for channel in CHANNELS]] * case["shape"][0])
+
+
+def batch(case):
+    batch_size, _, *sides = case["shape"]
+    z = reference.noise(SEED, case["label"], [batch_size, *sides]).double()
+    labels = (4 / (1 + torch.exp(-z))).floor().clamp(max=3).long().movedim(1, -1)
+    return Batch(images(case), labels, torch.ones_like(available(case)), available(case))
+
+
+def step(system, name):
+    """The system and a batch as in the fixture's training step, with its choice of a substitute."""
+    first = CHANNELS.index(modes(STEPS[name])[0])
+    system.draw_substitute = lambda flags: torch.full((len(flags),), first)
+    return system.train(), batch(STEPS[name])
+
+
+def their_scores(scores):
+    return scores[..., THEIR_REGIONS, :, :, :].movedim(-1, -3)
+
+
+def check(name, actual):
+    """Compares a whole output by what the fixture stored of it, and by its moments."""
+    output, values = OUTPUTS[name], actual.detach().numpy()
+    assert list(values.shape) == output["shape"]
+    if "stats_key" in output:
+        tolerance = output["tolerance_abs_float32"]
+        moments = [values.mean(), values.std(), np.abs(values).sum()]
+        limits = [tolerance, tolerance, tolerance * values.size]
+        assert (np.abs(moments - STORED[output["stats_key"]]) <= limits).all()
+    if "subsample" in output:
+        values = values[(..., *(slice(offset, None, step) for offset, step in output["subsample"]))]
+    expected = STORED[output.get("float64_key", name)]
+    np.testing.assert_allclose(values, expected, rtol=0, atol=output["tolerance_abs_float64"])
+
+
+def test_converter_keeps_all_but_a_branch_that_does_nothing(system):
+    kept = sum(value.numel() for name, value in state().items() if not UNUSED.match(name))
+    assert sum(p.numel() for p in system.parameters()) == kept
+
+
+@pytest.mark.parametrize("name", EVALUATION)
+def test_evaluation_matches(system, name):
+    case = EVALUATION[name]
+    with torch.inference_mode():
+        scores = system(images(case), available(case)).scores
+    check(f"eval/{name}/logits", their_scores(scores))
+
+
+@torch.inference_mode()
+def test_windows_over_a_volume_match(system):
+    """Where the fixture puts them, each voxel the mean of those over it."""
+    case = FIXTURE["sliding_case"]
+    whole, flags = images(case), available(case)
+    sums = torch.zeros(2, 1, system.num_scores, *whole.shape[2:], dtype=torch.double)
+    count = torch.zeros(whole.shape[2:])
+    with system.fixed_weights():
+        for z0, z1, x0, x1, y0, y1 in STORED["sliding/tiles"].astype(int):
+            window = slice(x0, x1), slice(y0, y1), slice(z0, z1)
+            prediction = system(whole[(..., *window)], flags)
+            sums[(..., *window)] += torch.stack([prediction.probabilities(), prediction.scores])
+            count[window] += 1
+    probabilities, scores = (their_scores(values)[0] for values in sums / count)
+    check("sliding/probabilities", probabilities)
+    check("sliding/mean_logits", scores)
+    check("sliding/binary_voxels", probabilities.round().sum((1, 2, 3)))
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_training_step_matches(system, name, monkeypatch):
+    seen = {}
+    for method in ("decode", "shared_features", "domain_scores"):
+        monkeypatch.setattr(system, method, kept(seen, method, getattr(system, method)))
+    named = parts("shaspec").objectives["train"](*step(system, name))
+    check(f"{name}/logits", their_scores(seen["decode"].scores))
+    check(f"{name}/shared_features", seen["shared_features"][:, THEIRS].movedim(-1, -3).flatten(0, 1))
+    check(f"{name}/domain_logits", seen["domain_scores"][:, THEIRS][..., THEIRS].flatten(0, 1))
+    assert {f"{name}/loss.{loss}" for loss in named} == {key for key in OUTPUTS if key.startswith(f"{name}/loss.")}
+    for loss, value in named.items():
+        check(f"{name}/loss.{loss}", value)
+    named["total"].backward()
+    check_gradients(name, dict(system.named_parameters()))
+
+
+def kept(seen, name, function):
+    """The same function, whose last answer is kept in `seen`."""
+
+    def answer(*arguments):
+        seen[name] = function(*arguments)
+        return seen[name]
+
+    return answer
+
+
+def check_gradients(name, ours):
+    """Each parameter's sum of absolute gradients, one by one; the branch that we leave out has none."""
+    expected = STORED[f"{name}/grad_abs_sum.f64"]
+    tolerance = ROUNDING * expected.max()
+    for theirs, total in zip(FIXTURE["parameters"], expected, strict=True):
+        if UNUSED.match(theirs):
+            assert total <= tolerance, theirs
+            continue
+        gradient = ours[our_name(theirs)].grad
+        if theirs in STEPS[name]["parameters_without_gradient"]:
+            assert gradient is None and total == 0, theirs
+        else:
+            assert gradient.abs().sum().item() == pytest.approx(total, rel=GRADIENT_REL, abs=tolerance)

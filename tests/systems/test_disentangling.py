@@ -1,0 +1,190 @@
+"""What the common laws do not ask of Robust-Mseg and SFusion: styles, images, what never runs, and their losses."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import instance_norm
+
+import anymri
+from anymri import systems
+from anymri.data.phantoms import write_cohort
+from anymri.errors import WeightsError
+from anymri.layers.disentanglement import adaptive_instance_norm
+from anymri.modalities import ALL, MODALITIES, Subset
+from anymri.systems.base import Batch
+from anymri.systems.disentangling import prior_divergence
+from anymri.systems.weights import save_weights
+from parity import reference
+from untrained import card
+
+CROP = 16
+SMALL = {
+    "robust_mseg": {"width": 2, "style_width": 2, "crop": CROP},
+    "sfusion": {"width": 4, "style_width": 2, "crop": CROP, "grid": 2, "layers": 1},
+}
+SOME = Subset.parse("T1c+FLAIR")
+
+
+@pytest.fixture(params=SMALL)
+def name(request):
+    return request.param
+
+
+def create(name, **switches):
+    torch.manual_seed(0)
+    return systems.create(name, **{**SMALL[name], **switches})
+
+
+def images(batch_size=1):
+    return torch.randn(batch_size, 4, CROP, CROP, CROP, generator=torch.Generator().manual_seed(1))
+
+
+def batch_of(present, available):
+    labels = torch.randint(0, 4, (len(present), CROP, CROP, CROP), generator=torch.Generator().manual_seed(2))
+    return Batch(images(len(present)), labels, present, available)
+
+
+def objective(name, system, batch, which="train"):
+    return systems.parts(name).objectives[which](system, batch)
+
+
+def modules_run(system):
+    """A set that gathers the names of modules as they run."""
+    ran = set()
+    for name, module in system.named_modules():
+        module.register_forward_hook(lambda *_, name=name: ran.add(name))
+    return ran
+
+
+def encoders(ran, kind):
+    return {name.split(".")[1] for name in ran if name.startswith(f"{kind}_encoders.")}
+
+
+@torch.inference_mode()
+def test_what_an_answer_does_not_need_never_runs(name):
+    system = create(name)
+    ran = modules_run(system)
+    system(images(), SOME.as_tensor())
+    assert encoders(ran, "content") == set(SOME) and not encoders(ran, "style")
+    assert not [each for each in ran if each.startswith("image_decoders")]
+    assert "segmentation_decoder.out" in ran
+
+
+@torch.inference_mode()
+def test_images_are_rebuilt_from_the_styles_of_the_subset_alone(name):
+    system = create(name)
+    ran = modules_run(system)
+    encoding = system.encode(images(), ALL.as_tensor())
+    rebuilt = system.decode(encoding, SOME.as_tensor(), reconstruct=True).reconstruction
+    assert encoders(ran, "style") == set(SOME)
+    holey = images().masked_fill(~SOME.as_tensor()[..., None, None, None], torch.nan)
+    alone = system.decode(system.encode(holey, SOME.as_tensor()), SOME.as_tensor(), reconstruct=True).reconstruction
+    torch.testing.assert_close(rebuilt, alone, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_an_image_has_the_style_of_its_own_scan(name):
+    """Another FLAIR, of which the content is not fused, changes the FLAIR rebuilt and no other image."""
+    system = create(name)
+    content = system(images(), Subset.parse("T1").as_tensor()).content
+    other = images()
+    other[:, 3] = 3 * other[:, 3].square()
+    one, two = (system.rebuild(content, each, ALL.as_tensor()).images for each in (images(), other))
+    assert [not torch.equal(a, b) for a, b in zip(one[0], two[0], strict=True)] == [False, False, False, True]
+
+
+def test_scans_left_out_of_a_step_are_rebuilt_and_those_that_do_not_exist_are_not_judged(name):
+    """T1 is in one sample, T2 in none; FLAIR is left out of the step, and still rebuilt."""
+    present = torch.cat([Subset.parse("T1+T1c+FLAIR").as_tensor(), Subset.parse("T1c+FLAIR").as_tensor()])
+    available = torch.cat([Subset.parse("T1+T1c").as_tensor(), Subset.parse("T1c").as_tensor()])
+    system = create(name, dropout=0.0, **({"token_dropout": 0.0} if name == "sfusion" else {})).train()
+    ran = modules_run(system)
+    named = objective(name, system, batch_of(present, available))
+    assert encoders(ran, "style") == {"T1", "T1c", "FLAIR"} and encoders(ran, "content") == {"T1", "T1c"}
+    judged = ("t1", "t1c", "flair")
+    terms = {f"{kind}_{m}" for kind in ("rec", "kl") for m in judged}
+    assert named.keys() == terms | {"ce", "dice", "rec", "kl", "total"}
+    for kind in ("rec", "kl"):
+        assert named[kind].item() == pytest.approx(sum(named[f"{kind}_{m}"].item() for m in judged))
+    expected = named["ce"] + named["dice"] + 0.1 * named["rec"] + 0.1 * named["kl"]
+    assert named["total"].item() == pytest.approx(expected.item())
+    first = objective(name, system, Batch(*(tensor[:1] for tensor in vars(batch_of(present, available)).values())))
+    for term in ("rec_t1", "kl_t1"):
+        assert named[term].item() == pytest.approx(first[term].item(), rel=1e-4)
+
+
+def test_the_original_sums_divergences_over_channels(name):
+    system, batch = create(name).train(), batch_of(ALL.as_tensor(), SOME.as_tensor())
+    named = []
+    for which in ("train", "train_summed_divergence"):
+        torch.manual_seed(3)
+        named.append(objective(name, system, batch, which))
+    channels = 8 * SMALL[name]["width"]
+    assert named[1]["kl"].item() == pytest.approx(channels * named[0]["kl"].item())
+    assert named[1]["rec"].item() == pytest.approx(named[0]["rec"].item())
+
+
+def test_without_reconstruction_training_segments_alone(name):
+    system = create(name, reconstruction=False).train()
+    named = objective(name, system, batch_of(ALL.as_tensor(), ALL.as_tensor()))
+    assert named.keys() == {"ce", "dice", "total"}
+    assert not [n for n, _ in system.named_parameters() if n.startswith(("style", "image"))]
+    encoding = system.encode(images(), ALL.as_tensor())
+    assert system.decode(encoding, ALL.as_tensor(), reconstruct=True).reconstruction is None
+
+
+def test_divergence_is_that_of_two_gaussians_whatever_the_sign_of_the_deviation():
+    found = prior_divergence(torch.tensor(2.0), torch.tensor([0.5, -0.5]))
+    expected = 0.5 * (0.25 + 4 - 1 - math.log(0.25))
+    assert found.tolist() == pytest.approx([expected, expected])
+
+
+@pytest.mark.parametrize("deviation", [0.0, 1e-30, 1e15])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_divergence_is_limited_and_so_are_its_gradients(deviation, dtype):
+    """As published, logarithms of variances are kept within 50."""
+    deviation = torch.tensor(deviation, dtype=dtype, requires_grad=True)
+    found = prior_divergence(torch.zeros((), dtype=dtype), deviation)
+    found.backward()
+    limit = 50 if deviation > 1 else -50
+    assert found.item() == pytest.approx(0.5 * (math.exp(limit) - 1 - limit)) and deviation.grad == 0
+
+
+def test_styles_set_mean_and_deviation_of_each_channel():
+    features = torch.randn(2, 3, 4, 4, 4)
+    scale, shift = (torch.randn(2, 3, 1, 1, 1) for _ in range(2))
+    styled = adaptive_instance_norm(features, scale, shift, eps=0.0)
+    torch.testing.assert_close(styled.mean((2, 3, 4), keepdim=True), shift)
+    torch.testing.assert_close(styled.std((2, 3, 4), keepdim=True), scale.abs())
+    biased = scale * instance_norm(features, eps=0.0) * math.sqrt(63 / 64) + shift
+    torch.testing.assert_close(styled, biased, rtol=1e-4, atol=1e-5)
+    flat = adaptive_instance_norm(torch.ones(1, 3, 4, 4, 4), scale[:1], shift[:1], eps=1e-5)
+    torch.testing.assert_close(flat, shift[:1].expand_as(flat))
+
+
+def test_a_volume_smaller_than_a_window_is_segmented(name, tmp_path):
+    case = write_cohort(tmp_path / "cohort", 1, size=24)[0]
+    network = {**SMALL[name], "num_classes": 4, "reconstruction": False}
+    weights = tmp_path / "w.safetensors"
+    save_weights(
+        weights, create(name, reconstruction=False).state_dict(), card(system=name, network=network, window=32)
+    )
+    assert anymri.segment(case, weights=weights, subset="T2").classes.shape == (24, 24, 24)
+
+
+def test_a_checkpoint_with_other_names_is_refused_with_all_of_them(name):
+    shapes = dict(map(tuple, reference.load(name)["parameters"]))
+    with torch.device("meta"):
+        state = {f"module.{each}": torch.empty(shape) for each, shape in shapes.items()}
+    del state[list(state)[1]]
+    state["stranger.weight"] = torch.empty(1)
+    with pytest.raises(WeightsError, match=r"1 missing \(style_encoders\.\w+\.convs\.\d.*1 foreign \(stranger\.weight"):
+        systems.parts(name).convert({"state_dict": state})
+    with pytest.raises(WeightsError, match="not one of"):
+        systems.parts(name).convert({"state_dict": {"stranger.weight": torch.empty(1)}})
+
+
+def test_the_order_of_modalities_is_ours(name):
+    system = create(name)
+    assert [*system.content_encoders] == [*system.style_encoders] == [*system.image_decoders] == [*MODALITIES]

@@ -1,0 +1,149 @@
+"""What the common laws do not ask of IM-Fuse: its switches, its one crop, its converter's question."""
+
+import pytest
+import torch
+
+import anymri
+from anymri import systems
+from anymri.data.phantoms import write_cohort
+from anymri.errors import ConfigurationError, ShapeError, WeightsError
+from anymri.modalities import ALL, Subset
+from anymri.systems.base import Batch
+from anymri.systems.weights import convert_checkpoint, load_weights, save_weights
+from parity.token_fixture import TokenFixture
+from untrained import card
+
+CROP = 32
+NETWORK = {"width": 2, "token_width": 8, "mlp_width": 8, "heads": 2, "crop": CROP}
+SOME = Subset.parse("T1c+FLAIR")
+VARIANTS = [
+    {"interleaved": interleaved, "mamba_skip": mamba_skip, "first_skip": first_skip}
+    for interleaved in (True, False)
+    for mamba_skip in (True, False)
+    for first_skip in (True, False)
+]
+
+
+def create(**switches):
+    torch.manual_seed(0)
+    return systems.create("im_fuse", **{**NETWORK, **switches})
+
+
+def images(channels=4):
+    return torch.randn(1, channels, CROP, CROP, CROP, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda switches: "-".join(name for name, on in switches.items() if on) or "none")
+def system(request):
+    return create(**request.param)
+
+
+def test_any_subset_of_a_shared_encoding_equals_the_subset_alone(system):
+    available = SOME.as_tensor()
+    with torch.inference_mode():
+        shared = system.decode(system.encode(images(), ALL.as_tensor()), available).scores
+        alone = system(images().masked_fill(~available[..., None, None, None], torch.nan), available).scores
+    torch.testing.assert_close(shared, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_every_parameter_receives_a_gradient(system):
+    labels = torch.randint(0, 4, (1, CROP, CROP, CROP), generator=torch.Generator().manual_seed(2))
+    batch = Batch(images(), labels, ALL.as_tensor(), ALL.as_tensor())
+    systems.parts("im_fuse").objectives["train"](system.train(), batch)["total"].backward()
+    assert not [n for n, p in system.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+def test_variants_answer_differently():
+    with torch.inference_mode():
+        answers = [create(**switches)(images(), SOME.as_tensor()).scores for switches in VARIANTS]
+    assert all((one - other).abs().max() > 0.01 for i, one in enumerate(answers) for other in answers[:i])
+
+
+@pytest.mark.parametrize("switches", [VARIANTS[0], VARIANTS[-1]], ids=["all", "none"])
+def test_two_modalities_in_any_order_give_the_same_answer(switches):
+    names = ("T1c", "FLAIR")
+    one, other = create(modalities=names, **switches), create(modalities=names[::-1], **switches)
+    other.load_state_dict(one.state_dict(), strict=False)
+    if not switches["mamba_skip"]:
+        for fusion in [*other.fusions.values()][:-1]:
+            weight = fusion.reduce.conv.weight
+            weight.data = torch.cat(weight.chunk(2, dim=1)[::-1], dim=1)
+    with torch.inference_mode():
+        expected = one(images(2), torch.ones(1, 2, dtype=torch.bool)).scores
+        found = other(images(2).flip(1), torch.ones(1, 2, dtype=torch.bool)).scores
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_new_weights_are_seen_at_once():
+    """Nothing of the fused tokens outlives an encoding."""
+    system = create()
+    with torch.inference_mode():
+        before = system(images(), SOME.as_tensor()).scores
+        for parameter in [system.token_reader.tokens, system.skip_readers["0"].norm.bias]:
+            parameter.add_(1)
+        changed = system(images(), SOME.as_tensor()).scores
+        again = create()
+        again.load_state_dict(system.state_dict())
+        assert (changed - before).abs().max() > 0.01
+        torch.testing.assert_close(again(images(), SOME.as_tensor()).scores, changed, rtol=0, atol=0)
+
+
+def test_another_crop_is_refused_with_the_reason():
+    with pytest.raises(ShapeError, match=r"each position in a cube of 32 voxels.*\n.*32x32x32"):
+        create()(torch.zeros(1, 4, 48, 48, 48), ALL.as_tensor())
+
+
+@pytest.mark.parametrize("size", [24, 40])
+def test_windows_have_the_crop_of_the_network_whatever_the_volume(tmp_path, size):
+    """Smaller volumes are padded, never refused."""
+    case = write_cohort(tmp_path / "cohort", 1, size=size)[0]
+    network = {**NETWORK, "num_classes": 4}
+    weights = tmp_path / "w.safetensors"
+    save_weights(weights, create().state_dict(), card(system="im_fuse", network=network, window=64))
+    assert anymri.segment(case, weights=weights, subset="T2").classes.shape == (size,) * 3
+
+
+@pytest.fixture(scope="module")
+def authors(tmp_path_factory):
+    """A checkpoint as data-parallel training saves it, of the variant that has fewest weights; and its crop."""
+    fixture = TokenFixture("im_fuse")
+    variant = min(fixture.json["variants"].values(), key=lambda variant: variant["parameter_count"])
+    state = {f"module.{name}": value for name, value in fixture.state(variant).items()}
+    path = tmp_path_factory.mktemp("authors") / "model_last.pth"
+    torch.save({"epoch": 1, "state_dict": state}, path)
+    return path, fixture.config["crop"]
+
+
+def test_converting_asks_whether_tokens_are_interleaved(authors, tmp_path):
+    with pytest.raises(WeightsError, match=r"does not show.*interleaved: true .*\n.*--set interleaved=VALUE"):
+        convert_checkpoint("im_fuse", authors[0], tmp_path / "w.safetensors")
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_converting_takes_the_answer(authors, tmp_path, interleaved):
+    path, crop = authors
+    convert_checkpoint("im_fuse", path, tmp_path / "w.safetensors", {"interleaved": interleaved})
+    system, loaded = load_weights(tmp_path / "w.safetensors")
+    assert system.token_reader.interleaved == loaded.network["interleaved"] == interleaved
+    assert loaded.window == system.crop == crop
+
+
+@pytest.mark.parametrize(
+    ("switches", "error"), [({"mamba_skip": False}, WeightsError), ({"interlaced": True}, ConfigurationError)]
+)
+def test_converting_refuses_switches_that_do_not_fit(authors, tmp_path, switches, error):
+    with pytest.raises(error, match=next(iter(switches))):
+        convert_checkpoint("im_fuse", authors[0], tmp_path / "w.safetensors", {"interleaved": True, **switches})
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+def test_an_encoder_of_an_absent_modality_and_heads_of_training_never_run():
+    system = create()
+    ran = set()
+    for name, module in system.named_modules():
+        module.register_forward_hook(lambda *_, name=name: ran.add(name))
+    with torch.inference_mode():
+        system(images(), SOME.as_tensor())
+    assert {name.split(".")[1] for name in ran if name.startswith("streams.")} == set(SOME)
+    assert not [name for name in ran if name.startswith(("shared_decoder", "decoder.heads"))]
