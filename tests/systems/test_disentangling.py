@@ -6,17 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import instance_norm
 
-import anymri
 from anymri import systems
-from anymri.data.phantoms import write_cohort
 from anymri.errors import WeightsError
 from anymri.layers.disentanglement import adaptive_instance_norm
 from anymri.modalities import ALL, MODALITIES, Subset
 from anymri.systems.base import Batch
 from anymri.systems.disentangling import prior_divergence
-from anymri.systems.weights import save_weights
 from parity import reference
-from untrained import card
 
 CROP = 16
 SMALL = {
@@ -161,16 +157,6 @@ def test_styles_set_mean_and_deviation_of_each_channel():
     torch.testing.assert_close(styled, biased, rtol=1e-4, atol=1e-5)
     flat = adaptive_instance_norm(torch.ones(1, 3, 4, 4, 4), scale[:1], shift[:1], eps=1e-5)
     torch.testing.assert_close(flat, shift[:1].expand_as(flat))
-
-
-def test_a_volume_smaller_than_a_window_is_segmented(name, tmp_path):
-    case = write_cohort(tmp_path / "cohort", 1, size=24)[0]
-    network = {**SMALL[name], "num_classes": 4, "reconstruction": False}
-    weights = tmp_path / "w.safetensors"
-    save_weights(
-        weights, create(name, reconstruction=False).state_dict(), card(system=name, network=network, window=32)
-    )
-    assert anymri.segment(case, weights=weights, subset="T2").classes.shape == (24, 24, 24)
 
 
 def test_a_checkpoint_with_other_names_is_refused_with_all_of_them(name):

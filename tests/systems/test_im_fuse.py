@@ -3,15 +3,12 @@
 import pytest
 import torch
 
-import anymri
 from anymri import systems
-from anymri.data.phantoms import write_cohort
-from anymri.errors import ConfigurationError, ShapeError, WeightsError
+from anymri.errors import ConfigurationError, WeightsError
 from anymri.modalities import ALL, Subset
 from anymri.systems.base import Batch
-from anymri.systems.weights import convert_checkpoint, load_weights, save_weights
+from anymri.systems.weights import convert_checkpoint, load_weights
 from parity.token_fixture import TokenFixture
-from untrained import card
 
 CROP = 32
 NETWORK = {"width": 2, "token_width": 8, "mlp_width": 8, "heads": 2, "crop": CROP}
@@ -86,21 +83,6 @@ def test_new_weights_are_seen_at_once():
         again.load_state_dict(system.state_dict())
         assert (changed - before).abs().max() > 0.01
         torch.testing.assert_close(again(images(), SOME.as_tensor()).scores, changed, rtol=0, atol=0)
-
-
-def test_another_crop_is_refused_with_the_reason():
-    with pytest.raises(ShapeError, match=r"each position in a cube of 32 voxels.*\n.*32x32x32"):
-        create()(torch.zeros(1, 4, 48, 48, 48), ALL.as_tensor())
-
-
-@pytest.mark.parametrize("size", [24, 40])
-def test_windows_have_the_crop_of_the_network_whatever_the_volume(tmp_path, size):
-    """Smaller volumes are padded, never refused."""
-    case = write_cohort(tmp_path / "cohort", 1, size=size)[0]
-    network = {**NETWORK, "num_classes": 4}
-    weights = tmp_path / "w.safetensors"
-    save_weights(weights, create().state_dict(), card(system="im_fuse", network=network, window=64))
-    assert anymri.segment(case, weights=weights, subset="T2").classes.shape == (size,) * 3
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import torch
 
 from anymri import systems
 from anymri.errors import AnymriError, ModalityError, ShapeError
+from anymri.inference.windows import predict
 from anymri.modalities import ALL, MODALITIES, SUBSETS, Subset
 from anymri.systems.base import Batch
 
@@ -161,8 +162,17 @@ def test_a_crop_that_does_not_fit_is_refused_with_the_nearest_that_does(name):
     system = tiny(name)
     good = crop(system)
     odd = torch.zeros(1, 4, good[0] + 1, *good[1:])
-    with pytest.raises(ShapeError, match=f"nearest crop that works is {'x'.join(map(str, good))}"):
+    with pytest.raises(ShapeError, match=f"nearest crop that works is {'x'.join(map(str, good))}") as refusal:
         system(odd, ALL.as_tensor())
+    assert ("a cube of" if system.crop else "multiples of") in refusal.value.what
+
+
+def test_a_volume_of_any_size_is_segmented(name):
+    """In windows of the one crop that fits, where there is one; shorter sides are padded."""
+    system = tiny(name)
+    volume = torch.randn(1, 4, 5, system.usable_side(32) + 3, 16)
+    probabilities = predict(system, volume, ALL.as_tensor(), torch.zeros(4), [ALL], system.usable_side(48), 0.5)
+    assert probabilities.shape == (1, system.num_scores, *volume.shape[2:]) and probabilities.isfinite().all()
 
 
 def test_decoding_what_was_not_encoded_is_refused(name):

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import conv3d
 
 from anymri import systems
-from anymri.errors import ConfigurationError, ShapeError, WeightsError
+from anymri.errors import ConfigurationError, WeightsError
 from anymri.inference.windows import predict
 from anymri.modalities import ALL, SUBSETS, Subset
 from anymri.systems.base import Batch
@@ -107,11 +107,6 @@ def test_one_voxel_at_the_coarsest_level_trains_and_segments():
     assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
     probabilities = predict(system.eval(), torch.randn(1, 4, 5, 3, 4), ALL.as_tensor(), torch.zeros(4), [SOME], 64, 0.5)
     assert probabilities.shape == (1, 3, 5, 3, 4) and probabilities.isfinite().all()
-
-
-def test_another_crop_is_refused_with_the_one_that_fits():
-    with pytest.raises(ShapeError, match=r"each position in a cube of 32 voxels.*\n.*32x32x32"):
-        create()(torch.zeros(1, 4, 64, 64, 64), ALL.as_tensor())
 
 
 @pytest.mark.parametrize(

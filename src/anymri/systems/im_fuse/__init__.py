@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.cards import NO_LICENCE, Card
 
 if TYPE_CHECKING:
     from anymri.systems import Parts
@@ -20,10 +20,11 @@ CARD = Card(
     presets={
         "published": {**_PUBLISHED, "first_skip": True},
         "light": {**_PUBLISHED, "first_skip": False},
-        "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 48, "first_skip": False},
+        "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 64, "first_skip": False},
     },
     parameters=61_166_616,
     inference_parameters=60_572_284,
+    reference_parameters=64_388_120,
     gmacs={"encode four modalities": 81.4, "decode one subset": 43.8, "15 subsets": 738.1},
     switches={
         "width": "channels of the first encoder level",
@@ -49,6 +50,7 @@ CARD = Card(
     ),
     published_results="on BraTS 2023 about 83.3 over subsets and regions, read off a figure of the authors'; the "
     "table by subset is not in the sources at hand",
+    licence=NO_LICENCE,
 )
 
 

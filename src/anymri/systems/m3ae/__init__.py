@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.cards import NO_LICENCE, Card
 
 if TYPE_CHECKING:
     from anymri.systems import Parts
@@ -24,6 +24,7 @@ CARD = Card(
     # Of these, 35,712,000 are the substitute.
     parameters=40_416_573,
     inference_parameters=40_416_211,
+    reference_parameters=40_416_505,
     # Fusion comes first: subsets share nothing but the cut of the substitute.
     gmacs={"encode four modalities": 0.0, "decode one subset": 148.0, "15 subsets": 2220.1},
     switches={
@@ -50,6 +51,7 @@ CARD = Card(
     ),
     published_results="BraTS 2018 (paper): mean of 15 subsets WT 85.8, TC 77.4, ET 59.9; BraTS 2020 by subset, mean WT "
     "86.9, TC 79.1, ET 61.7 (sheet, section 9)",
+    licence=NO_LICENCE,
 )
 
 

@@ -76,7 +76,8 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
         expected = M3AE(**network).state_dict()
     # The head at full resolution stands for images before fine-tuning.
     renamed = rename(state, lambda name: our_name(name, "heads.0" if segments else "image_head"), expected)
-    return Converted(network, {name: _reordered(name, value) for name, value in renamed.items()}, ("substitute",))
+    ours = {name: _reordered(name, value) for name, value in renamed.items()}
+    return Converted(network, ours, frozen=("substitute",))
 
 
 def _reordered(name: str, value: Tensor) -> Tensor:

@@ -157,9 +157,9 @@ RECIPES = {
                 augmentation="none",
                 optimiser=Optimiser(learning_rate=1e-3, part_rates={SUBSTITUTE: 5e-2}),
             ),
-            small_patches(epochs=4, optimiser=Optimiser(learning_rate=2e-3), **_NANO_FINE_TUNING),
+            small_patches(epochs=6, optimiser=Optimiser(learning_rate=2e-3), **_NANO_FINE_TUNING),
             large_patches(
-                64, epochs=3, steps_per_epoch=10, optimiser=Optimiser(learning_rate=1e-3), **_NANO_FINE_TUNING
+                64, epochs=3, steps_per_epoch=25, optimiser=Optimiser(learning_rate=1e-3), **_NANO_FINE_TUNING
             ),
         ],
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.cards import NO_LICENCE, Card
 
 if TYPE_CHECKING:
     from anymri.systems import Parts
@@ -23,6 +23,7 @@ CARD = Card(
     },
     parameters=39_060_844,
     inference_parameters=39_059_491,
+    reference_parameters=67_358_767,
     # As published 382.4 each, 5735 for 15 subsets; 4430 if skips that are zeros were left out and no more. Here,
     # the encoding holds what each skip adds to the decoder.
     gmacs={"encode four modalities": 149.3, "decode one subset": 233.1, "15 subsets": 3645.3},
@@ -46,6 +47,7 @@ CARD = Card(
         "Windows are blended as probabilities, where the reference blends logits.",
     ),
     published_results="none at hand: the paper's tables and those of the port were not in the sources read",
+    licence=f"nnU-Net: Apache-2.0; the port: {NO_LICENCE}",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.cards import NO_LICENCE, Card
 
 if TYPE_CHECKING:
     from anymri.systems import Parts
@@ -19,10 +19,11 @@ CARD = Card(
     "training each modality also segments alone, through a decoder that all share.",
     presets={
         "published": {"width": 8, "token_width": 512, "mlp_width": 4096, "heads": 8, "crop": 128},
-        "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 48},
+        "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 64},
     },
     parameters=36_391_760,
     inference_parameters=35_797_428,
+    reference_parameters=36_391_760,
     gmacs={"encode four modalities": 77.7, "decode one subset": 50.5, "15 subsets": 834.8},
     switches={
         "width": "channels of the first encoder level",
@@ -46,6 +47,7 @@ CARD = Card(
     ),
     published_results="re-trained by XLSTM-HVED's authors on BraTS 2024 (their Table 1): mean Dice over 15 subsets WT "
     "74.16, TC 55.05, ET 52.99; on BraTS 2023 about 82.8 over subsets and regions, read off a figure of IM-Fuse's",
+    licence=NO_LICENCE,
 )
 
 

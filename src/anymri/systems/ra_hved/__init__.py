@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.cards import NO_LICENCE, Card
 
 if TYPE_CHECKING:
     from anymri.systems import Parts
@@ -19,6 +19,7 @@ CARD = Card(
     presets={"published": {"width": 16}, "nano": {"width": 8, "shared_reconstruction": True}},
     parameters=5_915_285,
     inference_parameters=3_591_889,
+    reference_parameters=5_915_285,
     gmacs={"encode four modalities": 160.9, "decode one subset": 107.7, "15 subsets": 1777.0},
     switches={
         "width": "channels of the first encoder level, a multiple of 4",
@@ -40,6 +41,7 @@ CARD = Card(
     ),
     published_results="re-trained by XLSTM-HVED's authors on BraTS 2024 (their Table 1, most likely at width 4): mean "
     "Dice over 15 subsets WT 68.82, TC 47.82, ET 40.14 (printed: 39.77)",
+    licence=NO_LICENCE,
 )
 
 

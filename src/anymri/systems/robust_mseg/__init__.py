@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.cards import NO_LICENCE, Card
 
 if TYPE_CHECKING:
     from anymri.systems import Parts
@@ -23,6 +23,7 @@ CARD = Card(
     },
     parameters=42_136_376,
     inference_parameters=6_643_348,
+    reference_parameters=42_136_376,
     gmacs={"encode four modalities": 269.7, "decode one subset": 102.6, "15 subsets": 1808.4},
     switches={
         "width": "channels of the content at full resolution",
@@ -51,6 +52,7 @@ CARD = Card(
     ),
     published_results="re-trained by XLSTM-HVED's authors on BraTS 2024 (their Table 1, column RMBTS): mean Dice over "
     "15 subsets WT 71.66, TC 27.60, ET 27.36",
+    licence=NO_LICENCE,
 )
 
 

@@ -41,8 +41,8 @@ RECIPES = {
         network=dict(NANO),
         validation_share=0.05,
         stages=[
-            small_patches(epochs=4, optimiser=Optimiser(learning_rate=5e-3)),
-            large_patches(64, epochs=3, steps_per_epoch=10, batch_size=2, optimiser=Optimiser(learning_rate=2e-3)),
+            small_patches(epochs=4),
+            large_patches(64, epochs=3, steps_per_epoch=25, batch_size=2),
         ],
     ),
 }

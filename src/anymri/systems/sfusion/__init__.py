@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.cards import NO_LICENCE, Card
 
 if TYPE_CHECKING:
     from anymri.systems import Parts
@@ -18,10 +18,11 @@ CARD = Card(
     "available gives score maps, and a softmax over modalities makes them the weights of their content.",
     presets={
         "published": {"width": 16, "crop": 128},
-        "nano": {"width": 8, "crop": 48, "grid": 6, "layers": 2, "reconstruction": False},
+        "nano": {"width": 8, "crop": 64, "grid": 8, "layers": 2, "reconstruction": False},
     },
     parameters=41_353_400,
     inference_parameters=10_532_372,
+    reference_parameters=41_353_400,
     gmacs={"encode four modalities": 246.4, "decode all four": 127.0, "decode one alone": 102.5, "15 subsets": 1919.2},
     switches={
         "width": "channels of the content at full resolution, a multiple of heads",
@@ -52,6 +53,7 @@ CARD = Card(
         "Windows are blended with Gaussian weights, where the port counts.",
     ),
     published_results="none by subset in the sources at hand",
+    licence=NO_LICENCE,
 )
 
 

@@ -38,10 +38,8 @@ RECIPES = {
         network=dict(NANO),
         validation_share=0.05,
         stages=[
-            small_patches(epochs=3, crop=NANO["crop"], optimiser=Optimiser(learning_rate=2e-3)),
-            large_patches(
-                NANO["crop"], epochs=3, steps_per_epoch=20, batch_size=2, optimiser=Optimiser(learning_rate=1e-3)
-            ),
+            small_patches(1, crop=NANO["crop"], optimiser=Optimiser(learning_rate=5e-3)),
+            large_patches(NANO["crop"], 3, steps_per_epoch=15, batch_size=2, optimiser=Optimiser(learning_rate=2e-3)),
         ],
     ),
 }

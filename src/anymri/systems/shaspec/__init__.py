@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.cards import NO_LICENCE, Card
 
 if TYPE_CHECKING:
     from anymri.systems import Parts
@@ -20,6 +20,7 @@ CARD = Card(
     presets={"published": {"width": 64}, "nano": {"width": 8}},
     parameters=187_377_892,
     inference_parameters=187_376_864,
+    reference_parameters=187_708_132,
     # An empty image stands for absent modalities: another 91.3, once for all windows of a volume.
     gmacs={"encode four modalities": 649.3, "decode one subset": 56.6, "15 subsets": 1590.3},
     switches={
@@ -46,6 +47,7 @@ CARD = Card(
     ),
     published_results="IM-Fuse's comparison on BraTS 2023: mean Dice over subsets and regions about 80.3, read off a "
     "plot; no table by subset in the sources at hand",
+    licence=NO_LICENCE,
 )
 
 

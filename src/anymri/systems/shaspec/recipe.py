@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy
@@ -90,6 +92,12 @@ def _sgd(learning_rate: float) -> Optimiser:
     return Optimiser(name="sgd", learning_rate=learning_rate, momentum=0.99)
 
 
+_NANO_PARTS: dict[str, Any] = {
+    "objective": "train_available",
+    "crop": 64,
+    "optimiser": Optimiser(learning_rate=5e-3),
+}
+
 RECIPES = {
     "published": Recipe(
         system="shaspec",
@@ -137,9 +145,11 @@ RECIPES = {
         validation_share=0.05,
         stages=[
             # The bottleneck is 32 times coarser: smaller patches would leave it too few voxels for its norms.
-            small_patches(epochs=1, name="warmup", crop=64, objective="train_available", subsets="all"),
-            small_patches(epochs=3, crop=64, objective="train_available"),
-            large_patches(96, epochs=2, steps_per_epoch=10, objective="train_available"),
+            small_patches(1, name="warmup", subsets="all", **_NANO_PARTS),
+            small_patches(3, **_NANO_PARTS),
+            large_patches(
+                96, 3, steps_per_epoch=15, objective="train_available", optimiser=Optimiser(learning_rate=2e-3)
+            ),
         ],
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.cards import NO_LICENCE, Card
 
 if TYPE_CHECKING:
     from anymri.systems import Parts
@@ -19,6 +19,7 @@ CARD = Card(
     presets={"published": {"width": 8}, "nano": {"width": 8, "reconstruction": False}},
     parameters=1_250_552,
     inference_parameters=959_112,
+    reference_parameters=1_250_552,
     gmacs={"encode four modalities": 48.1, "decode one subset": 12.7, "15 subsets": 238.6},
     switches={
         "width": "channels of the first encoder level",
@@ -33,6 +34,7 @@ CARD = Card(
         "losses are the port's.",
     ),
     published_results="none by subset in the paper or the port's repository at hand",
+    licence=f"original: MIT; port: {NO_LICENCE}",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.cards import NO_LICENCE, Card
 
 if TYPE_CHECKING:
     from anymri.systems import Parts
@@ -19,6 +19,7 @@ CARD = Card(
     presets={"published": {"width": 4}, "nano": {"width": 4}},
     parameters=326_222,
     inference_parameters=326_146,
+    reference_parameters=422_588,
     # With SAVE, all but the finest level of the encoders depends on the subset.
     gmacs={"encode four modalities": 7.5, "decode one subset": 22.1, "15 subsets": 321.4},
     switches={
@@ -52,6 +53,7 @@ CARD = Card(
     ),
     published_results="own 80/20 split of BraTS 2024 (paper, Table 1), mean Dice over 15 subsets WT 74.53, TC 58.19, "
     "ET 53.40 (printed: 53.83); the rows of T2 and FLAIR may be exchanged (sheet, section 10)",
+    licence=NO_LICENCE,
 )
 
 
