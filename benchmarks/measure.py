@@ -11,16 +11,22 @@ from pathlib import Path
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+LONG_ENOUGH_MS = 5000
+
 
 def median_ms(work, repeats=7):
-    """Median time of `work` in ms, after one call to warm up."""
-    work()
+    """Median time of `work` in ms, after one call to warm up, which is all there is where it took long enough."""
+    [warm_up] = _times(work, 1)
+    return warm_up if warm_up > LONG_ENOUGH_MS else statistics.median(_times(work, repeats))
+
+
+def _times(work, repeats):
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
         work()
         times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times)
+    return times
 
 
 def gmacs(work):

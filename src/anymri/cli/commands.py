@@ -63,8 +63,14 @@ def systems(
 def _lines(value: object) -> list[str]:
     """A field of a card as lines to print."""
     if isinstance(value, dict):
-        return [f"{name}: {each}" for name, each in value.items()]
-    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+        return [f"{name}: {_plain(each)}" for name, each in value.items()]
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else [_plain(value)]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={each}" for name, each in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anymri.systems.mmformer import CARD
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import large_patches, small_patches
+from anymri.systems.stages import one_crop
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {
@@ -38,10 +38,6 @@ RECIPES = {
         "where healthy tissue is too. Not yet measured.",
         network=dict(NANO),
         validation_share=0.05,
-        stages=[
-            small_patches(1, crop=NANO["crop"], optimiser=Optimiser(learning_rate=2e-3)),
-            # Two patches at a time: torch's convolutions of a single small one are several times slower on a CPU.
-            large_patches(NANO["crop"], 3, steps_per_epoch=15, batch_size=2, optimiser=Optimiser(learning_rate=1e-3)),
-        ],
+        stages=one_crop(NANO["crop"], learning_rate=8e-3),
     ),
 }
