@@ -10,7 +10,9 @@ import pytest
 from anymri.data.case import Case
 from anymri.data.phantoms import write_cohort
 from anymri.errors import AnymriWarning, CohortError, ConfigurationError
+from anymri.inference.windows import predict
 from anymri.modalities import MODALITIES, SUBSETS, Subset
+from anymri.training import validation
 from anymri.training.cohort import prepare
 from anymri.training.configuration import resolve
 from anymri.training.engine import train
@@ -194,6 +196,18 @@ def test_a_dedicated_network_sees_its_subset_alone(place, tmp_path):
     assert not cohort.left_out and all(case.present.tolist() == flags for case in cohort.training + cohort.validation)
 
 
+def test_a_dedicated_network_is_validated_on_its_subset_alone(place, tmp_path, monkeypatch):
+    judged = []
+
+    def spy(system, images, present, background, subsets, *rest):
+        judged.append(subsets)
+        return predict(system, images, present, background, subsets, *rest)
+
+    monkeypatch.setattr(validation, "predict", spy)
+    train(configured(place, "subsets=T1c+FLAIR"), tmp_path / "run", Silent())
+    assert judged == [[Subset.parse("T1c+FLAIR")]]
+
+
 def test_a_dedicated_stage_among_others_looks_at_no_other_scan(place):
     configuration = configured(place, "whole.subsets=T2")
     cohort = prepare(configuration, lambda *_: None)
@@ -204,7 +218,7 @@ def test_a_dedicated_stage_among_others_looks_at_no_other_scan(place):
 
 def test_cases_that_a_dedicated_network_cannot_use_are_left_out_with_a_note(place, tmp_path):
     data = holey(place, tmp_path, "t1c", "t1n")
-    with pytest.warns(AnymriWarning, match=r"lack one of FLAIR\+T1c: 1 \(PHANTOM-00000-000\)"):
+    with pytest.warns(AnymriWarning, match=r"lack one of T1c\+FLAIR: 1 \(PHANTOM-00000-000\)"):
         cohort = prepared(place, "subsets=T1c+FLAIR", data=data)
     assert len(cohort.training) + len(cohort.validation) == 5
     assert cohort.split()["left_out"] == ["PHANTOM-00000-000"]

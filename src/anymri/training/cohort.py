@@ -81,8 +81,10 @@ def prepare(configuration: TrainingConfiguration, progress: Callable[[str, int, 
         raise CohortError(
             f"No case is left to train on{asked}.", "Look at the lists, and at which scans the labelled cases have."
         )
-    _note(not_listed, "they stand in no list")
-    _note(lacking, f"they lack one of {'+'.join(sorted(_needed(recipe)))}")
+    if not_listed:
+        _note_left_out(not_listed, "they stand in no list")
+    if lacking:
+        _note_left_out(lacking, f"they lack one of {Subset.of(_needed(recipe))}")
     _note_what_nobody_has(training, recipe)
     cached: dict[str, CachedCase] = {}
     for done, case in enumerate(used.values()):
@@ -135,10 +137,9 @@ def _needed(recipe: Recipe) -> set[str]:
     return {modality for stage in recipe.stages for modality in stage.single_subset or ()}
 
 
-def _note(left_out: Sequence[str], why: str) -> None:
-    if left_out:
-        names = f"{', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}"
-        warnings.warn(f"Cases left out, because {why}: {len(left_out)} ({names}).", AnymriWarning, stacklevel=3)
+def _note_left_out(names: Sequence[str], why: str) -> None:
+    some = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+    warnings.warn(f"Cases left out, because {why}: {len(names)} ({some}).", AnymriWarning, stacklevel=3)
 
 
 def _note_what_nobody_has(cases: Sequence[Case], recipe: Recipe) -> None:
