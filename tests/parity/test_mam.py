@@ -13,9 +13,9 @@ from torch.nn.functional import conv3d
 from anymri.modalities import MODALITIES
 from anymri.systems import parts
 from anymri.systems.base import Batch
-from anymri.systems.losses import region_channels
+from anymri.systems.losses import at_level, region_channels
 from anymri.systems.mam.converter import MODALITY_ORDER, UNUSED, our_name
-from anymri.systems.mam.recipe import at_level, level_losses
+from anymri.systems.mam.recipe import level_losses
 from parity import filler, reference
 
 FIXTURE = reference.load("mam")

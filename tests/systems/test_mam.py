@@ -9,8 +9,8 @@ from anymri.errors import ConfigurationError, WeightsError
 from anymri.inference.windows import predict
 from anymri.modalities import ALL, SUBSETS, Subset
 from anymri.systems.base import Batch
+from anymri.systems.losses import at_level
 from anymri.systems.mam.network import DecoderLevel
-from anymri.systems.mam.recipe import at_level
 from anymri.systems.weights import convert_checkpoint, load_weights
 from parity import filler, reference
 

@@ -26,8 +26,9 @@ from anymri.systems.recipes import Stage
 from anymri.systems.weights import load_weights
 from anymri.training.configuration import resolve
 from anymri.training.engine import make_schedule, train
-from anymri.training.patches import batches, random_start, random_subset
+from anymri.training.patches import batches, random_start
 from anymri.training.validation import subsets_for
+from training.runs import Silent, same, weights
 
 SMALL = (
     "network.width=4",
@@ -38,23 +39,6 @@ SMALL = (
     "epochs=3",
     "validation_epochs=2",
 )
-
-
-class Silent:
-    """A watch that stops the training after so many epochs, or never."""
-
-    def __init__(self, stop_after=None):
-        self.stop_after = stop_after
-        self.rows = []
-
-    def case(self, name, done, total): ...
-    def begin(self, system, cohort, stages, position): ...
-    def step(self, stage, epoch, step, loss): ...
-
-    def epoch(self, row, validation):
-        self.rows.append(row)
-        if len(self.rows) == self.stop_after:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +56,6 @@ def configuration(cohort, tmp_path):
 def configured(data, tmp_path, *assignments, scheme="brats2023", system="u_hved"):
     options = {"data": data, "label_scheme": scheme, "device": "cpu", "cache": tmp_path / "cache"}
     return resolve(system, "nano", options, assignments=[*SMALL, *assignments])
-
-
-def weights(run, name="last"):
-    return {key: value.numpy() for key, value in load_file(run / "checkpoints" / f"{name}.safetensors").items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
 
 
 def test_a_run_leaves_weights_logs_split_and_manifest(configuration, tmp_path):
@@ -329,48 +305,6 @@ def test_a_bad_cohort_is_found_before_the_first_step_and_nothing_is_written(coho
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(cohort, tmp_path):
     with pytest.raises(RunError, match="learning rate"):
         train(configured(cohort, tmp_path, "optimiser.learning_rate=1e30"), tmp_path / "run", Silent())
-
-
-def test_subsets_are_drawn_evenly_from_what_exists():
-    rng = np.random.default_rng(0)
-    present = np.array([True, False, True, True])
-    drawn = [tuple(random_subset(present, rng).tolist()) for _ in range(1400)]
-    counts = {subset: drawn.count(subset) for subset in set(drawn)}
-    assert len(counts) == 7 and not any(subset[1] for subset in counts)
-    assert max(counts.values()) < 1.4 * min(counts.values())
-
-
-@pytest.mark.parametrize(("how", "count"), [("by_size", 14), ("by_size_reference", 13)])
-def test_subsets_by_size_are_incomplete_and_their_sizes_even(how, count):
-    rng = np.random.default_rng(0)
-    drawn = [tuple(random_subset(np.ones(4, bool), rng, how).tolist()) for _ in range(1500)]
-    sizes = np.bincount([sum(subset) for subset in drawn], minlength=5)
-    assert len(set(drawn)) == count and sizes[0] == sizes[4] == 0 and sizes[1:4].min() > 420
-    missing_t1c = (True, False, True, True)
-    assert (missing_t1c in drawn) == (how == "by_size")
-
-
-def test_all_may_be_among_subsets_by_size_or_be_the_only_one():
-    rng, present = np.random.default_rng(0), np.ones(4, bool)
-    drawn = [tuple(random_subset(present, rng, "by_size_or_all").tolist()) for _ in range(1500)]
-    assert len(set(drawn)) == 15 and np.bincount([sum(subset) for subset in drawn])[1:].min() > 310
-    assert random_subset(np.array([True, False, True, True]), rng, "all").tolist() == [True, False, True, True]
-
-
-def test_bernoulli_keeps_each_scan_every_other_time_and_never_none():
-    rng = np.random.default_rng(0)
-    present = np.array([True, True, False, False])
-    drawn = [tuple(random_subset(present, rng, "bernoulli").tolist()) for _ in range(1600)]
-    counts = [drawn.count((first, second, False, False)) for first, second in ((1, 1), (1, 0), (0, 1))]
-    assert sum(counts) == 1600
-    # Where none is kept, one of the two is: 1/4 + 1/8 of the draws.
-    np.testing.assert_allclose(counts, [400, 600, 600], atol=80)
-
-
-def test_a_single_scan_is_always_drawn():
-    alone = np.array([False, True, False, False])
-    for how in ("uniform", "bernoulli", "all", "by_size", "by_size_reference", "by_size_or_all"):
-        assert (random_subset(alone, np.random.default_rng(0), how) == alone).all()
 
 
 @pytest.mark.parametrize("augmentation", ["none", "flip_intensity"])

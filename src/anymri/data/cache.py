@@ -50,6 +50,7 @@ class CachedCase:
     scale       (n,) float32: stored int16 times scale is the intensity, existing modalities in order
     background  (4,) float32: what lies around the box
     origin      first voxel of the box, counted from the middle of the scan's grid
+    kept        (4,) bool: the one subset that the case is trained or judged on, where a list or the seed gave it one
     """
 
     name: str
@@ -59,6 +60,7 @@ class CachedCase:
     scale: Tensor
     background: Tensor
     origin: tuple[int, int, int]
+    kept: Tensor | None = None
 
     def read_patch(self, start: Sequence[int], size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images (4, *size) float32 and classes size uint8 of the patch that begins at voxel `start` of the box.
@@ -80,6 +82,10 @@ class CachedCase:
         classes = torch.zeros(*size, dtype=torch.uint8)
         classes[x, y, z] = torch.from_numpy(np.array(labels))
         return patch, classes
+
+    def holds(self, tissue: int) -> bool:
+        """Whether the label map has voxels of a class of tumour."""
+        return bool((np.load(self.folder / "tumour.npy")[:, 0] == tissue).any())
 
     def tumour_voxels(self) -> list[NDArray[np.int16]]:
         """For each tumour class that the case has: (n, 3) voxels of the box, a random choice of at most 5000."""

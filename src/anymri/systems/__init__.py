@@ -1,4 +1,4 @@
-"""The published systems: one folder each, found by name. Torch is imported when one is created, not before."""
+"""The published systems and a yardstick: one folder each, found by name. Torch is imported when one is created."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymri.errors import ConfigurationError, UnknownSystemError, WeightsError
-from anymri.systems import im_fuse, m3ae, mam, mmformer, ra_hved, robust_mseg, sfusion, shaspec, u_hved, xlstm_hved
+from anymri.systems import (
+    im_fuse,
+    m3ae,
+    mam,
+    mmformer,
+    ra_hved,
+    robust_mseg,
+    sfusion,
+    shaspec,
+    u_hved,
+    unet_dropout,
+    xlstm_hved,
+)
 from anymri.systems.cards import Card
 
 if TYPE_CHECKING:
@@ -21,7 +33,19 @@ if TYPE_CHECKING:
 
 _PACKAGES = {
     package.CARD.name: package
-    for package in (u_hved, ra_hved, xlstm_hved, mmformer, im_fuse, shaspec, robust_mseg, sfusion, m3ae, mam)
+    for package in (
+        u_hved,
+        ra_hved,
+        xlstm_hved,
+        mmformer,
+        im_fuse,
+        shaspec,
+        robust_mseg,
+        sfusion,
+        m3ae,
+        mam,
+        unet_dropout,
+    )
 }
 
 
@@ -33,7 +57,7 @@ class Parts:
     recipes              recipe name -> recipe
     objectives           name -> function of (system, batch) to named losses, `total` the one minimised
     segmentation_losses  probabilities (B, K, X, Y, Z), labels (B, X, Y, Z) -> named losses; their sum judges validation
-    convert              the authors' checkpoint -> network arguments and state dict
+    convert              the authors' checkpoint -> network arguments and state dict; None where there are no authors
     discriminators       name of an objective -> maker of the network that it trains the system against, a function of
                          the system. Such an objective takes that network as third argument, and names what it
                          minimises `discriminator`
@@ -43,7 +67,7 @@ class Parts:
     recipes: Mapping[str, Recipe]
     objectives: Mapping[str, Callable[..., dict[str, Tensor]]]
     segmentation_losses: Callable[[Tensor, Tensor], dict[str, Tensor]]
-    convert: Callable[[Mapping[str, Any]], Converted]
+    convert: Callable[[Mapping[str, Any]], Converted] | None
     discriminators: Mapping[str, Callable[[Any, int], nn.Module]] = field(default_factory=dict)
 
 

@@ -14,7 +14,7 @@ NO_LICENCE = (
 
 @dataclass(frozen=True)
 class Card:
-    """One published method.
+    """One method.
 
     presets               name -> arguments of the network
     parameters            of the published preset, as trained

@@ -24,6 +24,12 @@ def region_channels(labels: Tensor, num_regions: int) -> Tensor:
     return torch.stack([torch.isin(labels, each) for each in tissues], dim=1).float()
 
 
+def at_level(labels: Tensor, level: int) -> Tensor:
+    """The voxels of (..., X, Y, Z) that stand for those of a level at 1/2^level of the resolution."""
+    step = 2**level
+    return labels[..., step // 2 :: step, step // 2 :: step, step // 2 :: step]
+
+
 def soft_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
     """1 - mean over classes (background included) of the soft Dice, sums over batch and volume together.
 

@@ -146,6 +146,11 @@ def convert_checkpoint(
     switches  arguments of the network that a checkpoint does not show
     """
     system_parts = parts(system)
+    if system_parts.convert is None:
+        raise WeightsError(
+            f"{system} is anymri's own: there are no authors' weights to convert.",
+            f"Train it, as in: anymri train {system}; what that writes needs no conversion.",
+        )
     if not checkpoint.is_file():
         raise WeightsError(f"There is no checkpoint at {checkpoint}.", "Give the authors' .pth or .pt file.")
     converted = system_parts.convert(read_checkpoint(checkpoint))

@@ -107,6 +107,7 @@ def train(configuration: TrainingConfiguration, folder: Path, watch: Watch, resu
     device = pick_device(configuration.device)
     recipe = configuration.recipe
     cohort = prepare(configuration, watch.case)
+    run.check_split(cohort.split())
     torch.manual_seed(recipe.seed)
     system = build(recipe.system, {**recipe.network, "num_classes": cohort.scheme.num_classes})
     position, saved = run.load_state() or (Position(), {})
@@ -231,7 +232,8 @@ class _Trainer:
         """Judges the held-out cases if it is time to, and adds the scores to the position's record."""
         if not (self.cohort.validation and stage.validates_after(epoch)):
             return None
-        judged = validate(self.system, self.cohort.validation, stage.crop, self.recipe.window_overlap, losses)
+        overlap = self.recipe.window_overlap
+        judged = validate(self.system, self.cohort.validation, stage.crop, overlap, losses, stage.single_subset)
         place = {key: position.log[-1][key] for key in ("stage", "epoch", "step")}
         position.validation += [place | {"region": region, "dice": value} for region, value in judged.dice.items()]
         return judged
@@ -302,8 +304,7 @@ def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> Any:
 
 def _write_beginning(run: Run, configuration: TrainingConfiguration, cohort: Cohort, device: torch.device) -> None:
     output_folder(run.folder)
-    split = {"train": cohort.training, "validation": cohort.validation}
-    write_json(run.folder / "split.json", {name: [case.name for case in cases] for name, cases in split.items()})
+    write_json(run.split, cohort.split())
     record = manifest("train", configuration.model_dump(mode="json"), cohort.files, str(device))
     write_json(run.folder / "manifest.json", record)
     write_text(run.config, configuration.to_yaml())

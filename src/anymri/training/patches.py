@@ -11,12 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from anymri.data.augmentation import augmentation
 from anymri.data.cache import CachedCase
-from anymri.modalities import Subset, nonempty_subsets
 from anymri.systems.base import Batch
 from anymri.systems.recipes import Stage
-
-_SUBSET_FLAGS = np.array(nonempty_subsets(4))
-_NEVER_IN_REFERENCE = np.array(Subset.parse("T1+T2+FLAIR").flags)
+from anymri.training.missingness import random_subset
 
 
 class Patches(Dataset[tuple[Tensor, ...]]):
@@ -40,34 +37,21 @@ class Patches(Dataset[tuple[Tensor, ...]]):
         corners = torch.stack([first, first + self.stage.crop - 1])
         images, classes, corners = self.augment(images, classes, corners, int(rng.integers(2**31)))
         # Augmentation shifts intensities of absent modalities too; what they hold never matters.
-        present = case.present.numpy()
-        available = np.stack([random_subset(present, rng, self.stage.subsets) for _ in range(self.stage.copies)])
-        return images, classes.long(), case.present, torch.from_numpy(available), corners
+        present = case.present
+        if self.stage.single_subset:
+            present = present & self.stage.single_subset.as_tensor()[0]
+        available = np.stack([self._subset(case, present.numpy(), rng) for _ in range(self.stage.copies)])
+        return images, classes.long(), present, torch.from_numpy(available), corners
+
+    def _subset(self, case: CachedCase, present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if self.stage.fixes_subsets:
+            assert case.kept is not None
+            return case.kept.numpy()
+        return random_subset(present, rng, "all" if self.stage.single_subset else self.stage.subsets)
 
     def _case_index(self, index: int) -> int:
         turn, place = divmod(index, len(self.cases))
         return int(np.random.default_rng([self.seed, 1, turn]).permutation(len(self.cases))[place])
-
-
-def random_subset(present: np.ndarray, rng: np.random.Generator, how: str = "uniform") -> np.ndarray:
-    """One of the non-empty subsets of `present`, (4,) bool; see `Stage.subsets` for how."""
-    if how == "all":
-        return present.copy()
-    possible = _SUBSET_FLAGS[(present >= _SUBSET_FLAGS).all(1)]
-    if how == "bernoulli":
-        kept: np.ndarray = present & (rng.random(len(present)) < 0.5)
-        if kept.any():
-            return kept
-        possible = possible[possible.sum(1) == 1]
-    elif how != "uniform" and len(possible) > 1:
-        if how != "by_size_or_all":
-            possible = possible[:-1]  # the last is all of them
-        if how == "by_size_reference":
-            possible = possible[(possible != _NEVER_IN_REFERENCE).any(1)]
-        sizes = possible.sum(1)
-        possible = possible[sizes == rng.choice(np.unique(sizes))]
-    chosen: np.ndarray = rng.choice(possible)
-    return chosen
 
 
 def random_start(case: CachedCase, stage: Stage, rng: np.random.Generator) -> list[int]:

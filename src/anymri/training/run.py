@@ -1,7 +1,8 @@
 """The folder that one training writes, and how it is read back.
 
 config.yaml                    the resolved configuration
-split.json, manifest.json      which cases train and validate; versions, seeds, hashes of the data
+split.json                     which cases train and validate, with which scans, and a checksum of that
+manifest.json                  versions, seeds, hashes of the data
 log.csv, validation.csv        losses an epoch; Dice a validation
 tensorboard/                   the same for TensorBoard
 checkpoints/last.safetensors   weights after the last finished epoch
@@ -13,6 +14,7 @@ checkpoints/state.pt           all that resuming needs, in one file: position, l
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config = folder / "config.yaml"
+        self.split = folder / "split.json"
         self.last = folder / "checkpoints" / "last.safetensors"
         self.best = folder / "checkpoints" / "best.safetensors"
         self.state = folder / "checkpoints" / "state.pt"
@@ -73,6 +76,18 @@ class Run:
             raise RunError(
                 f"{self.folder} was started with another configuration: {', '.join(changed)} differ.",
                 "Resume with `anymri train --resume -o FOLDER` alone, or start a new run elsewhere.",
+            )
+
+    def check_split(self, split: dict[str, Any]) -> None:
+        """Raises `RunError` if the run was started with cases on other sides: what is held out must stay unseen."""
+        if not self.split.exists():
+            return
+        started = json.loads(self.split.read_text(encoding="utf-8"))
+        if started.get("sha256") != split["sha256"]:
+            changed = sorted(_differences(started, split) - {"sha256"})
+            raise RunError(
+                f"The cohort has changed since {self.folder} was started: {', '.join(changed[:5])} differ.",
+                "Bring back the cases and lists as they were, or start a new run elsewhere.",
             )
 
     def save_state(self, position: Position, **parts: Any) -> None:

@@ -29,7 +29,10 @@ class Validation:
 
 def subsets_for(case: CachedCase, number: int, cases: int) -> list[Subset]:
     """The subsets that case `number` of `cases` is judged on: all 15 dealt out in table order, as in the protocol's
-    lists (section 5), several a case where there are fewer than 15 cases; cut to the scans that exist."""
+    lists (section 5), several a case where there are fewer than 15 cases; cut to the scans that exist. A case that
+    keeps one subset is judged on that."""
+    if case.kept is not None:
+        return [Subset(tuple(m for m, kept in zip(MODALITIES, case.kept.tolist(), strict=True) if kept))]
     hand = ceil(len(SUBSETS) / cases)
     dealt = [SUBSETS[(number * hand + i) % len(SUBSETS)] for i in range(hand)]
     existing = [m for m, exists in zip(MODALITIES, case.present.tolist(), strict=True) if exists]
@@ -43,14 +46,16 @@ def validate(
     window: int,
     overlap: float,
     losses: Callable[[Tensor, Tensor], dict[str, Tensor]],
+    single: Subset | None = None,
 ) -> Validation:
-    """Dice and segmentation loss of `system` (left in evaluation mode) over the cases, each on its subsets."""
+    """Dice and segmentation loss of `system` (left in evaluation mode) over the cases, each on its subsets, or all on a
+    `single` one."""
     system.eval()
     scores: dict[str, list[float]] = {"WT": [], "TC": [], "ET": []}
     values = []
     for number, case in enumerate(cases):
         images, labels = case.read_patch((0, 0, 0), case.shape)
-        subsets = subsets_for(case, number, len(cases))
+        subsets = [single] if single else subsets_for(case, number, len(cases))
         volume = (images[None], case.present[None], case.background)
         answers = predict(system, *volume, subsets, window, overlap, case.origin)
         for probabilities in answers:

@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_
 
 from anymri.data.preprocessing import Preprocessing
 from anymri.systems.base import Batch
-from anymri.systems.losses import region_channels
+from anymri.systems.losses import at_level, region_channels
 from anymri.systems.mam import CARD
 from anymri.systems.mam.network import MAM, MAMPrediction
 from anymri.systems.recipes import Optimiser, Recipe, Stage
@@ -38,12 +38,6 @@ def losses(system: MAM, batch: Batch) -> dict[str, Tensor]:
         named["rebuilt"] = difference[left_out].square().mean()
         terms.append(named["rebuilt"])
     return {**named, "total": torch.stack(terms).sum()}
-
-
-def at_level(target: Tensor, level: int) -> Tensor:
-    """The voxels of (B, K, X, Y, Z) that stand for those of a level at 1/2^level of the resolution."""
-    step = 2**level
-    return target[..., step // 2 :: step, step // 2 :: step, step // 2 :: step]
 
 
 def level_losses(scores: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,97 @@
+"""The yardstick: MONAI's residual U-Net over all modalities, with a constant in place of an absent one.
+
+It fuses in its first convolution, so that next to nothing can be shared between subsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from anymri.errors import ConfigurationError
+from anymri.modalities import MODALITIES
+from anymri.regions import ScoreKind
+from anymri.systems.base import Encoding, Prediction, System
+
+LEVELS = 5
+# Resolutions that training looks at. As in nnU-Net, all of the decoder's but the coarsest.
+SUPERVISED = LEVELS - 2
+NEGATIVE_SLOPE = 0.01
+
+
+@dataclass
+class UNetDropoutEncoding(Encoding):
+    """images  (B, M, X, Y, Z): the scans as they came"""
+
+    images: Tensor
+
+
+@dataclass
+class UNetDropoutPrediction(Prediction):
+    """coarser  in training, scores of the next resolutions, each half the one before"""
+
+    coarser: Sequence[Tensor] = ()
+
+
+class UNetDropout(System[UNetDropoutEncoding]):
+    """width       channels at full resolution; twice as many at each of the next levels
+    num_classes  classes, background included
+    blocks       residual blocks of each level of the encoder, finest first; one a level in the decoder
+    substitute   for an absent modality: `learnt`, a constant each, or `zeros`
+    """
+
+    scores: ClassVar[ScoreKind] = "classes"
+    divisor = 2 ** (LEVELS - 1)
+    # Instance norm needs more than one voxel at the coarsest level.
+    minimum_side = 2 * divisor
+
+    def __init__(
+        self,
+        width: int = 32,
+        num_classes: int = 4,
+        modalities: Sequence[str] = MODALITIES,
+        blocks: Sequence[int] = (1, 2, 2, 4, 4),
+        substitute: Literal["learnt", "zeros"] = "learnt",
+    ) -> None:
+        super().__init__(num_classes, modalities)
+        if len(blocks) != LEVELS:
+            raise ConfigurationError(
+                f"The network cannot be built with blocks of {len(blocks)} levels: it has {LEVELS}.",
+                "Give as many numbers, as in blocks=[1,2,2,4,4].",
+            )
+        # Imported here, because it takes seconds.
+        from monai.networks.nets.segresnet_ds import SegResNetDS
+
+        self.unet = SegResNetDS(
+            init_filters=width,
+            in_channels=len(self.modalities),
+            out_channels=num_classes,
+            act=("leakyrelu", {"negative_slope": NEGATIVE_SLOPE}),
+            norm="instance",
+            blocks_down=tuple(blocks),
+            dsdepth=SUPERVISED,
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+                nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
+        blank = torch.zeros(1, len(self.modalities), 1, 1, 1)
+        self.substitute = nn.Parameter(blank) if substitute == "learnt" else None
+
+    def train(self, mode: bool = True) -> Self:
+        # Heads of coarser levels never run in evaluation.
+        self.unet.dsdepth = SUPERVISED if mode else 1
+        return super().train(mode)
+
+    def _encode(self, images: Tensor, present: Tensor) -> UNetDropoutEncoding:
+        return UNetDropoutEncoding(present, images)
+
+    def _decode(self, encoding: UNetDropoutEncoding, available: Tensor, reconstruct: bool) -> UNetDropoutPrediction:
+        images = encoding.images
+        substitute = torch.zeros_like(images) if self.substitute is None else self.substitute.to(images.dtype)
+        answer = self.unet(torch.where(available[..., None, None, None], images, substitute))
+        scores, *coarser = answer if self.training else [answer]
+        return UNetDropoutPrediction(scores, self.scores, coarser=coarser)

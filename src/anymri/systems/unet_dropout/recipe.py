@@ -1,0 +1,87 @@
+"""Objective and recipes of the yardstick: nnU-Net's habits, with modality dropout."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from anymri.data.preprocessing import Preprocessing
+from anymri.modalities import MODALITIES
+from anymri.systems.base import Batch
+from anymri.systems.losses import at_level, class_channels, cross_entropy_loss, soft_dice_loss
+from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems.stages import large_patches, small_patches
+from anymri.systems.unet_dropout import CARD
+from anymri.systems.unet_dropout.network import UNetDropout, UNetDropoutPrediction
+
+# Of the resolutions, finest first.
+LEVEL_WEIGHTS = tuple(weight / 7 for weight in (4, 2, 1))
+
+
+def losses(system: UNetDropout, batch: Batch) -> dict[str, Tensor]:
+    """Dice and cross-entropy at three resolutions; scans that the step leaves out are not looked at."""
+    prediction = system(batch.images, batch.available)
+    assert isinstance(prediction, UNetDropoutPrediction)
+    named: dict[str, Tensor] = {}
+    terms = []
+    for level, (scores, weight) in enumerate(zip((prediction.scores, *prediction.coarser), LEVEL_WEIGHTS, strict=True)):
+        precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        labels = at_level(batch.labels, level)
+        dice = soft_dice_loss(precise.softmax(1), class_channels(labels, precise.shape[1]))
+        named |= {f"level{level}_dice": dice, f"level{level}_ce": cross_entropy(precise, labels)}
+        terms.append(weight * (dice + named[f"level{level}_ce"]))
+    return {**named, "total": torch.stack(terms).sum()}
+
+
+def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Soft Dice and cross-entropy of (B, K, X, Y, Z) against classes (B, X, Y, Z)."""
+    target = class_channels(labels, probabilities.shape[1])
+    return {"dice": soft_dice_loss(probabilities, target), "ce": cross_entropy_loss(probabilities, target)}
+
+
+OBJECTIVES = {"train": losses}
+
+PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
+# All 15 subsets are seen: each modality is left out in every other step.
+DROPOUT = dict.fromkeys(MODALITIES, 0.5)
+
+RECIPES = {
+    "published": Recipe(
+        system="unet_dropout",
+        about="Ours, not a publication's; it follows nnU-Net's defaults: 250,000 steps of two patches of 128^3, a "
+        "third of them around tumour, SGD with Nesterov's momentum 0.99 from 0.01 down to nothing, its augmentation, "
+        "its weights of three resolutions. Each modality is left out in every other step; to "
+        'target one alone: --set "subsets={FLAIR: 0.35}". Not yet measured.',
+        network=dict(PUBLISHED),
+        preprocessing=Preprocessing(normalisation="zscore_background_zero"),
+        validation_share=0.125,
+        stages=[
+            Stage(
+                epochs=1000,
+                steps_per_epoch=250,
+                batch_size=2,
+                crop=128,
+                tumour_centred=1 / 3,
+                subsets=DROPOUT,
+                augmentation="nnunet",
+                optimiser=Optimiser(name="sgd", learning_rate=0.01, weight_decay=3e-5, momentum=0.99, clip_norm=12.0),
+                schedule="poly",
+                validation_epochs=50,
+            )
+        ],
+    ),
+    "nano": Recipe(
+        system="unet_dropout",
+        about="For a laptop without a GPU. Not yet measured.",
+        network=dict(NANO),
+        preprocessing=Preprocessing(normalisation="zscore_background_zero"),
+        validation_share=0.05,
+        stages=[
+            small_patches(epochs=4, subsets=DROPOUT, optimiser=Optimiser(learning_rate=5e-3)),
+            large_patches(
+                64, epochs=3, steps_per_epoch=15, batch_size=2, subsets=DROPOUT, optimiser=Optimiser(learning_rate=3e-3)
+            ),
+        ],
+    ),
+}

@@ -1,0 +1,96 @@
+"""The yardstick: what the common laws do not ask of it."""
+
+import numpy as np
+import pytest
+import torch
+
+from anymri import systems
+from anymri.errors import ConfigurationError, WeightsError
+from anymri.modalities import ALL, MODALITIES, Subset
+from anymri.systems.base import Batch
+from anymri.systems.unet_dropout.recipe import LEVEL_WEIGHTS, RECIPES, losses
+from anymri.systems.weights import convert_checkpoint
+from anymri.training.missingness import random_subset
+
+SIDE = 32
+SOME = Subset.parse("T1c+FLAIR")
+
+
+def create(**switches):
+    torch.manual_seed(0)
+    return systems.create("unet_dropout", **{"preset": "nano", "width": 4, **switches})
+
+
+def batch(available):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(2, 4, SIDE, SIDE, SIDE, generator=generator)
+    labels = torch.randint(0, 4, (2, SIDE, SIDE, SIDE), generator=generator)
+    return Batch(images, labels, ALL.as_tensor(2), available.as_tensor(2))
+
+
+def test_there_is_nothing_to_convert_and_nothing_is_written(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "authors.pth")
+    with pytest.raises(WeightsError, match=r"no authors' weights(.|\n)*anymri train unet_dropout"):
+        convert_checkpoint("unet_dropout", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+def test_the_constant_of_an_absent_modality_takes_its_place_and_learns():
+    system = create()
+    with torch.no_grad():
+        system.substitute.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1, 1))
+    filled = batch(SOME).images.clone()
+    for modality in ("T1", "T2"):
+        filled[:, MODALITIES.index(modality)] = system.substitute[0, MODALITIES.index(modality)].item()
+    with torch.inference_mode():
+        scores = system(batch(SOME).images, SOME.as_tensor(2)).scores
+        torch.testing.assert_close(scores, system(filled, ALL.as_tensor(2)).scores, rtol=0, atol=0)
+    losses(system.train(), batch(SOME))["total"].backward()
+    assert (system.substitute.grad.flatten() != 0).tolist() == [flag is False for flag in SOME.flags]
+
+
+def test_zeros_may_stand_for_what_is_absent():
+    system = create(substitute="zeros")
+    assert system.substitute is None
+    images = batch(SOME).images
+    zeroed = images * SOME.as_tensor()[..., None, None, None]
+    with torch.inference_mode():
+        scores = system(images, SOME.as_tensor(2)).scores
+        torch.testing.assert_close(scores, system(zeroed, ALL.as_tensor(2)).scores, rtol=0, atol=0)
+
+
+def test_coarser_resolutions_are_scored_in_training_alone():
+    system = create()
+    assert not system(batch(ALL).images, ALL.as_tensor(2)).coarser
+    heads = [level["head"] for level in system.unet.up_layers]
+    ran = []
+    for head in heads:
+        head.register_forward_hook(lambda module, *_: ran.append(module))
+    with torch.inference_mode():
+        system(batch(ALL).images, ALL.as_tensor(2))
+        assert ran == heads[-1:]
+        coarser = system.train()(batch(ALL).images, ALL.as_tensor(2)).coarser
+    assert [scores.shape[-1] for scores in coarser] == [SIDE // 2, SIDE // 4] and ran[1:] == heads[1:]
+    assert not system.eval()(batch(ALL).images, ALL.as_tensor(2)).coarser
+
+
+def test_the_finest_resolution_weighs_most_and_weights_add_up():
+    named = losses(create().train(), batch(SOME))
+    expected = sum(w * (named[f"level{i}_dice"] + named[f"level{i}_ce"]) for i, w in enumerate(LEVEL_WEIGHTS))
+    torch.testing.assert_close(named["total"], expected)
+    assert sum(LEVEL_WEIGHTS) == pytest.approx(1) and LEVEL_WEIGHTS[0] == 2 * LEVEL_WEIGHTS[1] == 4 * LEVEL_WEIGHTS[2]
+
+
+def test_blocks_of_another_number_of_levels_are_refused():
+    with pytest.raises(ConfigurationError, match="blocks of 3 levels"):
+        create(blocks=(1, 1, 1))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_modality_is_left_out_in_every_other_step(recipe):
+    rng = np.random.default_rng(0)
+    for stage in RECIPES[recipe].stages:
+        drawn = np.array([random_subset(np.ones(4, bool), rng, stage.subsets) for _ in range(2000)])
+        # Where none is kept, one is: 1/16 of the draws, a quarter of them each.
+        np.testing.assert_allclose(drawn.mean(0), 0.5 + 1 / 64, atol=0.04)
+        assert len(np.unique(drawn, axis=0)) == 15
