@@ -114,6 +114,9 @@ def train(
     cache: Annotated[
         Path | None, typer.Option(help="Where preprocessed cases are kept. Default: $ANYMRI_CACHE or the user's cache.")
     ] = None,
+    loggers: Annotated[
+        list[str] | None, typer.Option("--logger", help="mlflow or wandb, beside TensorBoard. Repeatable.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in the output folder stopped.")] = False,
 ) -> None:
     """Train a system; weights lie in OUTPUT/checkpoints/best.safetensors and last.safetensors."""
@@ -132,7 +135,7 @@ def train(
     else:
         run.check_new()
     paths = {"data": data and data.absolute(), "cache": cache and cache.absolute()}
-    options = {**paths, "label_scheme": label_scheme, "device": device}
+    options = {**paths, "label_scheme": label_scheme, "device": device, "loggers": loggers or None}
     configuration = resolve(system, recipe or "published", options, config, assignments or [])
     console.print(configuration.to_yaml(), markup=False, soft_wrap=True)
 

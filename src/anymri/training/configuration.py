@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import yaml
@@ -22,7 +22,8 @@ M = TypeVar("M", bound=BaseModel)
 class TrainingConfiguration(BaseModel):
     """All that decides a training; saved as `config.yaml` in its run folder.
 
-    cache  where preprocessed cases are kept; runs on the same data and preprocessing share it
+    cache    where preprocessed cases are kept; runs on the same data and preprocessing share it
+    loggers  what hears of each epoch beside log.csv and TensorBoard
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -31,6 +32,7 @@ class TrainingConfiguration(BaseModel):
     label_scheme: str
     device: str = "auto"
     cache: Path = Field(default_factory=default_folder)
+    loggers: tuple[Literal["mlflow", "wandb"], ...] = ()
     recipe: Recipe
 
     def to_yaml(self) -> str:
@@ -47,8 +49,8 @@ def resolve(
 ) -> TrainingConfiguration:
     """A recipe, then what a YAML file changes, then command-line options, then `--set key=value`.
 
-    options  data, label_scheme, device and cache where given (None is skipped)
-    file     YAML with any of data, label_scheme, device, cache and recipe; only what differs need be there
+    options  data, label_scheme, device, cache and loggers where given (None is skipped)
+    file     YAML with any of these and recipe; only what differs need be there
     """
     chosen = _recipe(system, recipe)
     changes = {} if file is None else read_yaml(file)

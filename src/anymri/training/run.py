@@ -76,9 +76,9 @@ class Run:
     def check_same(self, configuration: TrainingConfiguration) -> None:
         """Raises `RunError` naming what differs if the run was started with another configuration.
 
-        A run may go on with another device or cache: they say where things are computed, not what.
+        A run may go on with another device, cache or logger: they say where things are computed and shown, not what.
         """
-        where = {"device", "cache"}
+        where = {"device", "cache", "loggers"}
         started, asked = (c.model_dump(mode="json", exclude=where) for c in (self.configuration(), configuration))
         changed = sorted(_differences(started, asked))
         if changed:
