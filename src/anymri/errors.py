@@ -77,3 +77,11 @@ class OutputError(AnymriError):
 
 class AnymriWarning(UserWarning):
     """Something a user should know that does not stop the work."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the work in order; says what is kept and how to go on."""
+
+    def __init__(self, text: str, signal: int) -> None:
+        super().__init__(text)
+        self.signal = signal

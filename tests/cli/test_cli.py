@@ -3,15 +3,18 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
+from importlib.util import find_spec
 from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 
 from anymri import systems
 from anymri.cli import main
@@ -52,6 +55,7 @@ def workshop(tmp_path_factory):
     )
     assert trained.returncode == 0, trained.stderr
     assert "learning_rate" in trained.stdout  # the resolved configuration is shown
+    assert "Expected: " in trained.stdout and "GB of memory" in trained.stdout and "patches/s" in trained.stdout
     return folder
 
 
@@ -136,8 +140,63 @@ def test_a_run_resumes_on_another_device_but_not_with_another_recipe(workshop):
     resume = "train", "--resume", "-o", workshop / "run"
     assert anymri(*resume, "--device", "cpu").returncode == 0
     check_refused(anymri(*resume, "--device", "cuda:99"), "cuda:99")
+    check_refused(anymri(*resume, "--device", "meta"), "'meta'", "cpu")
     check_refused(anymri(*resume, "--label-scheme", "brats2021"), "label_scheme")
     check_refused(anymri(*resume, "--recipe", "published"), "--data")
+
+
+def test_a_recipe_is_printed_resolved_and_can_be_trained_from_a_file(tmp_path):
+    from anymri.training.configuration import resolve
+
+    result = anymri("recipe", "u_hved", "--recipe", "nano", "--set", "whole.epochs=7", "--set", "seed=3")
+    assert result.returncode == 0 and "about: For a laptop without a GPU" in result.stdout
+    (tmp_path / "mine.yaml").write_text(result.stdout)
+    options = {"data": tmp_path, "label_scheme": "brats2023"}
+    from_file = resolve("u_hved", "published", options, tmp_path / "mine.yaml")
+    assert from_file == resolve("u_hved", "nano", options, assignments=["whole.epochs=7", "seed=3"])
+    published = yaml.safe_load(anymri("recipe", "mmformer").stdout)["recipe"]
+    assert "Deviations" in published["about"] and published["stages"][0]["batch_size"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["u_heved"], "u_hved"),
+        (["u_hved", "--recipe", "tiny"], "published, nano"),
+        (["u_hved", "--set", "epoch=2"], "epochs"),
+        (["u_hved", "--set", "crop=33"], "crop=32"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused(arguments, word):
+    check_refused(anymri("recipe", *arguments), word)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_says_how_to_go_on(workshop, tmp_path, monkeypatch, number, code):
+    from anymri.training.learner import Learners
+
+    step = Learners.step
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), number)
+        return step(*arguments)
+
+    train = ["train", "u_hved", "--data", workshop / "data", "-o", tmp_path / "run", *TRAINING]
+    with patch("anymri.cli.progress.TrainingProgress.expect"), patch.object(Learners, "step", interrupted):
+        stopped = anymri(*train, "--cache", workshop / "cache")
+    assert stopped.returncode == code
+    assert f"Interrupted: Training was stopped by {number.name}" in stopped.stderr
+    assert f"anymri train --resume -o {tmp_path / 'run'}" in stopped.stderr
+    assert anymri("train", "--resume", "-o", tmp_path / "run").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+def test_a_logger_that_is_not_installed_is_named_with_its_extra(workshop, tmp_path, name):
+    if find_spec(name):
+        pytest.skip(f"{name} is installed")
+    train = ["train", "u_hved", "--data", workshop / "data", "-o", tmp_path / "run", *TRAINING]
+    check_refused(anymri(*train, "--logger", name), f"anymri[{name}]")
+    assert not (tmp_path / "run").exists()
 
 
 def nothing(folder):

@@ -13,7 +13,7 @@ from anymri.systems.base import Batch
 from anymri.systems.shaspec import blocks
 from anymri.systems.shaspec.recipe import RATE, region_dice_loss, ring_distance
 from anymri.systems.weights import convert_checkpoint, load_weights
-from anymri.training.engine import make_optimiser, make_schedule
+from anymri.training.learner import make_optimiser, make_schedule
 from parity import filler, reference
 
 SOME = Subset.parse("T1c+FLAIR")

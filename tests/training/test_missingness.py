@@ -19,7 +19,7 @@ from anymri.training.engine import train
 from anymri.training.missingness import fixed_subset, incomplete, random_subset
 from anymri.training.patches import batches
 from anymri.training.validation import subsets_for
-from training.runs import Silent, same, weights
+from small_runs import Silent, same, weights
 
 TINY = (
     *("network.width=2", "crop=16", "window_overlap=0", "steps_per_epoch=1", "batch_size=2", "epochs=1"),

@@ -18,7 +18,7 @@ from anymri.training.cohort import prepare
 from anymri.training.configuration import resolve
 from anymri.training.engine import train
 from anymri.training.splits import divide, held_out, read_list
-from training.runs import Silent
+from small_runs import Silent
 
 TINY = ("network.width=2", "crop=16", "window_overlap=0", "steps_per_epoch=1", "epochs=1", "validation_epochs=1")
 NAMES = [f"PHANTOM-0000{number}-000" for number in range(6)]

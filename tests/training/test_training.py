@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import small_runs
 from anymri.data.cache import cache_case
 from anymri.data.layouts import find_cases
 from anymri.data.phantoms import write_cohort
@@ -24,21 +25,14 @@ from anymri.regions import label_scheme
 from anymri.systems import build
 from anymri.systems.recipes import Stage
 from anymri.systems.weights import load_weights
-from anymri.training.configuration import resolve
-from anymri.training.engine import make_schedule, train
+from anymri.training.engine import train
+from anymri.training.learner import make_schedule
 from anymri.training.patches import batches, random_start
 from anymri.training.validation import subsets_for
-from training.runs import Silent, same, weights
+from small_runs import Silent, same, weights
 
-SMALL = (
-    "network.width=4",
-    "crop=16",
-    "window_overlap=0",
-    "steps_per_epoch=2",
-    "batch_size=2",
-    "epochs=3",
-    "validation_epochs=2",
-)
+# Columns of log.csv that say how fast this machine is.
+SPEED = ["seconds", "patches_per_second", "data_wait"]
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +47,8 @@ def configuration(cohort, tmp_path):
     return configured(cohort, tmp_path)
 
 
-def configured(data, tmp_path, *assignments, scheme="brats2023", system="u_hved"):
-    options = {"data": data, "label_scheme": scheme, "device": "cpu", "cache": tmp_path / "cache"}
-    return resolve(system, "nano", options, assignments=[*SMALL, *assignments])
+def configured(data, tmp_path, *assignments, **kind):
+    return small_runs.configured(data, tmp_path / "cache", *assignments, **kind)
 
 
 def test_a_run_leaves_weights_logs_split_and_manifest(configuration, tmp_path):
@@ -63,6 +56,8 @@ def test_a_run_leaves_weights_logs_split_and_manifest(configuration, tmp_path):
     train(configuration, run, Silent())
     log = pd.read_csv(run / "log.csv")
     assert log["step"].tolist() == [2, 4, 6, 8, 10, 12] and np.isfinite(log["loss/total"]).all()
+    np.testing.assert_allclose(log["patches_per_second"] * log["seconds"], 4, rtol=0.5)
+    assert log["data_wait"].between(0, 1, inclusive="neither").all()
     assert pd.read_csv(run / "validation.csv")["epoch"].unique().tolist() == [2, 3]
     split = json.loads((run / "split.json").read_text())
     assert (
@@ -92,7 +87,7 @@ def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, sc
     train(configuration, tmp_path / "parts", Silent(), resume=True)
     for name in ("last", "best"):
         assert same(weights(tmp_path / "whole", name), weights(tmp_path / "parts", name))
-    logs = [pd.read_csv(tmp_path / run / "log.csv").drop(columns="seconds") for run in ("whole", "parts")]
+    logs = [pd.read_csv(tmp_path / run / "log.csv").drop(columns=SPEED) for run in ("whole", "parts")]
     pd.testing.assert_frame_equal(*logs)
 
 

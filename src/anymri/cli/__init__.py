@@ -17,7 +17,7 @@ def main() -> None:
     from rich.text import Text
 
     from anymri.cli.commands import app
-    from anymri.errors import AnymriError, AnymriWarning
+    from anymri.errors import AnymriError, AnymriWarning, Interrupted
 
     _keep_freed_memory()
     debug = "--debug" in sys.argv
@@ -44,6 +44,9 @@ def main() -> None:
         if debug:
             raise
         fail("Error", str(error), USER_ERROR)
+    except Interrupted as stop:
+        # By the convention of shells.
+        fail("Interrupted", str(stop), 128 + stop.signal)
     except KeyboardInterrupt:
         fail("Interrupted", "everything finished so far is kept; the same command goes on where it can.", INTERRUPTED)
     except OSError as error:

@@ -87,6 +87,23 @@ def phantom(
     console.print(f"{len(cases)} cases in {output}; label scheme brats2023.")
 
 
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="e.g. epochs=2, network.width=4. Repeatable.")
+]
+
+
+@app.command()
+def recipe(
+    system: Annotated[str, typer.Argument(help="See: anymri systems.")],
+    name: Annotated[str, typer.Option("--recipe", help="published, nano or another of the system's.")] = "published",
+    assignments: Assignments = None,
+) -> None:
+    """Print a recipe as YAML, with where its numbers come from; `train --config` takes it, edited or not."""
+    from anymri.training.configuration import recipe_to_yaml, resolve_recipe
+
+    print(recipe_to_yaml(resolve_recipe(system, name, assignments or [])), end="")  # noqa: T201  for a file
+
+
 @app.command()
 def train(
     system: Annotated[str | None, typer.Argument(help="See: anymri systems. Not needed with --resume.")] = None,
@@ -98,20 +115,23 @@ def train(
         str | None, typer.Option(help="published (the default), nano or another of the system's.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML with what differs from the recipe.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="e.g. epochs=2, network.width=4. Repeatable.")
-    ] = None,
+    assignments: Assignments = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Where preprocessed cases are kept. Default: $ANYMRI_CACHE or the user's cache.")
+    ] = None,
+    loggers: Annotated[
+        list[str] | None, typer.Option("--logger", help="mlflow or wandb, beside TensorBoard. Repeatable.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in the output folder stopped.")] = False,
 ) -> None:
     """Train a system; weights lie in OUTPUT/checkpoints/best.safetensors and last.safetensors."""
     from anymri.errors import ConfigurationError
     from anymri.training.configuration import resolve
+    from anymri.training.launch import Launch
     from anymri.training.run import Run
 
+    console.quiet = Launch.found().number > 0
     run = Run(output)
     if resume:
         system = system or run.configuration().recipe.system
@@ -121,7 +141,7 @@ def train(
     else:
         run.check_new()
     paths = {"data": data and data.absolute(), "cache": cache and cache.absolute()}
-    options = {**paths, "label_scheme": label_scheme, "device": device}
+    options = {**paths, "label_scheme": label_scheme, "device": device, "loggers": loggers or None}
     configuration = resolve(system, recipe or "published", options, config, assignments or [])
     console.print(configuration.to_yaml(), markup=False, soft_wrap=True)
 
@@ -129,7 +149,7 @@ def train(
     from anymri.training.engine import train as run_training
 
     with TrainingProgress(console) as watch:
-        run_training(configuration, output, watch, resume)
+        run_training(configuration, output, watch, resume, watch.expect)
     console.print(f"Weights: {run.best if run.best.exists() else run.last}")
 
 

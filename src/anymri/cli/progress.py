@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from anymri.systems.base import System
     from anymri.systems.recipes import Stage
     from anymri.training.cohort import Cohort
+    from anymri.training.estimate import Estimate
     from anymri.training.run import Position
 
 
@@ -52,6 +53,7 @@ class TrainingProgress:
         self.training: TaskID | None = None
         self.began = 0.0
         self.total = self.done = self.done_before = 0
+        self.before: dict[str, int] = {}
 
     def __enter__(self) -> TrainingProgress:
         self.bar.start()
@@ -65,14 +67,20 @@ class TrainingProgress:
             self.cases = self.bar.add_task("preparing", total=total, note="")
         self.bar.update(self.cases, completed=done, note=f"{done}/{total} {name}", visible=done < total)
 
+    def expect(self, estimate: Estimate) -> None:
+        """Says what the training will need, as measured on this machine."""
+        if estimate.seconds:
+            memory = f", {estimate.memory / 1e9:.1f} GB of memory" if estimate.memory else ""
+            self.console.print(f"Expected: {_duration(estimate.seconds)} of steps, validation apart{memory}.")
+
     def begin(self, system: System[Any], cohort: Cohort, stages: list[Stage], position: Position) -> None:
-        finished = stages[: position.stage]
+        for stage in stages:
+            self.before[stage.name] = self.total
+            self.total += stage.steps * stage.voxels_per_step
         current = stages[position.stage]
-        steps = sum(s.steps for s in stages) - sum(s.steps for s in finished) - position.epoch * current.steps_per_epoch
-        self.total = sum(s.steps * s.voxels_per_step for s in stages)
-        self.done = sum(s.steps * s.voxels_per_step for s in finished)
-        self.done += position.epoch * current.steps_per_epoch * current.voxels_per_step
-        self.done_before = self.done
+        taken = position.epoch * current.steps_per_epoch + position.step
+        self.done = self.done_before = self.before[current.name] + taken * current.voxels_per_step
+        steps = sum(s.steps for s in stages[position.stage :]) - taken
         self.training = self.bar.add_task("training", total=self.total, completed=self.done, note="")
         parameters = sum(p.numel() for p in system.parameters())
         self.console.print(
@@ -85,13 +93,24 @@ class TrainingProgress:
 
     def step(self, stage: Stage, epoch: int, step: int, loss: float) -> None:
         assert self.training is not None
-        self.done += stage.voxels_per_step
+        # From the beginning, because a stage may end early.
+        self.done = self.before[stage.name]
+        self.done += ((epoch - 1) * stage.steps_per_epoch + step) * stage.voxels_per_step
         where = f"{stage.name} epoch {epoch}/{stage.epochs} step {step}/{stage.steps_per_epoch}"
         self.bar.update(self.training, completed=self.done, note=f"{where} loss {loss:.3f}")
 
     def epoch(self, row: dict[str, Any], validation: dict[str, float] | None) -> None:
-        elapsed = time.monotonic() - self.began
-        left = elapsed / (self.done - self.done_before) * (self.total - self.done)
+        worked = max(self.done - self.done_before, 1)  # none where only a validation was left
+        left = (time.monotonic() - self.began) / worked * (self.total - self.done)
         dice = "".join(f"  {region} {value:.3f}" for region, value in (validation or {}).items())
         line = f"{row['stage']} epoch {row['epoch']}: loss {row['loss/total']:.4f}"
-        self.console.print(f"{line}{'  Dice' + dice if dice else ''}  ({left:.0f} s left)")
+        speed = f"{row['patches_per_second']:.3g} patches/s, {row['data_wait']:.0%} waiting for data"
+        self.console.print(f"{line}{'  Dice' + dice if dice else ''}  ({speed}; {_duration(left)} left)")
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that reads best."""
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -70,7 +70,12 @@ class Stage(_Settings):
     objective: str = Field(default="train", description="which of the system's objectives is minimised")
     epochs: PositiveInt
     steps_per_epoch: PositiveInt
-    batch_size: PositiveInt = 1
+    batch_size: PositiveInt = Field(default=1, description="patches of a step, of all processes together")
+    accumulate: PositiveInt = Field(
+        default=1,
+        description="parts in which a process sends its share of a batch through the network, for less memory; "
+        "gradients are the mean over parts",
+    )
     crop: PositiveInt = Field(description="side of the cubic patches, voxels")
     tumour_centred: float = Field(
         default=0.0, ge=0, le=1, description="share of patches drawn around a tumour voxel, its class first"
@@ -109,6 +114,15 @@ class Stage(_Settings):
     validation_epochs: PositiveInt | tuple[PositiveInt, ...] | None = Field(
         default=1, description="validate every so many epochs, or after these, and after the last; or never (null)"
     )
+    patience: PositiveInt | None = Field(
+        default=None, description="the stage ends after so many validations without a better mean Dice"
+    )
+
+    @model_validator(mode="after")
+    def _patience_can_end(self) -> Stage:
+        if self.patience and self.validation_epochs is None:
+            raise ValueError("patience counts validations, and validation_epochs is null")
+        return self
 
     @property
     def single_subset(self) -> Subset | None:

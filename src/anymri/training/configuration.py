@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 import yaml
@@ -16,11 +16,14 @@ from anymri.errors import ConfigurationError
 from anymri.systems import build, parts
 from anymri.systems.recipes import Recipe, Stage
 
+M = TypeVar("M", bound=BaseModel)
+
 
 class TrainingConfiguration(BaseModel):
     """All that decides a training; saved as `config.yaml` in its run folder.
 
-    cache  where preprocessed cases are kept; runs on the same data and preprocessing share it
+    cache    where preprocessed cases are kept; runs on the same data and preprocessing share it
+    loggers  what hears of each epoch beside log.csv and TensorBoard
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -29,11 +32,12 @@ class TrainingConfiguration(BaseModel):
     label_scheme: str
     device: str = "auto"
     cache: Path = Field(default_factory=default_folder)
+    loggers: tuple[Literal["mlflow", "wandb"], ...] = ()
     recipe: Recipe
 
     def to_yaml(self) -> str:
         """The configuration as YAML that `--config` understands."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100, allow_unicode=True)
+        return _yaml(self.model_dump(mode="json"))
 
 
 def resolve(
@@ -45,16 +49,14 @@ def resolve(
 ) -> TrainingConfiguration:
     """A recipe, then what a YAML file changes, then command-line options, then `--set key=value`.
 
-    options  data, label_scheme, device and cache where given (None is skipped)
-    file     YAML with any of data, label_scheme, device, cache and recipe; only what differs need be there
+    options  data, label_scheme, device, cache and loggers where given (None is skipped)
+    file     YAML with any of these and recipe; only what differs need be there
     """
-    recipes = parts(system).recipes
-    if recipe not in recipes:
-        raise ConfigurationError(f"{system} has no recipe {recipe!r}.", f"Choose one of {', '.join(recipes)}.")
+    chosen = _recipe(system, recipe)
     changes = {} if file is None else read_yaml(file)
     # A file that names its system is a saved configuration, whole in itself: nothing of another recipe may leak in.
     is_whole = isinstance(changes.get("recipe"), dict) and "system" in changes["recipe"]
-    values: dict[str, Any] = {} if is_whole else {"recipe": recipes[recipe].model_dump()}
+    values: dict[str, Any] = {} if is_whole else {"recipe": chosen.model_dump()}
     _merge(values, changes)
     values |= {name: value for name, value in options.items() if value is not None}
     for assignment in assignments:
@@ -62,7 +64,7 @@ def resolve(
     missing = [f"--{name.replace('_', '-')}" for name in ("data", "label_scheme") if name not in values]
     if missing:
         raise ConfigurationError(f"Training needs {' and '.join(missing)}.", "Add what is missing, or use --config.")
-    configuration = validated(values, "The configuration")
+    configuration = validated(TrainingConfiguration, values, "The configuration")
     if configuration.recipe.system != system:
         raise ConfigurationError(
             f"{file} is a configuration of {configuration.recipe.system}, not of {system}.",
@@ -83,10 +85,25 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def validated(values: Mapping[str, Any], source: str) -> TrainingConfiguration:
-    """Values as a typed configuration; raises `ConfigurationError` naming each field that does not fit."""
+def resolve_recipe(system: str, recipe: str, assignments: Sequence[str] = ()) -> Recipe:
+    """A recipe by name with what `--set key=value` changes, checked as before a training."""
+    values = _recipe(system, recipe).model_dump()
+    for assignment in assignments:
+        _assign(values, assignment)
+    resolved = validated(Recipe, values, "The recipe")
+    _check_network(resolved)
+    return resolved
+
+
+def recipe_to_yaml(recipe: Recipe) -> str:
+    """A recipe as YAML that `--config` understands."""
+    return _yaml({"recipe": recipe.model_dump(mode="json")})
+
+
+def validated(kind: type[M], values: Mapping[str, Any], source: str) -> M:
+    """Values as a typed configuration or recipe; raises `ConfigurationError` naming each field that does not fit."""
     try:
-        return TrainingConfiguration.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" + (f" (given: {e['input']!r})" if e["loc"] else "")
@@ -107,6 +124,17 @@ def read_assignment(assignment: str) -> tuple[list[str], Any]:
         return keys, yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"--set {assignment}: the value is no YAML.", "Quote it.") from error
+
+
+def _recipe(system: str, name: str) -> Recipe:
+    recipes = parts(system).recipes
+    if name not in recipes:
+        raise ConfigurationError(f"{system} has no recipe {name!r}.", f"Choose one of {', '.join(recipes)}.")
+    return recipes[name]
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, width=100, allow_unicode=True)
 
 
 def _check_network(recipe: Recipe) -> None:

@@ -74,16 +74,24 @@ def random_start(case: CachedCase, stage: Stage, rng: np.random.Generator) -> li
 
 
 def batches(
-    cases: Sequence[CachedCase], stage: Stage, seed: int, first_step: int, steps: int, workers: int
+    cases: Sequence[CachedCase],
+    stage: Stage,
+    seed: int,
+    first_step: int,
+    steps: int,
+    workers: int,
+    process: int = 0,
+    processes: int = 1,
 ) -> Iterator[Batch]:
-    """Batches of steps `first_step` to `first_step + steps` of a stage: `copies` samples of each patch in a row."""
-    first = first_step * stage.batch_size
-    loader = DataLoader(
-        Patches(cases, stage, seed),
-        batch_size=stage.batch_size,
-        sampler=range(first, first + steps * stage.batch_size),
-        num_workers=workers,
-    )
+    """Batches of steps `first_step` to `first_step + steps` of a stage: `copies` samples of each patch in a row.
+
+    Each process gets its share of every batch, in `Stage.accumulate` parts.
+    """
+    share = stage.batch_size // processes
+    size = share // stage.accumulate
+    firsts = (step * stage.batch_size + process * share for step in range(first_step, first_step + steps))
+    order = [first + i for first in firsts for i in range(share)]
+    loader = DataLoader(Patches(cases, stage, seed), batch_size=size, sampler=order, num_workers=workers)
     for images, labels, present, available, corners in loader:
-        patch = torch.arange(stage.batch_size).repeat_interleave(stage.copies)
+        patch = torch.arange(size).repeat_interleave(stage.copies)
         yield Batch(images[patch], labels[patch], present[patch], available.flatten(0, 1), corners[patch], patch)

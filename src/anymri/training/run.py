@@ -3,12 +3,14 @@
 config.yaml                    the resolved configuration
 split.json                     which cases train and validate, with which scans, and a checksum of that
 manifest.json                  versions, seeds, hashes of the data
-log.csv, validation.csv        losses an epoch; Dice a validation
+log.csv, validation.csv        losses and speed an epoch (patches/s, and the share of time that steps waited for data);
+                               Dice a validation
 tensorboard/                   the same for TensorBoard
-checkpoints/last.safetensors   weights after the last finished epoch
+checkpoints/last.safetensors   weights as of the last saved state
 checkpoints/best.safetensors   weights with the highest mean Dice in the stage's validations (without any: the last)
 checkpoints/state.pt           all that resuming needs, in one file: position, log; and of the system, and the
-                               discriminator where there is one, weights, optimiser and schedule
+                               discriminator where there is one, weights, optimiser and schedule. Saved after each
+                               epoch, every ten minutes, and after the step in which a signal came
 """
 
 from __future__ import annotations
@@ -29,11 +31,21 @@ from anymri.training.configuration import TrainingConfiguration, read_yaml, vali
 
 @dataclass
 class Position:
-    """Where a training stands. Randomness needs no state of its own: every step seeds itself from its number."""
+    """Where a training stands. Randomness needs no state of its own: every step seeds itself from its number.
+
+    stage, epoch, step  how many of each are finished: stages, this stage's epochs, this epoch's steps
+    sums                of this epoch's losses over its steps, and `seconds` that these took, `waited` for data
+    best, worse         highest mean Dice of this stage's validations, and how many came after it
+    """
 
     stage: int = 0
     epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    waited: float = 0.0
     best: float = float("-inf")
+    worse: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
 
@@ -62,14 +74,14 @@ class Run:
         """The configuration this run was started with; raises `RunError` if there is no run."""
         if not self.config.exists():
             raise RunError(f"{self.folder} holds no run to resume.", "Start one without --resume.")
-        return validated(read_yaml(self.config), str(self.config))
+        return validated(TrainingConfiguration, read_yaml(self.config), str(self.config))
 
     def check_same(self, configuration: TrainingConfiguration) -> None:
         """Raises `RunError` naming what differs if the run was started with another configuration.
 
-        A run may go on with another device or cache: they say where things are computed, not what.
+        A run may go on with another device, cache or logger: they say where things are computed and shown, not what.
         """
-        where = {"device", "cache"}
+        where = {"device", "cache", "loggers"}
         started, asked = (c.model_dump(mode="json", exclude=where) for c in (self.configuration(), configuration))
         changed = sorted(_differences(started, asked))
         if changed:

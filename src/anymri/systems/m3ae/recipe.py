@@ -143,8 +143,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="m3ae",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 four minutes on two cores, WT Dice 0.88 with all four "
-        "modalities. A quarter of the multiply-adds, and a substitute that fits those phantoms.",
+        about="For a laptop without a GPU: on 24 phantoms of 96^3 four minutes on two cores, WT Dice 0.88 with all "
+        "four modalities. A quarter of the multiply-adds, and a substitute that fits those phantoms.",
         network=dict(NANO),
         preprocessing=Preprocessing(normalisation="percentiles"),
         validation_share=0.05,

@@ -90,9 +90,9 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="mam",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 five minutes on two cores, WT Dice 0.91 with all four "
-        "modalities. The network takes one crop only: first around each part of a tumour, then where healthy tissue is "
-        "too.",
+        about="For a laptop without a GPU: on 24 phantoms of 96^3 five minutes on two cores, WT Dice 0.91 with all "
+        "four modalities. The network takes one crop only: first around each part of a tumour, then where healthy "
+        "tissue is too.",
         network=dict(NANO),
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),
         validation_share=0.05,

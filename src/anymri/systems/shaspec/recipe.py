@@ -138,8 +138,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="shaspec",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 seven minutes on two cores, WT Dice 0.85 with all four "
-        "modalities. Absent ones stay out of the auxiliary losses, which spares their encoders.",
+        about="For a laptop without a GPU: on 24 phantoms of 96^3 seven minutes on two cores, WT Dice 0.85 with all "
+        "four modalities. Absent ones stay out of the auxiliary losses, which spares their encoders.",
         network={"width": 8},
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),
         validation_share=0.05,

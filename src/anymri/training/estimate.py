@@ -1,0 +1,73 @@
+"""What a training will need, measured by taking steps on a copy of the network."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anymri.data.cache import CachedCase
+from anymri.systems.base import System
+from anymri.systems.recipes import Stage
+from anymri.training.distributed import Team
+from anymri.training.learner import Learners
+from anymri.training.patches import batches
+from anymri.training.run import Position
+
+
+@dataclass
+class Estimate:
+    """memory   peak of one process in bytes: of its GPU, or on a CPU of the whole process; None where it is not known
+    seconds  of all steps that are left, without validation and waiting for data
+    """
+
+    memory: int | None
+    seconds: float
+
+
+def estimate(
+    team: Team, name: str, system: System[Any], cases: Sequence[CachedCase], stages: Sequence[Stage], position: Position
+) -> Estimate:
+    """Takes two steps of each stage that is left, with all modalities, and times the second."""
+    precision = team.fabric.strategy.precision
+    untouched = precision.state_dict()
+    seconds = 0.0
+    done = position.epoch * stages[0].steps_per_epoch + position.step
+    for stage in stages:
+        left, done = stage.steps - done, 0
+        if left == 0:
+            continue
+        learners = Learners(team, name, copy.deepcopy(system), stage, 0, {})
+        learners.networks.train()
+        share = list(islice(batches(cases, stage, 0, 0, 1, 0, team.number, team.count), stage.accumulate))
+        share = [replace(batch, available=batch.present) for batch in share]
+        for number in (1, 2):
+            began = time.perf_counter()
+            learners.step(share, number)
+            a_step = time.perf_counter() - began
+        seconds += a_step * left
+    precision.load_state_dict(untouched)
+    return Estimate(_peak(team.device), seconds)
+
+
+def _peak(device: torch.device) -> int | None:
+    """The most memory that this process has held so far, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    system: str = sys.platform  # not as the type checker knows it
+    if system == "linux":
+        # Not getrusage's, which counts what the process was before it became this program.
+        line = next(each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    if system == "darwin" and device.type == "cpu":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return None

@@ -1,0 +1,228 @@
+"""A training may be ended at any moment, in order or not: it goes on as if it had never stopped."""
+
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import small_runs
+from anymri.data.phantoms import write_cohort
+from anymri.errors import AnymriWarning, ConfigurationError, Interrupted, OutputError, RunError
+from anymri.training import engine
+from anymri.training.engine import train
+from anymri.training.learner import Learners
+from anymri.training.run import Run
+from anymri.training.validation import Validation
+from small_runs import AtStep, Silent, same, weights
+
+SETTINGS = ("steps_per_epoch=5", "epochs=2", "validation_epochs=1", "schedule=plateau")
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A cohort, a configuration of two stages of ten steps each, and the run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("workshop")
+    write_cohort(folder / "data", 5, size=48)
+    train(configured(folder), folder / "whole", Silent())
+    return folder
+
+
+def configured(workshop, *assignments, **kind):
+    return small_runs.configured(workshop / "data", workshop / "cache", *SETTINGS, *assignments, **kind)
+
+
+def check_equals_the_whole(workshop, run):
+    for name in ("last", "best"):
+        assert same(weights(workshop / "whole", name), weights(run, name))
+    logs = [pd.read_csv(folder / "log.csv") for folder in (workshop / "whole", run)]
+    pd.testing.assert_frame_equal(*(log.drop(columns=["seconds", "patches_per_second", "data_wait"]) for log in logs))
+    validations = [pd.read_csv(folder / "validation.csv") for folder in (workshop / "whole", run)]
+    pd.testing.assert_frame_equal(*validations)
+
+
+def send(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+def test_a_signal_lets_the_step_end_and_the_run_goes_on_within_the_epoch(workshop, tmp_path):
+    """In the middle of an epoch, at its end (7 + 3 steps), and in its first step, again and again."""
+    run = tmp_path / "run"
+    taken = 0
+    for steps, number in ((2, signal.SIGTERM), (5, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)):
+        before = signal.getsignal(number)
+        with pytest.raises(Interrupted, match=rf"{signal.Signals(number).name}.*\n.*--resume -o {run}") as stopped:
+            train(configured(workshop), run, AtStep(steps, send(number)), resume=taken > 0)
+        assert stopped.value.signal == number and signal.getsignal(number) == before
+        # The signal came when a step had ended, so one more was taken.
+        taken += steps + 1
+        position, _ = Run(run).load_state()
+        assert 10 * position.stage + 5 * position.epoch + position.step == taken
+    train(configured(workshop), run, Silent(), resume=True)
+    check_equals_the_whole(workshop, run)
+
+
+def test_a_signal_while_validating_ends_it_at_once_with_all_steps_saved(workshop, tmp_path, monkeypatch):
+    validate = engine.validate
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(engine, "validate", interrupted)
+    with pytest.raises(Interrupted):
+        train(configured(workshop), tmp_path / "run", Silent())
+    assert Run(tmp_path / "run").load_state()[0].step == 5
+    monkeypatch.setattr(engine, "validate", validate)
+    train(configured(workshop), tmp_path / "run", Silent(), resume=True)
+    check_equals_the_whole(workshop, tmp_path / "run")
+
+
+def test_ctrl_c_twice_ends_at_once(workshop, tmp_path):
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train(configured(workshop), tmp_path / "run", AtStep(1, twice))
+    assert not isinstance(stopped.value, Interrupted)
+
+
+def test_state_is_saved_within_long_epochs(workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "SECONDS_BETWEEN_SAVES", 0)
+
+    def crash():
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        train(configured(workshop), tmp_path / "run", AtStep(4, crash))
+    assert Run(tmp_path / "run").load_state()[0].step == 3
+    train(configured(workshop), tmp_path / "run", Silent(), resume=True)
+    check_equals_the_whole(workshop, tmp_path / "run")
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(workshop, tmp_path):
+    """Started again and again and killed without warning, wherever it is; as a machine that fails."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["anymri.training.engine", "torch.utils.tensorboard.writer"])
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(configured(workshop).to_yaml())
+    rng = random.Random(0)
+    saved = set()
+    for _ in range(6):
+        child = context.Process(target=train, args=(configured(workshop), run, Silent(), True))
+        child.start()
+        state = run / "checkpoints" / "state.pt"
+        known = state.stat().st_mtime_ns if state.exists() else 0
+        while child.is_alive() and (not state.exists() or state.stat().st_mtime_ns == known):
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.3))
+        child.kill()
+        child.join()
+        assert child.exitcode in (0, -signal.SIGKILL)
+        position, _ = Run(run).load_state()
+        saved.add((position.stage, position.epoch, position.step))
+        if child.exitcode == 0:
+            break
+    assert len(saved) > 1
+    train(configured(workshop), run, Silent(), resume=True)
+    check_equals_the_whole(workshop, run)
+
+
+def test_a_full_disk_ends_the_run_with_the_last_state_whole(workshop, tmp_path):
+    """A limit on the size of files stands for the disk: writing fails in the middle of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+
+    try:
+        with pytest.raises(OutputError, match=r"last\.safetensors cannot be written.*\n.*free space"):
+            train(configured(workshop), tmp_path / "run", AtStep(7, fill))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "run" / "checkpoints").glob(".anymri-*"))
+    train(configured(workshop), tmp_path / "run", Silent(), resume=True)
+    check_equals_the_whole(workshop, tmp_path / "run")
+
+
+def test_a_run_of_another_system_is_not_gone_on_with(workshop, tmp_path):
+    run = Path(shutil.copytree(workshop / "whole", tmp_path / "run"))
+    other = configured(workshop, system="shaspec")
+    with pytest.raises(RunError, match=r"another configuration: .*recipe\.system"):
+        train(other, run, Silent(), resume=True)
+    with pytest.raises(RunError, match="holds a run already"):
+        train(other, run, Silent())
+    check_equals_the_whole(workshop, run)
+
+
+def test_patience_ends_a_stage_and_the_next_begins(workshop, tmp_path, monkeypatch):
+    """Mean Dice by validation: the third is no better than the first, nor the second."""
+    scores = iter([0.5, 0.4, 0.5, 0.7, 0.6])
+    monkeypatch.setattr(engine, "validate", lambda *_: Validation({"mean": next(scores)}, 1.0))
+    settings = ("steps_per_epoch=1", "parts.epochs=5", "whole.epochs=2", "patience=2")
+    with pytest.warns(AnymriWarning, match="parts ends after epoch 3: 2 validations"):
+        train(configured(workshop, *settings), tmp_path / "run", Silent())
+    log = pd.read_csv(tmp_path / "run" / "log.csv")
+    assert log["stage"].tolist() == ["parts"] * 3 + ["whole"] * 2
+    position, _ = Run(tmp_path / "run").load_state()
+    assert position.best == 0.7 and position.worse == 1
+    watch = Silent()
+    train(configured(workshop, *settings), tmp_path / "run", watch, resume=True)
+    assert not watch.rows
+
+
+def test_a_run_stopped_after_patience_ended_a_stage_goes_on_with_the_next(workshop, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.4, 0.7])
+    monkeypatch.setattr(engine, "validate", lambda *_: Validation({"mean": next(scores)}, 1.0))
+    settings = ("steps_per_epoch=1", "parts.epochs=5", "whole.epochs=1", "patience=1")
+    with pytest.warns(AnymriWarning), pytest.raises(KeyboardInterrupt):
+        train(configured(workshop, *settings), tmp_path / "run", Silent(stop_after=2))
+    train(configured(workshop, *settings), tmp_path / "run", Silent(), resume=True)
+    assert pd.read_csv(tmp_path / "run" / "log.csv")["stage"].tolist() == ["parts", "parts", "whole"]
+
+
+def test_patience_without_validations_is_refused(workshop):
+    with pytest.raises(ConfigurationError, match="patience counts validations"):
+        configured(workshop, "patience=2", "validation_epochs=null")
+
+
+def test_parts_of_a_batch_give_the_gradients_of_the_whole(workshop, tmp_path, monkeypatch):
+    """ShaSpec's losses are means over samples, and it draws no noise."""
+    found = []
+
+    def keep(learners):
+        found.append(torch.cat([p.grad.flatten() for p in learners.networks.parameters() if p.grad is not None]))
+        raise StopIteration
+
+    monkeypatch.setattr(Learners, "_descend", keep)
+    for parts in (1, 2, 4):
+        settings = ("network.width=2", "batch_size=4", f"accumulate={parts}")
+        with pytest.raises(StopIteration):
+            train(configured(workshop, *settings, system="shaspec"), tmp_path / str(parts), Silent())
+    for accumulated in found[1:]:
+        assert (accumulated - found[0]).norm() < 1e-5 * found[0].norm()
+
+
+@pytest.mark.parametrize("setting", ["accumulate=3", "accumulate=4"])
+def test_parts_that_do_not_divide_a_batch_are_refused_before_anything_is_written(workshop, tmp_path, setting):
+    with pytest.raises(ConfigurationError, match=r"2 patches .* in \d parts.*\n.*batch_size="):
+        train(configured(workshop, setting), tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_memory_is_answered_with_what_needs_less(workshop, tmp_path, monkeypatch):
+    def need_too_much(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.nn.functional, "interpolate", need_too_much)
+    with pytest.raises(RunError, match=r"more memory than cpu.*\n.*--set parts\.accumulate=2"):
+        train(configured(workshop), tmp_path / "run", Silent())
