@@ -31,20 +31,19 @@ def read_list(path: Path) -> dict[str, Subset | None]:
     Plain text holds a name a line. A CSV file has the column `case`, and perhaps `subset` (T1c+FLAIR) or `mask`, four
     flags in the order of `MASK_ORDER`, as in `val15splits.csv`.
     """
+    is_table = path.suffix.lower() == ".csv"
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream)) if path.suffix.lower() == ".csv" else [[line] for line in stream]
+            rows = list(csv.reader(stream)) if is_table else [["case"], *([line] for line in stream)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CohortError(f"The list {path} cannot be read ({error}).", "Give a text or CSV file.") from error
-    columns = ["case"]
-    if path.suffix.lower() == ".csv":
-        columns = [cell.strip().lower() for cell in rows.pop(0)] if rows else []
-        if columns not in (["case"], ["case", "mask"], ["case", "subset"]):
-            raise CohortError(
-                f"The columns of {path} are {', '.join(columns) or 'missing'}.", "Name them case, or case and subset."
-            )
+    columns = [cell.strip().lower() for cell in rows.pop(0)] if rows else []
+    if columns not in (["case"], ["case", "mask"], ["case", "subset"]):
+        raise CohortError(
+            f"The columns of {path} are {', '.join(columns) or 'missing'}.", "Name them case, or case and subset."
+        )
     listed: dict[str, Subset | None] = {}
-    for number, row in enumerate(rows, start=2 if path.suffix.lower() == ".csv" else 1):
+    for number, row in enumerate(rows, start=2 if is_table else 1):
         cells = [cell.strip() for cell in row]
         if not any(cells):
             continue
