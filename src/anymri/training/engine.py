@@ -25,7 +25,7 @@ from anymri.training.configuration import TrainingConfiguration
 from anymri.training.distributed import Team, team
 from anymri.training.estimate import Estimate, estimate
 from anymri.training.learner import Learners, seed_of
-from anymri.training.logs import Boards, make_loggers
+from anymri.training.logs import Boards, loggers
 from anymri.training.patches import batches
 from anymri.training.run import Position, Run
 from anymri.training.stopping import Stop
@@ -74,7 +74,6 @@ def train(
     recipe = configuration.recipe
     with team(configuration.device, recipe.precision) as processes:
         _check_shares(recipe.stages, processes.count)
-        loggers = make_loggers(configuration.loggers, folder) if processes.number == 0 else []
         with processes.one_a_node_first():
             cohort = prepare(configuration, watch.case)
         run.check_split(cohort.split())
@@ -87,8 +86,9 @@ def train(
         if processes.number == 0 and not resume:
             _write_beginning(run, configuration, cohort, processes)
         watch.begin(system, cohort, recipe.stages, position)
-        with Stop(folder, alone=processes.count == 1) as stop:
-            trainer = _Trainer(recipe, cohort, system, run, processes, watch, stop, loggers)
+        named = configuration.loggers if processes.number == 0 else ()
+        with loggers(named, folder) as others, Stop(folder, alone=processes.count == 1) as stop:
+            trainer = _Trainer(recipe, cohort, system, run, processes, watch, stop, others)
             for number in range(position.stage, len(recipe.stages)):
                 trainer.run_stage(replace(position), saved)
                 saved = {}
@@ -106,7 +106,7 @@ class _Trainer:
     team: Team
     watch: Watch
     stop: Stop
-    loggers: list[Any]
+    others: list[Any]
     last_save: float = 0.0
 
     def run_stage(self, position: Position, saved: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ class _Trainer:
         first_step = sum(s.steps for s in self.recipe.stages[: position.stage])
         self.last_save = time.perf_counter()
         shown = first_step + position.epoch * stage.steps_per_epoch
-        with Boards(self.run, self.team, shown, self.loggers) as boards:
+        with Boards(self.run, self.team, shown, self.others) as boards:
             while position.epoch < stage.epochs and not (stage.patience and position.worse >= stage.patience):
                 self._run_epoch(learners, stage, position)
                 row = self._row(stage, position, first_step, learners.rate)

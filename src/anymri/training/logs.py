@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,23 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
 
-def make_loggers(names: Sequence[str], folder: Path) -> list[Any]:
+@contextmanager
+def loggers(names: Sequence[str], folder: Path) -> Iterator[list[Any]]:
     """Loggers of Fabric's kind by name, for the run in `folder`; raises `ConfigurationError` if one is not installed.
 
     Nothing leaves the machine unless the logger's own variables ask for it: MLFLOW_TRACKING_URI, WANDB_MODE=online.
     """
-    if not names:
-        return []
+    made = _make_loggers(names, folder) if names else []
+    status = "failed"
+    try:
+        yield made
+        status = "success"
+    finally:
+        for logger in made:
+            logger.finalize(status)
+
+
+def _make_loggers(names: Sequence[str], folder: Path) -> list[Any]:
     from lightning.pytorch.loggers.mlflow import MLFlowLogger
     from lightning.pytorch.loggers.wandb import WandbLogger
 
@@ -43,13 +54,13 @@ def make_loggers(names: Sequence[str], folder: Path) -> list[Any]:
 
 
 class Boards:
-    """TensorBoard, and `loggers`, by process 0 alone.
+    """TensorBoard by process 0 alone, and other loggers.
 
     step  where an interrupted run goes on: what TensorBoard was told after it is hidden
     """
 
-    def __init__(self, run: Run, team: Team, step: int, loggers: Sequence[Any] = ()) -> None:
-        self.loggers = loggers
+    def __init__(self, run: Run, team: Team, step: int, others: Sequence[Any]) -> None:
+        self.others = others
         self.writers: list[SummaryWriter] = []
         if team.number == 0:
             from torch.utils.tensorboard.writer import SummaryWriter
@@ -72,5 +83,5 @@ class Boards:
             for name, value in values.items():
                 writer.add_scalar(name, value, row["step"])
             writer.flush()
-        for logger in self.loggers:
+        for logger in self.others:
             logger.log_metrics(values, row["step"])
