@@ -110,8 +110,9 @@ class Run:
         with replacing(self.state) as temporary:
             temporary.write_bytes(buffer.getbuffer())
         for name, rows in (("log", position.log), ("validation", position.validation)):
-            with replacing(self.folder / f"{name}.csv") as temporary:
-                pd.DataFrame(rows).to_csv(temporary, index=False)
+            if rows:
+                with replacing(self.folder / f"{name}.csv") as temporary:
+                    pd.DataFrame(rows).to_csv(temporary, index=False)
 
     def load_state(self) -> tuple[Position, dict[str, Any]] | None:
         """Position and parts as saved, or None if no epoch was finished yet."""
