@@ -16,9 +16,9 @@ from anymri.training.launch import Launch
 from anymri.training.learner import Learners
 from small_runs import AtStep, Silent, configured
 
-ONE_STEP = ("steps_per_epoch=1", "parts.epochs=1", "whole.epochs=1", "validation_share=0")
-SHASPEC = (*ONE_STEP, "network.width=2")
-RA_HVED = (*ONE_STEP, "crop=32", "optimiser.clip_norm=1", "images.epochs=1")
+ONE_STEP = ("steps_per_epoch=1", "epochs=1", "validation_share=0")
+SHASPEC = (*ONE_STEP, "crop=32", "network.width=2")
+RA_HVED = (*ONE_STEP, "crop=32", "optimiser.clip_norm=1")
 
 
 def keep_gradients(folder: Path) -> None:

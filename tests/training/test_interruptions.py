@@ -122,8 +122,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(workshop, tmp_pa
     saved = set()
     for _ in range(6):
         child = context.Process(target=train, args=(configured(workshop), run, Silent(), True))
-        child.start()
         writes, known = 0, time_of_change(run)
+        child.start()
         # It gets further by the third state that it writes, at the latest.
         wanted = rng.choice((1, 3))
         while child.is_alive() and writes < wanted:
@@ -162,7 +162,7 @@ def test_a_full_disk_ends_the_run_with_the_last_state_whole(workshop, tmp_path):
 
 def test_a_run_of_another_system_is_not_gone_on_with(workshop, tmp_path):
     run = Path(shutil.copytree(workshop / "whole", tmp_path / "run"))
-    other = configured(workshop, system="shaspec")
+    other = configured(workshop, "crop=32", system="shaspec")
     with pytest.raises(RunError, match=r"another configuration: .*recipe\.system"):
         train(other, run, Silent(), resume=True)
     with pytest.raises(RunError, match="holds a run already"):

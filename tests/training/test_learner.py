@@ -41,7 +41,7 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(workshop, tmp_path, mo
 
     monkeypatch.setattr(Learners, "_descend", keep)
     for parts in (1, 2, 4):
-        settings = ("network.width=2", "batch_size=4", f"accumulate={parts}")
+        settings = ("crop=32", "network.width=2", "batch_size=4", f"accumulate={parts}")
         with pytest.raises(StopIteration):
             begin(workshop, tmp_path / str(parts), *settings, system="shaspec")
     for accumulated in found[1:]:

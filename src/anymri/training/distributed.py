@@ -90,8 +90,7 @@ class Team:
                 p.grad = gradient.copy_(mean.view_as(gradient))
 
 
-@contextmanager
-def team(device: str, precision: Any) -> Iterator[Team]:
+def team(device: str, precision: Any) -> Team:
     """The processes that this one was started among, on the device of that name; raises `ConfigurationError` if they
     cannot have one each."""
     launch = Launch.found()
@@ -111,11 +110,7 @@ def team(device: str, precision: Any) -> Iterator[Team]:
     )
     with _talking():
         fabric.launch()
-    try:
-        yield Team(fabric)
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+    return Team(fabric)
 
 
 def _own_device(name: str, launch: Launch) -> torch.device:
@@ -147,6 +142,6 @@ def _talking() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RunError(
-            f"Another process of this training has ended or cannot be reached ({str(error).splitlines()[0]}).",
+            "Another process of this training has ended or cannot be reached.",
             "Its own message says why; what was saved is kept: start all of them again with --resume.",
         ) from error

@@ -72,27 +72,27 @@ def train(
     else:
         run.check_new()
     recipe = configuration.recipe
-    with team(configuration.device, recipe.precision) as processes:
-        _check_shares(recipe.stages, processes.count)
-        with processes.one_a_node_first():
-            cohort = prepare(configuration, watch.case)
-        run.check_split(cohort.split())
-        torch.manual_seed(recipe.seed)
-        system = build(recipe.system, {**recipe.network, "num_classes": cohort.scheme.num_classes})
-        position, saved = run.load_state() or (Position(), {})
-        left = recipe.stages[position.stage :]
-        if expect:
-            expect(estimate(processes, recipe.system, system, cohort.training, left, position))
-        if processes.number == 0 and not resume:
-            _write_beginning(run, configuration, cohort, processes)
-        watch.begin(system, cohort, recipe.stages, position)
-        named = configuration.loggers if processes.number == 0 else ()
-        with loggers(named, folder) as others, Stop(folder, alone=processes.count == 1) as stop:
-            trainer = _Trainer(recipe, cohort, system, run, processes, watch, stop, others)
-            for number in range(position.stage, len(recipe.stages)):
-                trainer.run_stage(replace(position), saved)
-                saved = {}
-                position = Position(number + 1, log=position.log, validation=position.validation)
+    processes = team(configuration.device, recipe.precision)
+    _check_shares(recipe.stages, processes.count)
+    with processes.one_a_node_first():
+        cohort = prepare(configuration, watch.case)
+    run.check_split(cohort.split())
+    torch.manual_seed(recipe.seed)
+    system = build(recipe.system, {**recipe.network, "num_classes": cohort.scheme.num_classes})
+    position, saved = run.load_state() or (Position(), {})
+    left = recipe.stages[position.stage :]
+    if expect:
+        expect(estimate(processes, recipe.system, system, cohort.training, left, position))
+    if processes.number == 0 and not resume:
+        _write_beginning(run, configuration, cohort, processes)
+    watch.begin(system, cohort, recipe.stages, position)
+    named = configuration.loggers if processes.number == 0 else ()
+    with loggers(named, folder) as others, Stop(folder, alone=processes.count == 1) as stop:
+        trainer = _Trainer(recipe, cohort, system, run, processes, watch, stop, others)
+        for number in range(position.stage, len(recipe.stages)):
+            trainer.run_stage(replace(position), saved)
+            saved = {}
+            position = Position(number + 1, log=position.log, validation=position.validation)
 
 
 @dataclass
