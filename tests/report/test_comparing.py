@@ -208,7 +208,7 @@ def test_html_is_well_formed_and_escaped(tmp_path):
 def test_statistics_are_tables_of_every_format(two, form):
     text = make_table(two, "dice", form, [], average=False, statistics=True)
     assert "rank-biserial" in text
-    assert len(re.findall(r"\d\.\d \[\d+\.\d, \d+\.\d\]", text)) == 2 * 4 * 3 + 2 * 3 * 4
+    assert len(re.findall(r"\d\.\d \[-?\d+\.\d, -?\d+\.\d\]", text)) == 2 * 4 * 3 + 2 * 3 * 4
 
 
 def test_systems_of_one_name_are_told_apart_by_their_folders(tmp_path):
@@ -232,4 +232,4 @@ def test_what_cannot_be_compared_is_refused(two, tmp_path):
     refused(ConfigurationError, "twice", [two[0], two[0]], "dice", "csv", [], False, False)
     refused(ConfigurationError, "markdown", two, "dice", "word", [], False, False)
     refused(ConfigurationError, "Did you mean m3ae-20", two, "dice", "csv", ["m3ae-2021"], False, False)
-    refused(RunError, "scores.csv", [tmp_path / "nowhere"], "dice", "csv", [], False, False)
+    refused(RunError, r"manifest\.json", [tmp_path / "nowhere"], "dice", "csv", [], False, False)

@@ -73,7 +73,7 @@ def case_values(scores: pd.DataFrame, metric: str, region: str, subsets: Iterabl
 
 
 def bootstrap_mean(values: Floats, resamples: int = RESAMPLES) -> Interval:
-    """The mean of (n,) or, column by column averaged, (n, k) values of n cases, with its interval; NaN without any."""
+    """The mean of (n,) values of n cases with its interval; NaN without any."""
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     means = values[_resampled(len(values), resamples)].mean(axis=1)

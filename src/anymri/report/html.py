@@ -21,6 +21,7 @@ from anymri.evaluation.scores import SCORED
 from anymri.files import write_text
 from anymri.modalities import SUBSETS
 from anymri.report import figures, reading, tables
+from anymri.report.grid import PRESENT
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -119,7 +120,7 @@ def _table(by_metric: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         "modalities": tables.MODALITY_COLUMNS,
         "subsets": {subset: list(row) for subset, *row in first[list(tables.MODALITY_COLUMNS)].itertuples()},
         "blocks": tables.blocks(by_metric),
-        "present": tables.PRESENT,
+        "present": PRESENT,
     }
 
 
