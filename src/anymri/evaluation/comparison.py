@@ -63,4 +63,5 @@ class Comparison:
     @cached_property
     def lesions_2024(self) -> dict[str, LesionScores]:
         """Lesion-wise scores of each region by the glioma rules of BraTS 2024."""
-        return score_2024(*({region: self.masks(region)[i] for region in REGIONS} for i in (0, 1)), self.spacing_mm)
+        predicted, truth = ({region: self.masks(region)[i] for region in REGIONS} for i in (0, 1))
+        return score_2024(predicted, truth, self.spacing_mm)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from scipy.ndimage import binary_dilation, find_objects, generate_binary_structu
 from anymri.evaluation.overlap import Mask, dice
 from anymri.evaluation.pair import Box, Pair
 
-Groups = NDArray[np.int32]
+Groups = NDArray[np.integer[Any]]
 
 NEIGHBOURS_18 = generate_binary_structure(3, 2)
 NEIGHBOURS_26 = generate_binary_structure(3, 3)
@@ -95,7 +96,8 @@ def match(predicted: Groups, lesions: Groups, spacing_mm: Sequence[float], rules
     is_free[0] = False
     dices, distances, nsds = [], [], []
     missed = 0
-    for number, found in enumerate(find_objects(lesions), start=1):
+    where: Sequence[Box | None] = find_objects(lesions)  # None for a number that no voxel has
+    for number, found in enumerate(where, start=1):
         if found is None:
             continue
         near = _grown(found, rules.dilation, lesions.shape)

@@ -134,4 +134,5 @@ def _unweighted(where: Mask, spacing_mm: Sequence[float]) -> Surface:
 def _area_percentile(distances: Floats, areas: Floats, percent: float) -> float:
     order = np.argsort(distances, kind="stable")
     shares = np.cumsum(areas[order]) / areas.sum()
-    return float(distances[order][min(np.searchsorted(shares, percent / 100), len(order) - 1)])
+    reached = int(np.searchsorted(shares, percent / 100))
+    return float(distances[order][min(reached, len(order) - 1)])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +76,21 @@ class Systems:
         return [subset for subset in SUBSET_NAMES if subset in found]
 
     @cached_property
-    def means(self) -> dict[str, pd.DataFrame]:
-        """Name -> the mean of each subset and region, and below them the row `mean` of the subsets that have one."""
+    def means(self) -> dict[str, dict[tuple[str, str], float]]:
+        """Name -> (row, region) -> mean over cases; the row `mean` is that of the subsets that have one. NaN if none."""
         made = {}
         for name, rows in self.common.items():
             means = rows.groupby(["subset", "region"])["value"].mean().unstack()
             table = means.reindex(index=SUBSET_NAMES, columns=self.regions).astype(float)
             table.loc[MEAN] = table.mean()
-            made[name] = table
+            values = table.to_numpy(dtype=float)
+            places = product(enumerate([*SUBSET_NAMES, MEAN]), enumerate(self.regions))
+            made[name] = {(row, region): float(values[i, j]) for (i, row), (j, region) in places}
         return made
 
     def best(self, row: str, region: str) -> list[str]:
         """The evaluations with the best mean as printed, several if they print the same; none if there is only one."""
-        values = {name: table.loc[row, region] for name, table in self.means.items()}
-        known = {name: value for name, value in values.items() if pd.notna(value)}
+        known = {name: mean for name, means in self.means.items() if not isnan(mean := means[row, region])}
         if len(known) < 2:
             return []
         extreme = (min if lower_is_better(self.metric) else max)(known.values())
@@ -200,7 +203,7 @@ def average_grid(systems: Systems, quoted: Sequence[Published] = ()) -> Grid:
     for name in systems.scores:
         cells = [Cell(name), *(_cell(systems, name, MEAN, region) for region in regions)]
         for region in regions:
-            difference = float(systems.means[name].loc[MEAN, region] - systems.means[first].loc[MEAN, region])
+            difference = systems.means[name][MEAN, region] - systems.means[first][MEAN, region]
             sign = "+" if difference > 0 else ""
             cells.append(Cell(NOTHING if name == first else sign + format_value(difference, systems.metric)))
         rows.append(cells)
@@ -224,7 +227,7 @@ def _title(systems: Systems) -> str:
 
 
 def _cell(systems: Systems, name: str, row: str, region: str) -> Cell:
-    text = format_value(float(systems.means[name].loc[row, region]), systems.metric)
+    text = format_value(systems.means[name][row, region], systems.metric)
     marks = WORSE if systems.is_worse(name, row, region) else ""
     return Cell(text, best=name in systems.best(row, region), marks=marks)
 
