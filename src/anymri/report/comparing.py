@@ -77,7 +77,7 @@ class Systems:
 
     @cached_property
     def means(self) -> dict[str, dict[tuple[str, str], float]]:
-        """Name -> (row, region) -> mean over cases; the row `mean` is that of the subsets that have one. NaN if none."""
+        """Name -> (row, region) -> mean over cases; the row `mean` is that of subsets that have one. NaN if none."""
         made = {}
         for name, rows in self.common.items():
             means = rows.groupby(["subset", "region"])["value"].mean().unstack()
