@@ -21,12 +21,15 @@ from anymri.errors import LabelError
 BACKGROUND, NCR, ED, ET, RC = range(5)
 CLASSES = ("background", "NCR", "ED", "ET", "RC")
 
-# Regions as unions of classes. The resection cavity is no part of the whole tumour.
+# Regions as unions of classes. The resection cavity is no part of the whole tumour. The first four are what networks
+# answer, in this order; NETC and SNFH are the other tissues that BraTS 2024 scores.
 REGIONS: Mapping[str, frozenset[int]] = {
     "WT": frozenset({NCR, ED, ET}),
     "TC": frozenset({NCR, ET}),
     "ET": frozenset({ET}),
     "RC": frozenset({RC}),
+    "NETC": frozenset({NCR}),
+    "SNFH": frozenset({ED}),
 }
 ScoreKind = Literal["classes", "regions"]
 
@@ -56,6 +59,10 @@ class LabelScheme:
     def trainable(self) -> bool:
         """False if the scheme does not tell the enhancing tumour from the rest of the core."""
         return "ET" in self.regions
+
+    def tells(self, region: str) -> bool:
+        """Whether label maps of this scheme say where a region of `REGIONS` is."""
+        return region in self.regions or (region in ("NETC", "SNFH") and "ET" in self.regions)
 
     def to_classes(self, labels: NDArray[Any], source: str) -> NDArray[np.uint8]:
         """Label values of a file as classes, uint8 of the same shape. `source` names the file in errors."""
@@ -128,7 +135,7 @@ def label_scheme(name: str) -> LabelScheme:
 
 
 def region_mask(classes: NDArray[np.uint8], region: str) -> NDArray[np.bool_]:
-    """Where a map of classes lies in `region` (WT, TC, ET or RC)."""
+    """Where a map of classes lies in `region`, one of `REGIONS`."""
     lookup = np.zeros(256, dtype=bool)
     lookup[list(REGIONS[region])] = True
     mask: NDArray[np.bool_] = lookup[classes]

@@ -118,6 +118,30 @@ def test_evaluate_writes_scores_and_the_table(workshop, tmp_path):
     assert "trained on 2 of the cases" in result.stdout and "Dice WT" in result.stdout
 
 
+def test_masks_of_any_tool_are_scored_and_put_in_a_table(workshop, tmp_path):
+    (tmp_path / "masks").mkdir()
+    for label in (workshop / "data").glob("*/*-seg.nii.gz"):
+        (tmp_path / "masks" / label.name).write_bytes(label.read_bytes())
+    masks = ["evaluate", "--predictions", tmp_path / "masks", "--labels", workshop / "data"]
+    scheme = ["--label-scheme", "brats2023"]
+    result = anymri(*masks, *scheme, "--name", "oracle", "--metrics", "dice,nsd_1mm", "-o", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "# oracle on 2 cases" in result.stdout and "100.0" in result.stdout
+    table = anymri("table", tmp_path / "out", "--quote", "m3ae-2020", "--format", "latex")
+    assert table.returncode == 0, table.stderr
+    assert r"\toprule" in table.stdout and "m3ae-2020 (quoted)" in table.stdout
+    written = anymri("table", tmp_path / "out", "--metric", "nsd_1mm", "--average", "-o", tmp_path / "table.md")
+    assert written.returncode == 0 and "NSD 1 mm of oracle on 2 cases" in (tmp_path / "table.md").read_text()
+    check_refused(anymri(*masks, "-o", tmp_path / "x"), "--label-scheme")
+    check_refused(anymri(*masks, *scheme, "--metrics", "hd59", "-o", tmp_path / "x"), "hd95", "nsd_2mm")
+    check_refused(anymri(*masks, *scheme, "--subsets", "T1,T2", "-o", tmp_path / "x"), "--subsets")
+    check_refused(anymri(*masks, *scheme, "--data", workshop / "data", "-o", tmp_path / "x"), "--data")
+    check_refused(anymri("evaluate", "--predictions", tmp_path / "masks", "-o", tmp_path / "x"), "--labels")
+    check_refused(anymri("evaluate", "-o", tmp_path / "x"), "--data", "--predictions")
+    check_refused(anymri("table", tmp_path / "out", "--metric", "hd95"), "--metrics hd95")
+    assert not (tmp_path / "x").exists()
+
+
 def test_train_refuses_to_overwrite_and_resumes_by_the_same_command(workshop):
     again = [
         "train",

@@ -9,14 +9,17 @@ import pandas as pd
 import pytest
 
 import anymri
+from anymri.data.case import read_study
 from anymri.data.image import read_image, write_image, write_like
+from anymri.data.layouts import find_cases
 from anymri.data.phantoms import write_cohort
 from anymri.errors import AnymriError, CohortError, RunError
 from anymri.evaluation import runner
-from anymri.evaluation.metrics import dice, hd95
+from anymri.evaluation.metrics import dice, score
 from anymri.evaluation.runner import evaluate, seen_in_training
 from anymri.evaluation.scores import COLUMNS
-from anymri.modalities import SUBSETS
+from anymri.modalities import SUBSETS, Subset
+from anymri.regions import label_scheme
 from anymri.report.tables import write_tables
 from untrained import write_weights
 
@@ -63,7 +66,7 @@ def test_scores_are_those_of_the_segmentation_itself(complete, cohort, weights):
     truth = read_image(next(case.glob("*-seg.nii.gz"))).array
     rows = evaluation.scores.query("case == @case.name and subset == 'T1c+FLAIR' and region == 'TC'")
     a, b = np.isin(result.classes, (1, 3)), np.isin(truth, (1, 3))
-    assert rows["value"].tolist() == pytest.approx([dice(a, b), hd95(a, b)])
+    assert rows["value"].tolist() == pytest.approx([dice(a, b), score("hd95", a, b)])
 
 
 def test_the_table_has_fifteen_rows_and_their_mean(complete):
@@ -97,6 +100,39 @@ def test_a_region_that_the_scheme_lacks_is_marked(cohort, weights, tmp_path):
     evaluation = evaluate(weights, copied, tmp_path / "out", "brats2012")
     assert set(evaluation.scores.query("region == 'ET'")["status"]) == {"no ET in brats2012"}
     assert (evaluation.scores.query("region != 'ET'")["status"] == "scored").all()
+
+
+def test_chosen_subsets_and_metrics_are_those_of_the_whole_table(complete, cohort, weights, tmp_path):
+    subsets = [Subset.parse("T1c+FLAIR"), Subset.parse("T2")]
+    names = ["hd95", "assd", "brier", "ece"]
+    scores = evaluate(weights, cohort, tmp_path / "out", subsets=subsets, metrics=names).scores
+    assert list(scores["subset"].unique()) == ["T1c+FLAIR", "T2"] and list(scores["metric"].unique()) == names
+    assert len(scores) == 2 * 2 * 3 * 4 and scores["value"].between(0, 1e3).all()
+    keys = ["case", "subset", "region", "metric"]
+    both = scores.merge(complete[1].scores, on=keys)
+    assert len(both) == 2 * 2 * 3 and both["value_x"].tolist() == both["value_y"].tolist()
+
+
+def test_other_subsets_or_metrics_need_another_folder(complete, cohort, weights):
+    with pytest.raises(RunError, match="other metrics"):
+        evaluate(weights, cohort, complete[0], metrics=["dice"])
+    with pytest.raises(RunError, match="other subsets"):
+        evaluate(weights, cohort, complete[0], subsets=SUBSETS[:2])
+
+
+def test_calibration_is_that_of_the_probabilities_in_the_brain(cohort, weights, tmp_path, monkeypatch):
+    answers = []
+    plain = runner.predict
+    monkeypatch.setattr(runner, "predict", lambda *arguments: answers.append(plain(*arguments)) or answers[-1])
+    scores = evaluate(weights, cohort, tmp_path / "out", subsets=SUBSETS[-1:], metrics=["brier"]).scores
+    case = read_study(find_cases(cohort)[0], label_scheme("brats2023"))
+    brain = np.any([scan != 0 for scan in case.images.values()], axis=0)
+    x, y, z = (np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3))
+    box = tuple(slice(axis[0], axis[-1] + 1) for axis in (x, y, z))
+    whole = answers[0][0, 1:4].sum(0).double().numpy()
+    expected = ((whole - (case.classes[box] > 0)) ** 2)[brain[box]].mean()
+    assert scores["value"].iloc[0] == pytest.approx(expected, rel=1e-5)
+    assert scores["region"].iloc[0] == "WT"
 
 
 def test_a_second_run_goes_on_and_does_not_score_again(cohort, weights, tmp_path, monkeypatch):

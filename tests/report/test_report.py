@@ -11,7 +11,7 @@ import pytest
 from anymri.errors import ConfigurationError, ModalityError, RunError
 from anymri.modalities import SUBSETS
 from anymri.regions import ED, ET, NCR, RC
-from anymri.report import figures, tables
+from anymri.report import figures, reading, tables
 from anymri.report.html import write_report
 
 SHAPE = (40, 50, 30)
@@ -139,13 +139,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, evaluation):
 
 
 def test_pictures_given_as_bytes_arrive_unchanged(tmp_path, evaluation):
-    png = figures.as_png(figures.subset_heatmap(tables.subset_table(tables.read_scores(evaluation), "dice"), "dice"))
+    png = figures.as_png(figures.subset_heatmap(tables.subset_table(reading.read_scores(evaluation), "dice"), "dice"))
     last = Tags(report(tmp_path, evaluation, pictures={"Mine": png})).named("img")[-1]
     assert base64.b64decode(last["src"].removeprefix("data:image/png;base64,")) == png
 
 
 def test_epochs_count_through_the_stages(run):
-    figure = figures.learning_curve(*tables.read_run(run))
+    figure = figures.learning_curve(*reading.read_run(run))
     losses, validation = figure.axes
     assert losses.get_lines()[0].get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
     assert validation.get_lines()[0].get_xdata().tolist() == [5]  # epoch 1 of the second stage
@@ -153,7 +153,7 @@ def test_epochs_count_through_the_stages(run):
 
 
 def test_a_loss_of_one_stage_only_leaves_a_gap(run):
-    log, _ = tables.read_run(run)
+    log, _ = reading.read_run(run)
     log["loss/kl"] = [np.nan] * 3 + [0.1] * 3
     (axes,) = figures.learning_curve(log, None).axes
     assert {line.get_label() for line in axes.get_lines()} >= {"total", "kl"}
@@ -161,13 +161,13 @@ def test_a_loss_of_one_stage_only_leaves_a_gap(run):
 
 
 def test_svg_is_the_same_every_time_and_well_formed(run):
-    first, second = (figures.as_svg(figures.learning_curve(*tables.read_run(run))) for _ in range(2))
+    first, second = (figures.as_svg(figures.learning_curve(*reading.read_run(run))) for _ in range(2))
     assert first == second
     assert ElementTree.fromstring(first).tag.endswith("svg")
 
 
 def test_the_heat_map_writes_each_number_and_a_dash_for_none(evaluation):
-    table = tables.subset_table(tables.read_scores(evaluation), "hd95")
+    table = tables.subset_table(reading.read_scores(evaluation), "hd95")
     table.loc["T2", "ET"] = np.nan
     texts = [text.get_text() for text in figures.subset_heatmap(table, "hd95").axes[0].texts]
     assert len(texts) == 15 * 3

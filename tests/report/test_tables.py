@@ -5,7 +5,7 @@ import pytest
 
 from anymri.errors import RunError
 from anymri.modalities import SUBSETS
-from anymri.report import tables
+from anymri.report import reading, tables
 
 HEADER = "case,subset,region,metric,value,status"
 ROWS = [
@@ -25,7 +25,7 @@ def evaluation(folder, rows=ROWS, header=HEADER):
 
 
 def scores_of(folder, rows=ROWS):
-    return tables.read_scores(evaluation(folder, rows))
+    return reading.read_scores(evaluation(folder, rows))
 
 
 def test_rows_stand_in_the_papers_order_whatever_the_order_of_the_file(tmp_path):
@@ -134,12 +134,12 @@ def test_scores_that_would_give_wrong_means_are_refused(tmp_path, rows, problem)
 
 def test_a_foreign_folder_or_file_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"holds no scores\.csv"):
-        tables.read_scores(tmp_path / "nowhere")
+        reading.read_scores(tmp_path / "nowhere")
     with pytest.raises(RunError, match="lacks the columns region, metric"):
-        tables.read_scores(evaluation(tmp_path, ["001,T1,0.5,scored"], "case,subset,value,status"))
+        reading.read_scores(evaluation(tmp_path, ["001,T1,0.5,scored"], "case,subset,value,status"))
     with pytest.raises(RunError, match="cannot be read"):
         (tmp_path / "scores.csv").write_bytes(b"")
-        tables.read_scores(tmp_path)
+        reading.read_scores(tmp_path)
 
 
 def test_case_names_that_look_like_numbers_or_gaps_stay_names(tmp_path):
@@ -155,7 +155,7 @@ def test_a_run_without_validation_yet_has_none(tmp_path):
     for content in (None, "", "stage,epoch,step,region,dice\n"):
         if content is not None:
             (tmp_path / "validation.csv").write_text(content)
-        log, validation = tables.read_run(tmp_path)
+        log, validation = reading.read_run(tmp_path)
         assert log["loss/total"].tolist() == [0.9]
         assert validation is None
 
@@ -164,7 +164,7 @@ def test_a_run_without_validation_yet_has_none(tmp_path):
 def test_a_foreign_manifest_is_refused(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(RunError, match=r"manifest\.json"):
-        tables.read_manifest(tmp_path)
+        reading.read_manifest(tmp_path)
 
 
 def test_conventions_come_from_the_manifest():

@@ -189,25 +189,68 @@ def segment(
 
 @app.command()
 def evaluate(
-    weights: Annotated[Path, typer.Argument(help="A run folder, or a .safetensors file.")],
+    weights: Annotated[Path | None, typer.Argument(help="A run folder, or a .safetensors file.")] = None,
     *,
-    data: Annotated[Path, typer.Option(help="Labelled cohort: a folder, or a CSV manifest.")],
     output: Output,
-    label_scheme: Annotated[str | None, typer.Option(help="Default: the one of the weights.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Labelled cohort: a folder, or a CSV manifest.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Label maps of any tool, instead of weights; or such folders named by subset.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="What predictions are held against: a cohort, or a folder of label maps.")
+    ] = None,
+    label_scheme: Annotated[str | None, typer.Option(help="Of the labels. Default: the one of the weights.")] = None,
+    prediction_scheme: Annotated[str | None, typer.Option(help="Of the predictions, if another.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the tool that made the predictions, for tables.")] = None,
+    subsets: Annotated[
+        str | None, typer.Option(help="Some of the 15, with commas: T1c+FLAIR,FLAIR. Of predictions: their one.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="With commas; a wrong name lists them all. Default: dice,hd95.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Score weights on all 15 subsets: tidy CSV and the table of 15 rows. A second run goes on where one stopped."""
-    from anymri.cli.progress import case_progress
-    from anymri.evaluation.runner import evaluate as run_evaluation
-    from anymri.evaluation.runner import seen_in_training
-    from anymri.report.tables import write_tables
+    """Score weights on all 15 subsets, or the masks of any tool: tidy CSV and the table of 15 rows. A second run goes
+    on where one stopped."""
+    from anymri.cli.evaluation import evaluate_predictions, evaluate_weights
 
-    with case_progress(console, "evaluating") as progress:
-        evaluation = run_evaluation(weights, data, output, label_scheme, device, progress)
-    console.print(write_tables(output, evaluation.scores), markup=False, soft_wrap=True)
-    if known := seen_in_training(evaluation.scores, evaluation.card):
-        console.print(f"These weights were trained on {len(known)} of the cases: their scores are no test.")
-    console.print(f"{output / 'table.md'}", soft_wrap=True)
+    chosen = metrics.split(",") if metrics is not None else None
+    if predictions is not None or labels is not None:
+        stray = {"WEIGHTS": weights, "--data": data}
+        evaluate_predictions(
+            console, predictions, labels, output, label_scheme, prediction_scheme, name, subsets, chosen, stray
+        )
+    else:
+        stray_words = {"--prediction-scheme": prediction_scheme, "--name": name}
+        evaluate_weights(console, weights, data, output, label_scheme, subsets, chosen, device, stray_words)
+
+
+@app.command()
+def table(
+    evaluations: Annotated[list[Path], typer.Argument(help="Folders that anymri evaluate wrote.")],
+    *,
+    metric: Annotated[str, typer.Option(help="One that was evaluated.")] = "dice",
+    form: Annotated[str, typer.Option("--format", help="markdown, latex (booktabs), csv or html.")] = "markdown",
+    quote: Annotated[
+        list[str] | None, typer.Option(help="Published results to put beside, marked as such. Repeatable.")
+    ] = None,
+    average: Annotated[bool, typer.Option("--average", help="One row a system, as ablations are shown.")] = False,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Intervals, paired tests and what each modality adds.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file to write; default: print.")] = None,
+) -> None:
+    """Evaluations side by side: the papers' table of 15 subsets, with the best in bold and significant differences."""
+    from anymri.cli.tables import make_table
+
+    text = make_table(evaluations, metric, form, quote or [], average, statistics)
+    if output is None:
+        print(text, end="")  # noqa: T201  as it is, for a file or another program
+    else:
+        from anymri.files import write_text
+
+        write_text(output, text)
+        console.print(f"{output}", soft_wrap=True)
 
 
 @app.command()

@@ -85,29 +85,29 @@ def read_study(case: Case, scheme: LabelScheme | None = None) -> Study:
     """
     scans = {modality: read_scan(path) for modality, path in case.scans.items()}
     reference = next(scans[modality] for modality in REFERENCE_ORDER if modality in scans)
-    images = {modality: _turned_to_grid(scan, reference, case) for modality, scan in scans.items()}
+    images = {modality: turned_to_grid(scan, reference, case.name) for modality, scan in scans.items()}
     _, affine = to_lps(reference.array, reference.affine)
     classes = brain = None
     if case.label is not None and scheme is not None:
-        labels = _turned_to_grid(read_image(case.label), reference, case)
+        labels = turned_to_grid(read_image(case.label), reference, case.name)
         classes = scheme.to_classes(labels, source=str(case.label))
     if case.brain_mask is not None:
         # Scale factors make the ones of some masks 0.99999997.
-        brain = _turned_to_grid(read_image(case.brain_mask), reference, case) > 0.5
+        brain = turned_to_grid(read_image(case.brain_mask), reference, case.name) > 0.5
         if not brain.any():
             raise ImageError(f"The brain mask {case.brain_mask} is empty.", "Give one of the brain, or leave it out.")
     return Study(case, images, affine, classes, brain, reference)
 
 
-def _turned_to_grid(image: Image, reference: Image, case: Case) -> NDArray[np.float32]:
-    """The array of `image` in LPS; raises `GeometryError` if its grid is not that of `reference`."""
+def turned_to_grid(image: Image, reference: Image, case: str) -> NDArray[np.float32]:
+    """The array of `image`, a file of `case`, in LPS; raises `GeometryError` if its grid is not that of `reference`."""
     array, affine = to_lps(image.array, image.affine)
     grid, grid_affine = to_lps(reference.array, reference.affine)
     distance_mm = _corner_distance_mm(affine, grid_affine, array.shape)
     if array.shape == grid.shape and distance_mm <= GRID_TOLERANCE_MM:
         return np.ascontiguousarray(array)
     one, other = _described(image), _described(reference)
-    what = f"Case {case.name}: {image.path.name} is {one}; {reference.path.name} is {other}"
+    what = f"Case {case}: {image.path.name} is {one}; {reference.path.name} is {other}"
     if array.shape == grid.shape:
         what += f"; corners of the volumes lie up to {distance_mm:.2f} mm apart"
     raise GeometryError(

@@ -77,7 +77,7 @@ def preprocess(study: Study, settings: Preprocessing) -> Preprocessed:
     modalities = tuple(m for m in MODALITIES if m in study.images)
     scans = [study.images[m] for m in modalities]
     outside = [background_value(scan) for scan in scans]
-    brain = _brain(study, scans, outside)
+    brain = brain_mask(study)
     grid = brain.shape
     assert len(grid) == 3
     box = _box(brain, settings) if settings.crop_to_brain else (slice(0, grid[0]), slice(0, grid[1]), slice(0, grid[2]))
@@ -111,12 +111,13 @@ def background_value(scan: NDArray[np.float32]) -> float | None:
     return float(values[most]) if counts[most] > faces.size / 2 else None
 
 
-def _brain(study: Study, scans: list[NDArray[np.float32]], outside: list[float | None]) -> NDArray[np.bool_]:
+def brain_mask(study: Study) -> NDArray[np.bool_]:
     """The mask that came with the case, or else every voxel in which some scan differs from its background."""
     if study.brain is not None and study.brain.any():
         return study.brain
-    brain = np.zeros(scans[0].shape, dtype=bool)
-    for scan, value in zip(scans, outside, strict=True):
+    brain = np.zeros(next(iter(study.images.values())).shape, dtype=bool)
+    for scan in study.images.values():
+        value = background_value(scan)
         brain |= True if value is None else scan != value
     return brain
 

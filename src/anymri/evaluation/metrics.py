@@ -1,56 +1,67 @@
-"""Segmentation metrics, each with the name of its convention and a rule for empty masks.
+"""Every metric by name: its convention in words, its rule for empty masks, its unit.
 
-Masks are bool (X, Y, Z) on one grid. Source: protocol sheet, section 8.
+    metric = METRICS["hd95"]
+    metric.of(Comparison(prediction, truth, spacing_mm), "TC")
+    score("hd95", prediction_mask, truth_mask, spacing_mm)
+
+Source of the conventions: protocol sheet, sections 8 and 9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import find_objects
-from scipy.spatial import KDTree
 
-Mask = NDArray[np.bool_]
+from anymri.errors import ConfigurationError
+from anymri.evaluation.comparison import Comparison
+from anymri.evaluation.definitions import (
+    ONE_EMPTY_HD95_MM,
+    Metric,
+    calibration_metrics,
+    distance_metrics,
+    lesion_metrics,
+    overlap_metrics,
+    surface_dice_metrics,
+)
+from anymri.evaluation.overlap import Mask, dice
+from anymri.regions import ET
 
-# The diagonal of a BraTS volume (240 x 240 x 155 mm), the usual HD95 of a region that only one of two masks has.
-ONE_EMPTY_HD95_MM = 373.13
+__all__ = ["DEFAULT", "METRICS", "ONE_EMPTY_HD95_MM", "Metric", "choose", "conventions", "dice", "score"]
 
-CONVENTIONS = {
-    "dice": "2|A and B| / (|A| + |B|); both empty 1, one empty 0",
-    "hd95": "95th percentile of both directed surface distances pooled (as medpy), mm; "
-    f"both empty 0, one empty {ONE_EMPTY_HD95_MM}",
-}
+DEFAULT = ("dice", "hd95")
 
-
-def dice(prediction: Mask, truth: Mask) -> float:
-    """2|A and B| / (|A| + |B|); 1 if both masks are empty, 0 if one is."""
-    size = np.count_nonzero(prediction) + np.count_nonzero(truth)
-    return 2 * np.count_nonzero(prediction & truth) / size if size else 1.0
-
-
-def hd95(prediction: Mask, truth: Mask, spacing_mm: Sequence[float] = (1, 1, 1)) -> float:
-    """95th percentile (linear interpolation) of the pooled distances from each surface voxel to the other surface.
-
-    Surface voxels have a face neighbour outside the mask; outside the image counts as outside the mask. This is
-    medpy's definition; MONAI takes the larger of the two directed percentiles, up to 2.3 times more. 0 if both masks
-    are empty, `ONE_EMPTY_HD95_MM` if one is.
-    """
-    if not prediction.any() or not truth.any():
-        return 0.0 if prediction.any() == truth.any() else ONE_EMPTY_HD95_MM
-    box = find_objects((prediction | truth).view(np.uint8))[0]
-    a, b = (_surface(mask[box]) * np.asarray(spacing_mm, dtype=float) for mask in (prediction, truth))
-    distances = np.concatenate([KDTree(b).query(a)[0], KDTree(a).query(b)[0]])
-    return float(np.percentile(distances, 95))
+_DEFINED = (
+    *overlap_metrics(),
+    *distance_metrics(),
+    *surface_dice_metrics(),
+    *lesion_metrics(),
+    *calibration_metrics(),
+)
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _DEFINED})
 
 
-def _surface(mask: Mask) -> NDArray[np.intp]:
-    """(n, 3) indices of the mask's voxels with at least one of six face neighbours outside it."""
-    padded = np.pad(mask, 1)
-    inner = (slice(1, -1),) * 3
-    enclosed = mask.copy()
-    for axis in range(3):
-        for step in (-1, 1):
-            enclosed &= np.roll(padded, step, axis)[inner]
-    return np.argwhere(mask & ~enclosed)
+def score(name: str, prediction: Mask, truth: Mask, spacing_mm: Sequence[float] = (1, 1, 1)) -> float:
+    """A metric of two masks of one region, for metrics that need no more than these."""
+    a, b = (np.where(mask, np.uint8(ET), np.uint8(0)) for mask in (prediction, truth))
+    return METRICS[name].of(Comparison(a, b, spacing_mm), "ET")
+
+
+def choose(names: Iterable[str]) -> list[Metric]:
+    """The metrics with these names, each once; raises `ConfigurationError` with the closest name for an unknown one."""
+    chosen = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    for name in chosen:
+        if name not in METRICS:
+            close = difflib.get_close_matches(name, METRICS, n=1)
+            hint = f"Did you mean {close[0]}? " if close else ""
+            raise ConfigurationError(f"There is no metric named {name!r}.", f"{hint}Known: {', '.join(METRICS)}.")
+    if not chosen:
+        raise ConfigurationError("No metric was named.", f"Known: {', '.join(METRICS)}.")
+    return [METRICS[name] for name in chosen]
+
+
+def conventions(metrics: Iterable[Metric]) -> dict[str, str]:
+    """Name -> the definition in words, as manifests keep it."""
+    return {metric.name: metric.convention for metric in metrics}

@@ -26,7 +26,7 @@ from anymri.errors import ConfigurationError, ModalityError
 from anymri.evaluation.metrics import dice
 from anymri.modalities import MODALITIES, REFERENCE_ORDER, Subset
 from anymri.regions import RC, region_mask
-from anymri.report.tables import MEAN, format_value, heading, is_distance, regions_in
+from anymri.report.tables import MEAN, format_value, heading, lower_is_better, regions_in, unit
 
 # Sky blue, yellow, vermilion and green of Okabe and Ito (2008): told apart by the colour-blind, and visible on grey.
 REGION_COLOURS = {"WT": "#56B4E9", "TC": "#F0E442", "ET": "#D55E00", "RC": "#009E73"}
@@ -66,7 +66,7 @@ def as_png(figure: Figure) -> bytes:
 def learning_curve(log: pd.DataFrame, validation: pd.DataFrame | None) -> Figure:
     """Losses over epochs, and below them the Dice of the validation cases if there is any.
 
-    log, validation  as `tables.read_run` gives them. Epochs are counted through all stages, however each stage counts.
+    log, validation  as `reading.read_run` gives them. Epochs are counted through all stages, however each stage counts.
     """
     figure = _figure(7.5, 3.4 if validation is None else 5.6)
     axes = figure.subplots(1 if validation is None else 2, 1, sharex=True, squeeze=False)[:, 0]
@@ -88,7 +88,7 @@ def subset_heatmap(table: pd.DataFrame, metric: str) -> Figure:
     values = table.loc[rows, regions].to_numpy(dtype=float)
     figure = _figure(2.4 + 0.85 * len(regions), 0.8 + 0.27 * len(rows))
     axes = figure.subplots()
-    colours = mpl.colormaps["viridis" if is_distance(metric) else "viridis_r"].with_extremes(bad="#EEEEEE")
+    colours = mpl.colormaps["viridis" if lower_is_better(metric) else "viridis_r"].with_extremes(bad="#EEEEEE")
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, edgecolors="w", linewidth=1)
@@ -102,8 +102,8 @@ def subset_heatmap(table: pd.DataFrame, metric: str) -> Figure:
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=8, labelcolor=_INK)
     axes.spines[:].set_visible(False)
-    unit = "mm" if is_distance(metric) else "percent"
-    axes.set_title(f"{heading(metric)} ({unit})", fontsize=10, color=_INK)
+    shown = "percent" if unit(metric) == "fraction" else unit(metric)
+    axes.set_title(f"{heading(metric)} ({shown})", fontsize=10, color=_INK)
     return figure
 
 

@@ -20,7 +20,8 @@ from anymri.errors import ConfigurationError
 from anymri.evaluation.scores import SCORED
 from anymri.files import write_text
 from anymri.modalities import SUBSETS
-from anymri.report import figures, tables
+from anymri.report import figures, reading, tables
+from anymri.report.grid import PRESENT
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -62,8 +63,8 @@ def write_report(
 
     Raises `RunError` if a folder is not what it should be.
     """
-    scores = tables.read_scores(evaluation)
-    manifest = tables.read_manifest(evaluation)
+    scores = reading.read_scores(evaluation)
+    manifest = reading.read_manifest(evaluation)
     by_metric = tables.tables_of(scores)
     page = _TEMPLATES.get_template("template.html.j2").render(
         title=title,
@@ -92,7 +93,7 @@ def _summary(scores: pd.DataFrame, by_metric: Mapping[str, pd.DataFrame], manife
     cases, subsets = scored["case"].nunique(), scored["subset"].nunique()
     which = f"all {subsets}" if subsets == len(SUBSETS) else f"{subsets} of the {len(SUBSETS)}"
     first = (
-        f"{tables.system_name(manifest)} was evaluated on {tables.count(cases, 'case')} "
+        f"{reading.system_name(manifest)} was evaluated on {tables.count(cases, 'case')} "
         f"with {which} subsets of T1, T1c, T2 and FLAIR."
     )
     return [first, *(_range_in_words(table, metric) for metric, table in by_metric.items())]
@@ -104,7 +105,7 @@ def _range_in_words(table: pd.DataFrame, metric: str) -> str:
     means = table.drop(tables.MEAN)[regions].mean(axis="columns", skipna=False).dropna()
     if means.empty:
         return f"{tables.heading(metric)}: no subset has scores in all regions."
-    ranked = means.sort_values(ascending=tables.is_distance(metric), kind="stable")
+    ranked = means.sort_values(ascending=tables.lower_is_better(metric), kind="stable")
     best, worst = (f"{tables.format_value(ranked.iloc[i], metric)} with {ranked.index[i]}" for i in (0, -1))
     return (
         f"{tables.explain(metric)}, averaged over {', '.join(regions)}: best {best}, worst {worst}, "
@@ -119,7 +120,7 @@ def _table(by_metric: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         "modalities": tables.MODALITY_COLUMNS,
         "subsets": {subset: list(row) for subset, *row in first[list(tables.MODALITY_COLUMNS)].itertuples()},
         "blocks": tables.blocks(by_metric),
-        "present": tables.PRESENT,
+        "present": PRESENT,
     }
 
 
@@ -134,7 +135,7 @@ def _heat_map(table: pd.DataFrame, metric: str) -> Picture:
 
 
 def _learning_curve(run: Path) -> Picture:
-    log, validation = tables.read_run(run)
+    log, validation = reading.read_run(run)
     panels = "Losses" if validation is None else "Losses and validation Dice"
     return Picture(
         _data_uri(figures.as_svg(figures.learning_curve(log, validation))),

@@ -1,14 +1,12 @@
-"""Results on disk as tables, and the table of 15 subsets that the papers print.
+"""The table of 15 subsets that the papers print, of one evaluation.
 
-An evaluation folder holds `scores.csv`, tidy: one row per case, subset, region and metric. A row counts only if its
-status is `scored`; any other status says why there is no value (`T1 absent`) and keeps the row out of every mean,
-where a zero would be wrong. Metrics whose name begins with `hd95` are distances in mm, all others fractions in 0..1,
-shown as 0 to 100.
+The rows of `scores.csv` are tidy: one per case, subset, region and metric. A row counts only if its status is `scored`;
+any other status says why there is no value (`T1 absent`) and keeps the row out of every mean, where a zero would be
+wrong. Fractions are shown as 0 to 100.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,82 +15,21 @@ from typing import Any
 
 import pandas as pd
 
-from anymri.errors import RunError
-from anymri.evaluation.scores import COLUMNS, SCORED
+from anymri.evaluation.metrics import METRICS
+from anymri.evaluation.scores import SCORED
 from anymri.files import write_text
-from anymri.modalities import MODALITIES, SUBSETS
+from anymri.modalities import MODALITIES, SUBSETS, Subset
 from anymri.regions import REGIONS
+from anymri.report.grid import ABSENT, NOTHING, PRESENT, Cell, Grid, Group, markdown_lines
+from anymri.report.reading import read_manifest, system_name
 
-PRESENT, ABSENT, NOTHING = "●", "○", "-"
 MEAN = "mean"
 # The papers' order of columns, which is not the order inside arrays (protocol sheet, section 6).
 MODALITY_COLUMNS = ("FLAIR", "T1", "T1c", "T2")
 TERMINAL_COLUMNS = 100
 # Incomplete cases named below a table; scores.csv has them all.
 NAMED_CASES = 10
-
-_LOG_COLUMNS = ("stage", "epoch", "step", "seconds", "learning_rate")
-_VALIDATION_COLUMNS = ("stage", "epoch", "step", "region", "dice")
-# A case may be called 001, so words are never read as numbers.
-_WORDS = dict.fromkeys(("case", "subset", "region", "metric", "status", "stage"), "str")
-_NUMBERS = ("value", "dice", "epoch", "step")
-_SUBSET_NAMES = [str(subset) for subset in SUBSETS]
-_HEADINGS = {"dice": "Dice", "hd95": "HD95"}
-
-
-def read_scores(evaluation: Path) -> pd.DataFrame:
-    """The rows of `scores.csv` in an evaluation folder.
-
-    Raises `RunError` if the folder is none, or if its rows would give wrong means: a foreign subset or region, a scored
-    row without a value, or one case scored twice.
-    """
-    file = evaluation / "scores.csv"
-    scores = _read_csv(file, COLUMNS, "Give the folder that `anymri evaluate` wrote, when it is finished.")
-    if scores.empty:
-        raise RunError(f"{file} holds no rows.", "Run `anymri evaluate` again, on at least one case.")
-    keys = list(COLUMNS[:4])
-    for problem, rows in (
-        ("a subset that is none of the 15", ~scores["subset"].isin(_SUBSET_NAMES)),
-        ("an unknown region", ~scores["region"].isin(list(REGIONS))),
-        ("a scored row without a value", (scores["status"] == SCORED) & scores["value"].isna()),
-        ("the same case, subset, region and metric twice", scores.duplicated(keys)),
-    ):
-        if rows.any():
-            first = ", ".join(map(str, scores.loc[rows, keys].iloc[0]))
-            raise RunError(f"{file} holds {problem} ({first}).", "Run `anymri evaluate` again into an empty folder.")
-    return scores
-
-
-def read_run(run: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """`log.csv` of a run folder, one row per epoch, and `validation.csv`, or None while nothing is validated."""
-    fix = "Give the folder that `anymri train` wrote, after its first epoch."
-    log = _read_csv(run / "log.csv", _LOG_COLUMNS, fix)
-    file = run / "validation.csv"
-    if not file.is_file() or not file.read_text(encoding="utf-8").strip():
-        return log, None
-    validation = _read_csv(file, _VALIDATION_COLUMNS, fix)
-    return log, None if validation.empty else validation
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The `manifest.json` of a run, an evaluation or a segmentation."""
-    file = folder / "manifest.json"
-    fix = "Give a folder that anymri wrote, with its manifest beside the results."
-    if not file.is_file():
-        raise RunError(f"{folder} holds no manifest.json.", fix)
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise RunError(f"{file} cannot be read as JSON: {error}.", fix) from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("configuration"), dict):
-        raise RunError(f"{file} is no manifest of anymri: it has no configuration.", fix)
-    return manifest
-
-
-def system_name(manifest: Mapping[str, Any]) -> str:
-    """The system whose weights an evaluation scored."""
-    name: str = manifest["configuration"].get("weights", {}).get("system", "Unknown system")
-    return name
+SUBSET_NAMES = [str(subset) for subset in SUBSETS]
 
 
 def conventions(manifest: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
@@ -111,6 +48,12 @@ def regions_in(table: pd.DataFrame) -> list[str]:
     return [region for region in REGIONS if region in table.columns]
 
 
+def signs(subset: str) -> list[str]:
+    """`PRESENT` or `ABSENT` for each of `MODALITY_COLUMNS`."""
+    modalities = Subset.parse(subset)
+    return [PRESENT if modality in modalities else ABSENT for modality in MODALITY_COLUMNS]
+
+
 def subset_table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The mean of `metric` over cases, for each of the 15 subsets and each region.
 
@@ -126,14 +69,11 @@ def subset_table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     scored = of_metric[of_metric["status"] == SCORED]
     regions = [region for region in REGIONS if region in set(of_metric["region"])]
     means = scored.groupby(["subset", "region"])["value"].mean().unstack()
-    means = means.reindex(index=_SUBSET_NAMES, columns=regions).astype(float)
+    means = means.reindex(index=SUBSET_NAMES, columns=regions).astype(float)
     means.loc[MEAN] = means.mean()
-    modalities = {
-        modality: [*(PRESENT if modality in subset else ABSENT for subset in SUBSETS), ""]
-        for modality in MODALITY_COLUMNS
-    }
-    table = pd.DataFrame(modalities, index=means.index).join(means)
-    table["n"] = scored.groupby("subset")["case"].nunique().reindex(_SUBSET_NAMES).fillna(0).astype("Int64")
+    modalities = [*map(signs, SUBSET_NAMES), [""] * len(MODALITY_COLUMNS)]
+    table = pd.DataFrame(modalities, index=means.index, columns=list(MODALITY_COLUMNS)).join(means)
+    table["n"] = scored.groupby("subset")["case"].nunique().reindex(SUBSET_NAMES).fillna(0).astype("Int64")
     return table
 
 
@@ -160,25 +100,30 @@ def left_out(scores: pd.DataFrame) -> list[str]:
 
 def heading(metric: str) -> str:
     """The name of a metric as people print it."""
-    return _HEADINGS.get(metric, metric)
+    return METRICS[metric].title if metric in METRICS else metric
 
 
-def is_distance(metric: str) -> bool:
-    """True for distances in mm, where less is better; false for fractions, where more is better."""
-    return metric.startswith("hd95")
+def unit(metric: str) -> str:
+    """`fraction` (shown in percent), `mm` or `mL`."""
+    return METRICS[metric].unit if metric in METRICS else "fraction"
+
+
+def lower_is_better(metric: str) -> bool:
+    return metric in METRICS and not METRICS[metric].higher_is_better
 
 
 def explain(metric: str) -> str:
     """How to read the numbers of a metric."""
-    unit = "in mm (lower is better)" if is_distance(metric) else "in percent (0 to 100, higher is better)"
-    return f"{heading(metric)} {unit}"
+    better = "lower is better" if lower_is_better(metric) else "higher is better"
+    shown = f"in percent (0 to 100, {better})" if unit(metric) == "fraction" else f"in {unit(metric)} ({better})"
+    return f"{heading(metric)} {shown}"
 
 
 def format_value(value: float, metric: str) -> str:
-    """`value` as shown: percent or mm with one decimal, a dash for NaN."""
+    """`value` as shown: percent, mm or mL with one decimal, a dash for NaN."""
     if math.isnan(value):
         return NOTHING
-    return f"{value if is_distance(metric) else 100 * value:.1f}"
+    return f"{100 * value if unit(metric) == 'fraction' else value:.1f}"
 
 
 @dataclass(frozen=True)
@@ -220,13 +165,14 @@ def to_markdown(tables: Mapping[str, pd.DataFrame], title: str, notes: Sequence[
     tables  metric -> its `subset_table`; side by side where that fits in 100 columns, else one below the other
     notes   footnotes: conventions of the metrics, `left_out`
     """
-    grid = _grid(tables)
-    grids = [grid] if len(grid[0]) <= TERMINAL_COLUMNS else [_grid({metric: tables[metric]}) for metric in tables]
+    lines = [markdown_lines(_grid(tables))]
+    if len(lines[0][0]) > TERMINAL_COLUMNS:
+        lines = [markdown_lines(_grid({metric: table})) for metric, table in tables.items()]
     footnotes = [mean_note(tables), *notes]
     parts = [
         f"# {title}",
         "\n".join(reading(tables)),
-        *("\n".join(grid) for grid in grids),
+        *("\n".join(each) for each in lines),
         "\n".join(f"- {note}" for note in footnotes),
     ]
     return "\n\n".join(parts) + "\n"
@@ -259,43 +205,12 @@ def mean_note(tables: Mapping[str, pd.DataFrame]) -> str:
     return f"The last row is the mean of the {count(scored, 'subset')} with a score."
 
 
-def _grid(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Lines of one Markdown table, its columns padded to equal width."""
-    first = next(iter(tables.values()))
-    rows = [list(MODALITY_COLUMNS), *(list(row) for row in first[list(MODALITY_COLUMNS)].to_numpy())]
-    rows[-1][0] = MEAN
-    for block in blocks(tables):
-        names = [f"{block.heading} {name}".strip() for name in block.columns]
-        rows = [left + right for left, right in zip(rows, [names, *block.rows], strict=True)]
-    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_line(row, widths) for row in rows]
-    rule = [f":{'-' * (width - 2)}:" for width in widths[:4]] + [f"{'-' * (width - 1)}:" for width in widths[4:]]
-    return [lines[0], _line(rule, widths), *lines[1:]]
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    """One line of a Markdown table: the four modalities centred, numbers to the right."""
-    padded = [
-        cell.center(width) if column < len(MODALITY_COLUMNS) else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
-    return f"| {' | '.join(padded)} |"
-
-
-def _read_csv(file: Path, columns: Sequence[str], fix: str) -> pd.DataFrame:
-    """A CSV file with at least these columns."""
-    if not file.is_file():
-        raise RunError(f"{file.parent} holds no {file.name}.", fix)
-    try:
-        table = pd.read_csv(file, dtype=_WORDS, keep_default_na=False, na_values=["", "nan", "NaN"])
-        numbers = [column for column in _NUMBERS if column in table.columns]
-        table[numbers] = table[numbers].astype(float)
-    except (ValueError, OSError) as error:
-        raise RunError(f"{file} cannot be read as a table: {error}.", fix) from error
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise RunError(f"{file} lacks the columns {', '.join(missing)}.", fix)
-    return table
+def _grid(tables: Mapping[str, pd.DataFrame]) -> Grid:
+    first = [*map(signs, SUBSET_NAMES), [MEAN, *[""] * (len(MODALITY_COLUMNS) - 1)]]
+    made = blocks(tables)
+    rows = [[*left, *(text for block in made for text in block.rows[i])] for i, left in enumerate(first)]
+    groups = [Group(block.heading, block.columns) for block in made]
+    return Grid("", MODALITY_COLUMNS, groups, [[Cell(text) for text in row] for row in rows], total=True)
 
 
 def count(number: int, noun: str) -> str:

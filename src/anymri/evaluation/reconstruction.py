@@ -1,0 +1,68 @@
+"""How close a rebuilt scan comes to the real one, inside a mask (the brain, or the tumour).
+
+Intensities are those that the network works on. The range for PSNR and SSIM is that of the real scan inside the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from anymri.evaluation.overlap import Mask
+
+Scan = NDArray[Any]
+
+# Wang et al. 2004: Gaussian window of 11 voxels with this standard deviation, and their constants.
+_SIGMA, _RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
+
+
+def psnr(rebuilt: Scan, real: Scan, mask: Mask) -> float:
+    """20 log10(range / RMSE) in dB over the mask; infinite if equal, NaN if the mask is empty."""
+    if not mask.any():
+        return float("nan")
+    error = float(np.mean((rebuilt[mask].astype(float) - real[mask]) ** 2))
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(_range(real, mask) ** 2 / np.float64(error))) if error else float("inf")
+
+
+def nmse(rebuilt: Scan, real: Scan, mask: Mask) -> float:
+    """Squared error over the squared real scan, both summed over the mask; NaN if that is nothing."""
+    power = float(np.sum(real[mask].astype(float) ** 2))
+    return float(np.sum((rebuilt[mask].astype(float) - real[mask]) ** 2)) / power if power else float("nan")
+
+
+def ssim(rebuilt: Scan, real: Scan, mask: Mask) -> float:
+    """Mean over the mask of the structural similarity in 3-D windows (Wang et al. 2004); NaN if the mask is empty.
+
+    Windows reach beyond the mask, so the surroundings of its border count a little.
+    """
+    if not mask.any():
+        return float("nan")
+    x, y = rebuilt.astype(float), real.astype(float)
+    mean_x, mean_y = _blurred(x), _blurred(y)
+    variance_x, variance_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
+    covariance = _blurred(x * y) - mean_x * mean_y
+    c1, c2 = (_K1 * _range(real, mask)) ** 2, (_K2 * _range(real, mask)) ** 2
+    above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    below = (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+    with np.errstate(invalid="ignore"):
+        return float(np.mean((above / below)[mask]))
+
+
+RECONSTRUCTION: Mapping[str, Callable[[Scan, Scan, Mask], float]] = MappingProxyType(
+    {"psnr": psnr, "ssim": ssim, "nmse": nmse}
+)
+
+
+def _blurred(image: Scan) -> NDArray[np.float64]:
+    blurred: NDArray[np.float64] = gaussian_filter(image, _SIGMA, radius=_RADIUS)
+    return blurred
+
+
+def _range(real: Scan, mask: Mask) -> float:
+    return float(np.ptp(real[mask]))

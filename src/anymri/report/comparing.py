@@ -1,0 +1,239 @@
+"""Several evaluations side by side: the table of 15 subsets, the table of averages, and their statistics.
+
+Every mean is over the cases that all evaluations have scored, so that columns can be compared; the average row is
+computed from the rows above it. Quoted results stand beside, in italics, and take no part in any comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from anymri.errors import ConfigurationError, RunError
+from anymri.evaluation.scores import SCORED
+from anymri.evaluation.statistics import SIGNIFICANT, PairedTest, compare_systems
+from anymri.regions import REGIONS
+from anymri.report.grid import NOTHING, Cell, Grid, Group
+from anymri.report.published import Published
+from anymri.report.reading import read_manifest, read_scores, system_name
+from anymri.report.tables import (
+    MEAN,
+    MODALITY_COLUMNS,
+    SUBSET_NAMES,
+    conventions,
+    count,
+    explain,
+    format_value,
+    heading,
+    lower_is_better,
+    signs,
+    unit,
+)
+
+WORSE = "†"
+
+
+@dataclass(frozen=True)
+class Systems:
+    """Evaluations to compare by one metric.
+
+    scores       name -> rows of `scores.csv`
+    conventions  how the metric was computed
+    """
+
+    metric: str
+    scores: Mapping[str, pd.DataFrame]
+    conventions: Sequence[str]
+
+    @cached_property
+    def common(self) -> dict[str, pd.DataFrame]:
+        """Scored rows of the metric, of cases, subsets and regions that all evaluations have scored."""
+        keys = ["case", "subset", "region"]
+        scored = {
+            name: rows[(rows["metric"] == self.metric) & (rows["status"] == SCORED)].set_index(keys).sort_index()
+            for name, rows in self.scores.items()
+        }
+        shared = None
+        for rows in scored.values():
+            shared = rows.index if shared is None else shared.intersection(rows.index)
+        return {name: rows.loc[shared].reset_index() for name, rows in scored.items()}
+
+    @cached_property
+    def regions(self) -> list[str]:
+        found = set(next(iter(self.common.values()))["region"])
+        return [region for region in REGIONS if region in found]
+
+    @cached_property
+    def subsets(self) -> list[str]:
+        found = set(next(iter(self.common.values()))["subset"])
+        return [subset for subset in SUBSET_NAMES if subset in found]
+
+    @cached_property
+    def means(self) -> dict[str, dict[tuple[str, str], float]]:
+        """Name -> (row, region) -> mean over cases; the row `mean` is that of subsets that have one. NaN if none."""
+        made = {}
+        for name, rows in self.common.items():
+            means = rows.groupby(["subset", "region"])["value"].mean().unstack()
+            table = means.reindex(index=SUBSET_NAMES, columns=self.regions).astype(float)
+            table.loc[MEAN] = table.mean()
+            values = table.to_numpy(dtype=float)
+            places = product(enumerate([*SUBSET_NAMES, MEAN]), enumerate(self.regions))
+            made[name] = {(row, region): float(values[i, j]) for (i, row), (j, region) in places}
+        return made
+
+    def best(self, row: str, region: str) -> list[str]:
+        """The evaluations with the best mean as printed, several if they print the same; none if there is only one."""
+        known = {name: mean for name, means in self.means.items() if not isnan(mean := means[row, region])}
+        if len(known) < 2:
+            return []
+        extreme = (min if lower_is_better(self.metric) else max)(known.values())
+        return [n for n, v in known.items() if format_value(v, self.metric) == format_value(extreme, self.metric)]
+
+    @cached_property
+    def tests(self) -> dict[tuple[str, str, frozenset[str]], PairedTest]:
+        """(row, region, both names) -> the paired test, corrected over all rows, regions and pairs."""
+        if len(self.common) < 2:
+            return {}
+        groups = {**{subset: [subset] for subset in self.subsets}, MEAN: self.subsets}
+        tests = compare_systems(self.common, self.metric, groups, self.regions)
+        return {(test.group, test.region, frozenset((test.first, test.second))): test for test in tests}
+
+    def is_worse(self, name: str, row: str, region: str) -> bool:
+        """Whether a value differs significantly from the best of its row."""
+        best = self.best(row, region)
+        if not best or name in best:
+            return False
+        test = self.tests.get((row, region, frozenset((name, best[0]))))
+        return test is not None and test.p_adjusted < SIGNIFICANT
+
+    def notes(self) -> list[str]:
+        """What the numbers are means of, and what signs mean."""
+        cases = {name: set(rows.loc[rows["status"] == SCORED, "case"]) for name, rows in self.scores.items()}
+        shared = set.intersection(*cases.values())
+        notes = [f"The last row is the mean of the {count(len(self.subsets), 'subset')} above that have a value."]
+        notes += self.conventions
+        if len(cases) > 1:
+            notes.append(
+                f"Bold: best of the row. {WORSE} differs from it in a paired Wilcoxon test, p < {SIGNIFICANT:g} after "
+                f"Holm's correction over all {count(len(self.tests), 'test')} of the table."
+            )
+        for name, own in cases.items():
+            if left := own - shared:
+                notes.append(
+                    f"{name} has {count(len(left), 'case')} that another lacks; only the {len(shared)} common to all "
+                    "count here."
+                )
+        return notes
+
+
+def read_systems(evaluations: Sequence[Path], metric: str) -> Systems:
+    """Evaluation folders by the names of their systems, and of their folders where these are the same.
+
+    Raises `RunError` if one has no scores of the metric, if they computed it by different conventions, or if they share
+    no case.
+    """
+    manifests: dict[Path, dict[str, Any]] = {path: read_manifest(path) for path in evaluations}
+    if len(manifests) < len(evaluations):
+        raise ConfigurationError("An evaluation is named twice.", "Name every folder once.")
+    names = {path: system_name(manifest) for path, manifest in manifests.items()}
+    repeated = [name for name in names.values() if list(names.values()).count(name) > 1]
+    names = {path: f"{name} ({path.resolve().name})" if name in repeated else name for path, name in names.items()}
+    if len(set(names.values())) < len(names):
+        names = {path: f"{system_name(manifests[path])} ({path})" for path in names}
+    scores = {}
+    said: dict[str, Path] = {}
+    for path in evaluations:
+        scores[names[path]] = read_scores(path)
+        known = sorted(scores[names[path]]["metric"].unique())
+        if metric not in known:
+            raise RunError(
+                f"{path} has no scores of {metric}; it has {', '.join(known)}.",
+                f"Evaluate again with --metrics {metric} into a new folder, or choose another with --metric.",
+            )
+        said[" ".join(conventions(manifests[path], [metric]))] = path
+    if len(said) > 1:
+        raise RunError(
+            f"{' and '.join(map(str, said.values()))} computed {metric} by different conventions.",
+            "Evaluate them again with one version of anymri.",
+        )
+    systems = Systems(metric, scores, [text for text in said if text])
+    if next(iter(systems.common.values())).empty:
+        raise RunError(
+            f"{', '.join(map(str, evaluations))} have no scored case and subset of {metric} in common.",
+            "Evaluate them on one cohort.",
+        )
+    return systems
+
+
+def subset_grid(systems: Systems, quoted: Sequence[Published] = ()) -> Grid:
+    """The 15-row table of the papers: for each system its regions, and the average row."""
+    regions = systems.regions
+    groups = [Group(name, regions) for name in systems.scores]
+    groups += [Group(f"{each.name} (quoted)", regions) for each in quoted]
+    rows = []
+    for row in [*SUBSET_NAMES, MEAN]:
+        left = [MEAN, "", "", ""] if row == MEAN else signs(row)
+        cells = [Cell(text) for text in left]
+        cells += [_cell(systems, name, row, region) for name in systems.scores for region in regions]
+        cells += [_quoted_cell(each, systems.metric, row, region) for each in quoted for region in regions]
+        rows.append(cells)
+    return Grid(
+        title=_title(systems),
+        first=MODALITY_COLUMNS,
+        groups=groups,
+        rows=rows,
+        reading=[f"{explain(systems.metric)}."],
+        notes=[*systems.notes(), *(note for each in quoted for note in each.notes(systems.metric))],
+        total=True,
+    )
+
+
+def average_grid(systems: Systems, quoted: Sequence[Published] = ()) -> Grid:
+    """One row a system: its averages over the subsets, and their difference from the first, as ablations are shown."""
+    regions = systems.regions
+    first = next(iter(systems.scores))
+    rows = []
+    for name in systems.scores:
+        cells = [Cell(name), *(_cell(systems, name, MEAN, region) for region in regions)]
+        for region in regions:
+            difference = systems.means[name][MEAN, region] - systems.means[first][MEAN, region]
+            sign = "+" if difference > 0 else ""
+            cells.append(Cell(NOTHING if name == first else sign + format_value(difference, systems.metric)))
+        rows.append(cells)
+    for each in quoted:
+        means = [_quoted_cell(each, systems.metric, MEAN, region) for region in regions]
+        rows.append([Cell(f"{each.name} (quoted)", quoted=True), *means, *(Cell(NOTHING) for _ in regions)])
+    notes = [*systems.notes()[1:], *(note for each in quoted for note in each.notes(systems.metric))]
+    return Grid(
+        title=_title(systems),
+        first=("system",),
+        groups=[Group("mean", regions), Group(f"against {first}", regions)],
+        rows=rows,
+        reading=[f"{explain(systems.metric)}, means over {count(len(systems.subsets), 'subset')}."],
+        notes=notes,
+    )
+
+
+def _title(systems: Systems) -> str:
+    cases = next(iter(systems.common.values()))["case"].nunique()
+    return f"{heading(systems.metric)} of {', '.join(systems.scores)} on {count(cases, 'case')}"
+
+
+def _cell(systems: Systems, name: str, row: str, region: str) -> Cell:
+    text = format_value(systems.means[name][row, region], systems.metric)
+    marks = WORSE if systems.is_worse(name, row, region) else ""
+    return Cell(text, best=name in systems.best(row, region), marks=marks)
+
+
+def _quoted_cell(each: Published, metric: str, row: str, region: str) -> Cell:
+    """Quoted values are printed as percent and mm already."""
+    known = each.rows.get(metric, {}).get(row, {}).get(region, float("nan"))
+    value = each.mean(metric, region) if row == MEAN else known
+    return Cell(format_value(value / 100 if unit(metric) == "fraction" else value, metric), quoted=True)

@@ -1,0 +1,194 @@
+"""A table as texts, and the same table as Markdown, LaTeX, CSV or HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from types import MappingProxyType
+
+PRESENT, ABSENT, NOTHING = "●", "○", "-"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One text with what it means.
+
+    best    printed bold
+    marks   footnote signs behind the text
+    quoted  somebody else's number: printed in italics
+    """
+
+    text: str
+    best: bool = False
+    marks: str = ""
+    quoted: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns under one heading (which may be empty)."""
+
+    heading: str
+    columns: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table.
+
+    first   names of the first columns, which hold words or the signs of modalities
+    rows    one cell for each of `first`, then one for each column of `groups`
+    total   the last row sums up those above
+    notes   sentences below it
+    """
+
+    title: str
+    first: Sequence[str]
+    groups: Sequence[Group]
+    rows: Sequence[Sequence[Cell]]
+    reading: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    total: bool = field(default=False)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns, each with the heading above it."""
+        named = [f"{group.heading} {column}".strip() for group in self.groups for column in group.columns]
+        return [*self.first, *named]
+
+
+def to_markdown(grid: Grid) -> str:
+    """A page of Markdown that also reads well in a terminal."""
+    parts = [f"# {grid.title}", "\n".join(grid.reading), "\n".join(markdown_lines(grid))]
+    parts.append("\n".join(f"- {note}" for note in grid.notes))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_lines(grid: Grid) -> list[str]:
+    """Lines of the table alone, its columns padded to equal width; signs centred, words left, numbers right."""
+    rows = [grid.columns, *([_markdown_cell(cell) for cell in row] for row in grid.rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    signs = [all(row[i].text in (PRESENT, ABSENT) for row in grid.rows[:1]) for i in range(len(grid.first))]
+    places = [str.center if sign else str.ljust for sign in signs] + [str.rjust] * (len(widths) - len(signs))
+    rules = {str.center: ":{}:", str.ljust: ":{}-", str.rjust: "-{}:"}
+    rule = [rules[place].format("-" * (width - 2)) for place, width in zip(places, widths, strict=True)]
+    lines = [[place(cell, width) for place, cell, width in zip(places, row, widths, strict=True)] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:])]
+
+
+def to_latex(grid: Grid) -> str:
+    r"""A `table` with booktabs: `\usepackage{booktabs}`. Signs of modalities are bullets and circles."""
+    numbers = sum(len(group.columns) for group in grid.groups)
+    heads, rules, column = [" & ".join([""] * len(grid.first))], [], len(grid.first) + 1
+    for group in grid.groups:
+        span = len(group.columns)
+        heads.append(rf"\multicolumn{{{span}}}{{c}}{{{_latex(group.heading)}}}")
+        if group.heading:
+            rules.append(rf"\cmidrule(lr){{{column}-{column + span - 1}}}")
+        column += span
+    body = [" & ".join(map(_latex_cell, row)) + r" \\" for row in grid.rows]
+    if grid.total:
+        body.insert(-1, r"\midrule")
+    names = [*grid.first, *(name for group in grid.groups for name in group.columns)]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(' '.join([f'{grid.title}.', *grid.reading]))}}}",
+        rf"\begin{{tabular}}{{{'c' * len(grid.first)}{'r' * numbers}}}",
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        "".join(rules),
+        " & ".join(map(_latex, names)) + r" \\",
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\footnotesize {_latex(note)}" for note in grid.notes),
+        r"\end{table}",
+    ]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def to_csv(grid: Grid) -> str:
+    """Comma-separated values: modalities as 1 and 0, no number as nothing, then signs as columns of their own."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    shown = {PRESENT: "1", ABSENT: "0", NOTHING: ""}
+    marked = [i for i in range(len(grid.columns)) if any(row[i].marks for row in grid.rows)]
+    writer.writerow([*grid.columns, *(f"{grid.columns[i]} marks" for i in marked)])
+    for row in grid.rows:
+        writer.writerow([*(shown.get(cell.text, cell.text) for cell in row), *(row[i].marks for i in marked)])
+    return stream.getvalue()
+
+
+def to_html(grid: Grid) -> str:
+    """A `<table>` with its caption and notes, for a page of one's own."""
+    heads = f'<td colspan="{len(grid.first)}"></td>'
+    for group in grid.groups:
+        heads += f'<th scope="colgroup" colspan="{len(group.columns)}">{escape(group.heading)}</th>'
+    names = [*grid.first, *(name for group in grid.groups for name in group.columns)]
+    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    body = [_html_row(row) for row in grid.rows]
+    foot = f"<tfoot>\n{body.pop()}\n</tfoot>" if grid.total else ""
+    lines = [
+        "<table>",
+        f"<caption>{escape(' '.join([f'{grid.title}.', *grid.reading]))}</caption>",
+        f"<thead>\n<tr>{heads}</tr>",
+        f"<tr>{columns}</tr>\n</thead>",
+        "<tbody>",
+        *body,
+        "</tbody>",
+        foot,
+        "</table>",
+        *(f"<p>{escape(note)}</p>" for note in grid.notes),
+    ]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+FORMATS: Mapping[str, Callable[[Grid], str]] = MappingProxyType(
+    {"markdown": to_markdown, "latex": to_latex, "csv": to_csv, "html": to_html}
+)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = cell.text
+    if cell.best:
+        text = f"**{text}**"
+    elif cell.quoted and text != NOTHING:
+        text = f"*{text}*"
+    return text + cell.marks
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = _latex(cell.text)
+    if cell.best:
+        text = rf"\textbf{{{text}}}"
+    elif cell.quoted and cell.text != NOTHING:
+        text = rf"\textit{{{text}}}"
+    return text + (rf"$^{{{_latex(cell.marks)}}}$" if cell.marks else "")
+
+
+def _latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {sign: rf"\{sign}" for sign in "&%$#_{}"}
+    special |= {PRESENT: r"$\bullet$", ABSENT: r"$\circ$", "†": r"\dag{}", "³": r"$^3$", "²": r"$^2$"}
+    special |= {"<": "$<$", ">": "$>$", "|": "$|$"}
+    return "".join(special.get(sign, sign) for sign in text)
+
+
+def _html_row(row: Sequence[Cell]) -> str:
+    cells = ""
+    for i, cell in enumerate(row):
+        text = escape(cell.text)
+        if cell.text in (PRESENT, ABSENT):
+            text = f'<span aria-label="{"present" if cell.text == PRESENT else "absent"}">{text}</span>'
+        if cell.best:
+            text = f"<strong>{text}</strong>"
+        elif cell.quoted:
+            text = f"<em>{text}</em>"
+        tag = "td" if i else 'th scope="row"'
+        cells += f"<{tag}>{text}{escape(cell.marks)}</{tag.split(maxsplit=1)[0]}>"
+    return f"<tr>{cells}</tr>"

@@ -1,0 +1,94 @@
+"""What commands left on disk, read and checked: scores, logs and manifests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from anymri.errors import RunError
+from anymri.evaluation.scores import COLUMNS, SCORED
+from anymri.modalities import SUBSETS
+from anymri.regions import REGIONS
+
+_LOG_COLUMNS = ("stage", "epoch", "step", "seconds", "learning_rate")
+_VALIDATION_COLUMNS = ("stage", "epoch", "step", "region", "dice")
+# A case may be called 001, so words are never read as numbers.
+_WORDS = dict.fromkeys(("case", "subset", "region", "metric", "status", "stage"), "str")
+_NUMBERS = ("value", "dice", "epoch", "step")
+_SUBSET_NAMES = [str(subset) for subset in SUBSETS]
+
+
+def read_scores(evaluation: Path) -> pd.DataFrame:
+    """The rows of `scores.csv` in an evaluation folder.
+
+    Raises `RunError` if the folder is none, or if its rows would give wrong means: a foreign subset or region, a scored
+    row without a value, or one case scored twice.
+    """
+    file = evaluation / "scores.csv"
+    scores = _read_csv(file, COLUMNS, "Give the folder that `anymri evaluate` wrote, when it is finished.")
+    if scores.empty:
+        raise RunError(f"{file} holds no rows.", "Run `anymri evaluate` again, on at least one case.")
+    keys = list(COLUMNS[:4])
+    for problem, rows in (
+        ("a subset that is none of the 15", ~scores["subset"].isin(_SUBSET_NAMES)),
+        ("an unknown region", ~scores["region"].isin(list(REGIONS))),
+        ("a scored row without a value", (scores["status"] == SCORED) & scores["value"].isna()),
+        ("the same case, subset, region and metric twice", scores.duplicated(keys)),
+    ):
+        if rows.any():
+            first = ", ".join(map(str, scores.loc[rows, keys].iloc[0]))
+            raise RunError(f"{file} holds {problem} ({first}).", "Run `anymri evaluate` again into an empty folder.")
+    return scores
+
+
+def read_run(run: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """`log.csv` of a run folder, one row per epoch, and `validation.csv`, or None while nothing is validated."""
+    fix = "Give the folder that `anymri train` wrote, after its first epoch."
+    log = _read_csv(run / "log.csv", _LOG_COLUMNS, fix)
+    file = run / "validation.csv"
+    if not file.is_file() or not file.read_text(encoding="utf-8").strip():
+        return log, None
+    validation = _read_csv(file, _VALIDATION_COLUMNS, fix)
+    return log, None if validation.empty else validation
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The `manifest.json` of a run, an evaluation or a segmentation."""
+    file = folder / "manifest.json"
+    fix = "Give a folder that anymri wrote, with its manifest beside the results."
+    if not file.is_file():
+        raise RunError(f"{folder} holds no manifest.json.", fix)
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise RunError(f"{file} cannot be read as JSON: {error}.", fix) from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("configuration"), dict):
+        raise RunError(f"{file} is no manifest of anymri: it has no configuration.", fix)
+    return manifest
+
+
+def system_name(manifest: Mapping[str, Any]) -> str:
+    """What an evaluation scored: the tool named for its masks, or the system of its weights."""
+    configuration = manifest["configuration"]
+    name: str = configuration.get("name") or configuration.get("weights", {}).get("system", "Unknown system")
+    return name
+
+
+def _read_csv(file: Path, columns: Sequence[str], fix: str) -> pd.DataFrame:
+    """A CSV file with at least these columns."""
+    if not file.is_file():
+        raise RunError(f"{file.parent} holds no {file.name}.", fix)
+    try:
+        table = pd.read_csv(file, dtype=_WORDS, keep_default_na=False, na_values=["", "nan", "NaN"])
+        numbers = [column for column in _NUMBERS if column in table.columns]
+        table[numbers] = table[numbers].astype(float)
+    except (ValueError, OSError) as error:
+        raise RunError(f"{file} cannot be read as a table: {error}.", fix) from error
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise RunError(f"{file} lacks the columns {', '.join(missing)}.", fix)
+    return table
