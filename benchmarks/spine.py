@@ -1,4 +1,4 @@
-"""Budgets of the design page, each against the plain way in one run: python benchmarks/spine.py"""
+"""Budgets of the design page, each against the plain way in one run: python benchmarks/spine.py [SYSTEM ...]"""
 
 import subprocess
 import sys
@@ -103,7 +103,8 @@ def start_up():
 
 
 if __name__ == "__main__":
-    for name in systems.names():
+    for name in sys.argv[1:] or systems.names():
         fifteen_subsets(name)
-    data_and_metrics()
-    start_up()
+    if not sys.argv[1:]:
+        data_and_metrics()
+        start_up()

@@ -79,8 +79,11 @@ class AnymriWarning(UserWarning):
     """Something a user should know that does not stop the work."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal ended the work in order; says what is kept and how to go on."""
+class Interrupted(BaseException):
+    """A signal ended the work in order; says what is kept and how to go on. No error, and nothing to catch on the way.
+
+    Not a KeyboardInterrupt either, which typer would take for itself.
+    """
 
     def __init__(self, text: str, signal: int) -> None:
         super().__init__(text)

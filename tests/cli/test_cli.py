@@ -173,7 +173,7 @@ def test_a_recipe_is_printed_resolved_and_can_be_trained_from_a_file(tmp_path):
     from anymri.training.configuration import resolve
 
     result = anymri("recipe", "u_hved", "--recipe", "nano", "--set", "whole.epochs=7", "--set", "seed=3")
-    assert result.returncode == 0 and "about: For a laptop without a GPU" in result.stdout
+    assert result.returncode == 0 and "For a laptop without a GPU" in result.stdout
     (tmp_path / "mine.yaml").write_text(result.stdout)
     options = {"data": tmp_path, "label_scheme": "brats2023"}
     from_file = resolve("u_hved", "published", options, tmp_path / "mine.yaml")
@@ -206,7 +206,8 @@ def test_an_interrupted_training_says_how_to_go_on(workshop, tmp_path, monkeypat
         return step(*arguments)
 
     train = ["train", "u_hved", "--data", workshop / "data", "-o", tmp_path / "run", *TRAINING]
-    with patch("anymri.cli.progress.TrainingProgress.expect"), patch.object(Learners, "step", interrupted):
+    unexpected = patch("anymri.training.engine.estimate"), patch("anymri.cli.progress.TrainingProgress.expect")
+    with unexpected[0], unexpected[1], patch.object(Learners, "step", interrupted):
         stopped = anymri(*train, "--cache", workshop / "cache")
     assert stopped.returncode == code
     assert f"Interrupted: Training was stopped by {number.name}" in stopped.stderr

@@ -47,7 +47,10 @@ def main() -> None:
     except Interrupted as stop:
         # By the convention of shells.
         fail("Interrupted", str(stop), 128 + stop.signal)
-    except KeyboardInterrupt:
+    except SystemExit as stop:
+        # Typer's answer to Ctrl-C is silence and this code.
+        if stop.code != INTERRUPTED:
+            raise
         fail("Interrupted", "everything finished so far is kept; the same command goes on where it can.", INTERRUPTED)
     except OSError as error:
         if debug:

@@ -83,11 +83,11 @@ def train(
     left = recipe.stages[position.stage :]
     if expect:
         expect(estimate(processes, recipe.system, system, cohort.training, left, position))
-    if processes.number == 0 and not resume:
-        _write_beginning(run, configuration, cohort, processes)
-    watch.begin(system, cohort, recipe.stages, position)
     named = configuration.loggers if processes.number == 0 else ()
     with loggers(named, folder) as others, Stop(folder, alone=processes.count == 1) as stop:
+        if processes.number == 0 and not resume:
+            _write_beginning(run, configuration, cohort, processes)
+        watch.begin(system, cohort, recipe.stages, position)
         trainer = _Trainer(recipe, cohort, system, run, processes, watch, stop, others)
         for number in range(position.stage, len(recipe.stages)):
             trainer.run_stage(replace(position), saved)
