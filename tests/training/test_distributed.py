@@ -43,7 +43,7 @@ def workshop(tmp_path_factory):
     ids=["as one batch", "with noise and Dice over each part", "against a discriminator"],
 )
 def test_two_processes_have_the_gradients_of_one(workshop, system, settings, monkeypatch):
-    """ShaSpec's published losses are means over samples, and it draws no noise: one process may take the batch whole.
+    """ShaSpec's losses are means over samples, and it draws no noise, so that one process may take the batch whole.
     What others draw, and sum over samples, belongs to a part of a batch: one process takes it in as many parts."""
     monkeypatch.setattr(Learners, "_descend", Learners._descend)
     two_processes.keep_gradients(workshop / f"{system}-one")
