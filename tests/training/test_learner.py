@@ -29,7 +29,7 @@ def begin(workshop, run, *assignments, **settings):
 
 
 def test_parts_of_a_batch_give_the_gradients_of_the_whole(workshop, tmp_path, monkeypatch):
-    """Where its losses are means over samples, and there is no noise."""
+    """Where its losses are means over samples, and there is no noise. For parts of two patches see `MEANS`."""
     monkeypatch.setitem(u_hved.OBJECTIVES, "train", means_over_samples)
     found = []
 
@@ -39,7 +39,7 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(workshop, tmp_path, mo
 
     monkeypatch.setattr(Learners, "_descend", keep)
     for parts in (1, 2, 4):
-        settings = ("network.reconstruction=true", "batch_size=4", f"accumulate={parts}")
+        settings = ("network.reconstruction=true", "crop=32", "batch_size=8", f"accumulate={parts}")
         with pytest.raises(StopIteration):
             begin(workshop, tmp_path / str(parts), *settings)
     for accumulated in found[1:]:
