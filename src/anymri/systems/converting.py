@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from anymri.errors import WeightsError
+
+_GIVE = "Give a checkpoint of this system's reference implementation; nothing was loaded."
 
 
 @dataclass
@@ -32,6 +35,15 @@ def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict inside a checkpoint, without the `module.` that data-parallel training puts before names."""
     state = checkpoint.get("state_dict", checkpoint)
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+@contextmanager
+def checkpoint_of(whose: str) -> Iterator[None]:
+    """Within, a name that the state dict lacks becomes a `WeightsError`; whose: what the checkpoint should be of."""
+    try:
+        yield
+    except KeyError as error:
+        raise WeightsError(f"The checkpoint holds no {error.args[0]}: it is not one of {whose}.", _GIVE) from error
 
 
 def translate(name: str, rules: Mapping[str, str], words: Mapping[str, Callable[[str], str]]) -> str | None:
@@ -62,6 +74,6 @@ def rename(
         raise WeightsError(
             f"The checkpoint does not fit: {len(missing)} missing ({', '.join(missing[:8]) or 'none'}), "
             f"{len(foreign)} foreign ({', '.join(foreign[:8]) or 'none'}).",
-            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
+            _GIVE,
         )
     return {names[name]: value for name, value in state.items()}  # type: ignore[misc]

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anymri.errors import WeightsError
 from anymri.layers.preactivation import LEVELS, STRIDE
 from anymri.modalities import MODALITIES, parse_modality
+from anymri.systems.converting import checkpoint_of
 
 MODALITY_ORDER = ("flair", "t1ce", "t1", "t2")
 # Stored by some versions, used by none.
@@ -77,7 +77,7 @@ def settings(state: Mapping[str, Tensor], system: str) -> dict[str, Any]:
 
     system  the method's name, for the error where a shape is missing
     """
-    try:
+    with checkpoint_of(f"{system}'s reference"):
         _, tokens, token_width = state["flair_pos"].shape
         return {
             "width": state["flair_encoder.e1_c1.weight"].shape[0],
@@ -86,11 +86,6 @@ def settings(state: Mapping[str, Tensor], system: str) -> dict[str, Any]:
             "crop": STRIDE * round(tokens ** (1 / 3)),
             "num_classes": state["decoder_fuse.seg_layer.weight"].shape[0],
         }
-    except KeyError as error:
-        raise WeightsError(
-            f"The checkpoint holds no {error.args[0]}: it is not one of {system}'s reference.",
-            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
-        ) from error
 
 
 def reorder(state: dict[str, Tensor]) -> None:

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anymri.errors import WeightsError
-from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename
 from anymri.systems.m3ae.network import M3AE
 
 _MODULES = {
@@ -60,18 +59,13 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """The authors' checkpoint or state dict as ours; width, regions, grid and stage are read from names and shapes."""
     state = plain_names(checkpoint)
     segments = any(name.startswith("unet.ds_out.") for name in state)
-    try:
+    with checkpoint_of("M3AE's reference"):
         network: dict[str, Any] = {
             "width": len(state["unet.conv1a.weight"]),
             "num_classes": len(state[f"{_HEAD}.weight"]) + 1 if segments else 4,
             "grid": tuple(reversed(state["limage"].shape[2:])),
             "heads": "segmentation" if segments else "reconstruction",
         }
-    except KeyError as error:
-        raise WeightsError(
-            f"The checkpoint holds no {error.args[0]}: it is not one of M3AE's reference.",
-            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
-        ) from error
     with torch.device("meta"):
         expected = M3AE(**network).state_dict()
     # The head at full resolution stands for images before fine-tuning.

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anymri.errors import WeightsError
 from anymri.modalities import MODALITIES
-from anymri.systems.converting import Converted, plain_names, rename, translate
+from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename, translate
 from anymri.systems.mam.network import LEVELS, MAM
 
 MODALITY_ORDER = ("FLAIR", "T1", "T1c", "T2")
@@ -66,7 +65,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """The reference's checkpoint or state dict as ours; all but the number of heads is read from names and shapes."""
     state = plain_names(checkpoint.get("network_weights", checkpoint))
     rebuilds = "learned_bottleneck_tokens" in state
-    try:
+    with checkpoint_of("MaM's reference"):
         widths = [
             len(state[f"modality_specific_encoders.0.stages.{level}.0.convs.0.conv.weight"]) for level in range(LEVELS)
         ]
@@ -79,11 +78,6 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
         if rebuilds:
             network["crop"] = state["learned_bottleneck_tokens"].shape[-1] * MAM.divisor
             network["mlp_width"] = len(state["feature_reconstruction.layers.0.1.net.1.weight"])
-    except KeyError as error:
-        raise WeightsError(
-            f"The checkpoint holds no {error.args[0]}: it is not one of MaM's reference.",
-            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
-        ) from error
     live = {name: value for name, value in state.items() if not UNUSED.match(name)}
     with torch.device("meta"):
         expected = MAM(**network).state_dict()

@@ -9,9 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from anymri.errors import WeightsError
 from anymri.modalities import MODALITIES
-from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename
 from anymri.systems.ra_hved.network import RAHVED, SHARED
 
 MODALITY_ORDER = ("T1c", "T1", "T2", "FLAIR")
@@ -59,18 +58,13 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """The authors' checkpoint or state dict as ours; width, regions and switches are read from names and shapes."""
     state = plain_names(checkpoint)
     shared = "rdecoder.finals.1.weight" not in state
-    try:
+    with checkpoint_of("RA-HVED's reference"):
         network: dict[str, Any] = {
             "width": state["init_blocks.0.0.weight"].shape[0],
             "num_classes": state["final_conv.weight"].shape[0] + 1,
             "shared_reconstruction": shared,
             "reduction": "DRBs.0.0.0.conv.weight" in state,
         }
-    except KeyError as error:
-        raise WeightsError(
-            f"The checkpoint holds no {error.args[0]}: it is not one of RA-HVED's reference.",
-            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
-        ) from error
     renamed = rename(state, lambda name: our_name(name, shared), RAHVED(**network).state_dict())
     if shared:
         # One decoder makes all images: its last convolution has a row for each, in the authors' order.

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anymri.errors import WeightsError
 from anymri.layers.disentanglement import SCALES
 from anymri.modalities import MODALITIES, parse_modality
-from anymri.systems.converting import Converted, plain_names, rename, translate
+from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename, translate
 from anymri.systems.robust_mseg.network import RobustMseg
 
 MODALITY_ORDER = ("FLAIR", "T1c", "T1", "T2")
@@ -67,18 +66,13 @@ def our_name(name: str) -> str | None:
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """The port's checkpoint or state dict as ours; widths, classes and crop are read from its shapes."""
     state = plain_names(checkpoint)
-    try:
+    with checkpoint_of("Robust-Mseg's port"):
         network: dict[str, Any] = {
             "width": state["ce_flair.e1_c1.conv.weight"].shape[0],
             "style_width": state["se_flair.c_0.conv.weight"].shape[0],
             "num_classes": state["mask_de.seg_logit.conv.weight"].shape[0],
             "crop": state["image_de_flair.layer_norm_3.weight"].shape[0],
         }
-    except KeyError as error:
-        raise WeightsError(
-            f"The checkpoint holds no {error.args[0]}: it is not one of Robust-Mseg's port.",
-            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
-        ) from error
     with torch.device("meta"):
         expected = RobustMseg(**network).state_dict()
     renamed = rename(state, our_name, expected)

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anymri.errors import WeightsError
 from anymri.layers.disentanglement import SCALES
 from anymri.modalities import parse_modality
-from anymri.systems.converting import Converted, plain_names, rename, translate
+from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename, translate
 from anymri.systems.sfusion.network import SFusion
 
 GRID = 8
@@ -76,7 +75,7 @@ def our_name(name: str) -> str | None:
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """The port's checkpoint or state dict as ours; widths, classes, layers and crop are read from names and shapes."""
     state = plain_names(checkpoint)
-    try:
+    with checkpoint_of("SFusion's port"):
         scores, width = state["fusion1.upsample.conv_3d.weight"].shape[:2]
         network: dict[str, Any] = {
             "width": width,
@@ -86,11 +85,6 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             "num_classes": state["mask_decoder.conv_seg.unit.0.weight"].shape[0],
             "styled_eps": 0.0,
         }
-    except KeyError as error:
-        raise WeightsError(
-            f"The checkpoint holds no {error.args[0]}: it is not one of SFusion's port.",
-            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
-        ) from error
     with torch.device("meta"):
         expected = SFusion(**network).state_dict()
     renamed = rename(state, our_name, expected)

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anymri.errors import WeightsError
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.regions import REGIONS
-from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename
 from anymri.systems.shaspec.network import ShaSpec
 
 MODALITY_ORDER = ("flair", "t1", "t1ce", "t2")
@@ -71,16 +70,11 @@ def our_name(name: str) -> str | None:
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """The reference's checkpoint (network under `model`) or state dict as ours; width and classes by its shapes."""
     state = {n: value for n, value in plain_names(checkpoint.get("model", checkpoint)).items() if not UNUSED.match(n)}
-    try:
+    with checkpoint_of("ShaSpec's reference"):
         network: dict[str, Any] = {
             "width": state["shared_enc.backbone.conv1.weight"].shape[0],
             "num_classes": state["shared_dec.cls_conv.0.weight"].shape[0] + 1,
         }
-    except KeyError as error:
-        raise WeightsError(
-            f"The checkpoint holds no {error.args[0]}: it is not one of ShaSpec's reference.",
-            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
-        ) from error
     with torch.device("meta"):
         expected = ShaSpec(**network).state_dict()
     renamed = rename(state, our_name, expected)

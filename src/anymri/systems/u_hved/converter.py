@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from anymri.errors import WeightsError
-from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename
 from anymri.systems.u_hved.network import UHVED
 
 _MODULES = {
@@ -41,13 +40,8 @@ def our_name(name: str) -> str | None:
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """The reference's checkpoint or state dict as ours; width and number of classes are read from its shapes."""
     state = plain_names(checkpoint)
-    try:
+    with checkpoint_of("U-HVED's reference"):
         width = state["flair_encoder.conv1.weight"].shape[0]
         num_classes = state["seg_decoder.conv_out.weight"].shape[0]
-    except KeyError as error:
-        raise WeightsError(
-            f"The checkpoint holds no {error.args[0]}: it is not one of U-HVED's reference.",
-            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
-        ) from error
     expected = UHVED(width=width, num_classes=num_classes).state_dict()
     return Converted({"width": width, "num_classes": num_classes}, rename(state, our_name, expected))

@@ -12,9 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from anymri.errors import WeightsError
 from anymri.modalities import MODALITIES
-from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename
 from anymri.systems.xlstm_hved.network import SHARED, XLSTMHVED
 
 MODALITY_ORDER = ("T1c", "T1", "FLAIR", "T2")
@@ -118,7 +117,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
     coupled = "srdecoder.rfinals.0.weight" in state
     shared = f"{'srdecoder.r' if coupled else 'rdecoder.'}finals.1.weight" not in state
     save = "x0_init.0.weight" in state
-    try:
+    with checkpoint_of("XLSTM-HVED's reference"):
         network: dict[str, Any] = {
             "width": state["init_blocks.0.0.weight"].shape[0],
             "num_classes": state["final_conv.weight"].shape[0] + 1,
@@ -128,11 +127,6 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             "vil_gate": "residual" if save and "mViL.vil.norm.weight" in state else "none",
             "dusfe_levels": 3 if coupled else 0,
         }
-    except KeyError as error:
-        raise WeightsError(
-            f"The checkpoint holds no {error.args[0]}: it is not one of XLSTM-HVED's reference.",
-            "Give a checkpoint of this system's reference implementation; nothing was loaded.",
-        ) from error
     dead = unused(network)
     live = {name: value for name, value in state.items() if not dead.match(name)}
     renamed = rename(live, lambda name: our_name(name, shared), XLSTMHVED(**network).state_dict())
