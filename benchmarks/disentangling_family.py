@@ -15,7 +15,7 @@ from anymri import systems
 from anymri.layers.streams import encode_each
 from anymri.modalities import ALL, SUBSETS
 from anymri.systems.sfusion.fusion import SFusionBlock
-from measure import gmacs, median_ms, own_peak_gb, peak_gb, show
+from measure import decode_all, gmacs, images, median_ms, own_peak_gb, peak_gb, show
 
 CUBE = 128
 # Attention does not get cheaper with the crop, so at this one SFusion's ratio is below that of its published crop.
@@ -44,18 +44,9 @@ def one_pass(system, scans, subset):
     return system.decode(system.encode(scans, ALL.as_tensor()), subset.as_tensor()).scores
 
 
-def decode_all(system, scans):
-    encoding = system.encode(scans, ALL.as_tensor())
-    return [system.decode(encoding, subset.as_tensor()).scores for subset in SUBSETS]
-
-
 def pass_by_pass(system, scans):
     with plainly():
         return [one_pass(system, scans, subset) for subset in SUBSETS]
-
-
-def images(side):
-    return torch.randn(1, 4, side, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def create(name, side):
@@ -63,7 +54,7 @@ def create(name, side):
 
 
 def subsets(name, side):
-    system, scans, ways = create(name, side), images(side), (decode_all, pass_by_pass)
+    system, scans, ways = create(name, side), images(*[side] * 3), (decode_all, pass_by_pass)
     answers = []
     counts = [gmacs(lambda way=way: answers.append(way(system, scans))) for way in ways]
     assert max((ours - plain).abs().max().item() for ours, plain in zip(*answers, strict=True)) < CLOSE
@@ -74,7 +65,7 @@ def subsets(name, side):
 def one_window(plain):
     """One evaluation of all modalities by SFusion at the published crop; prints the memory it took."""
     with plainly() if plain else ExitStack():
-        create("sfusion", CUBE)(images(CUBE), ALL.as_tensor())
+        create("sfusion", CUBE)(images(*[CUBE] * 3), ALL.as_tensor())
     print(own_peak_gb())
 
 

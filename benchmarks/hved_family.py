@@ -17,7 +17,7 @@ from anymri.layers import mlstm
 from anymri.layers.hved import GATE_SIDE, AttentiveJoin, SpatialGate
 from anymri.modalities import ALL, SUBSETS
 from anymri.systems.xlstm_hved.save import AttentionMap
-from measure import counted, gmacs, own_peak_gb, peak_gb, show
+from measure import counted, decode_all, gmacs, images, own_peak_gb, peak_gb, show
 
 CUBE = (128, 128, 128)
 PUBLISHED_CROP = (128, 192, 128)
@@ -58,15 +58,6 @@ def plainly():
     return stack
 
 
-def images(size):
-    return torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(0))
-
-
-def decode_all(system, scans):
-    encoding = system.encode(scans, ALL.as_tensor())
-    return [system.decode(encoding, subset.as_tensor()).scores for subset in SUBSETS]
-
-
 def pass_by_pass(system, scans, rebuild):
     with plainly():
         return [
@@ -77,10 +68,10 @@ def pass_by_pass(system, scans, rebuild):
 
 def subsets(name):
     system, rebuild = systems.create(name), name in REBUILD
-    small = images(CHECKED)
+    small = images(*CHECKED)
     pairs = zip(decode_all(system, small), pass_by_pass(system, small, rebuild), strict=True)
     assert max((ours - plain).abs().max().item() for ours, plain in pairs) < CLOSE
-    scans = images(TIMED)
+    scans = images(*TIMED)
     found = [counted(lambda: decode_all(system, scans)), counted(lambda: pass_by_pass(system, scans, rebuild))]
     for (ours, plain), unit in zip(zip(*found, strict=True), ("GMAC", "ms"), strict=True):
         show(f"{name}: 15 subsets of 64^3", ours, plain, unit)
@@ -101,7 +92,7 @@ def gates():
 
 
 def attention():
-    system, scans = systems.create("xlstm_hved"), images(CUBE)
+    system, scans = systems.create("xlstm_hved"), images(*CUBE)
     guides = system.guide(scans)
 
     def run():
@@ -115,7 +106,7 @@ def attention():
 
 def one_pass(plain):
     """One evaluation of all modalities at the published crop; prints the memory it took."""
-    system, scans = systems.create("xlstm_hved"), images(PUBLISHED_CROP)
+    system, scans = systems.create("xlstm_hved"), images(*PUBLISHED_CROP)
     with plainly() if plain else ExitStack():
         system(scans, ALL.as_tensor())
     print(own_peak_gb())

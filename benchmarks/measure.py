@@ -8,10 +8,24 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from anymri.modalities import ALL, SUBSETS
+
 LONG_ENOUGH_MS = 5000
+
+
+def images(*sides):
+    """A crop of all modalities, the same in every run."""
+    return torch.randn(1, 4, *sides, generator=torch.Generator().manual_seed(0))
+
+
+def decode_all(system, scans):
+    """Scores of all subsets at one encoding, as anymri does it."""
+    encoding = system.encode(scans, ALL.as_tensor())
+    return [system.decode(encoding, subset.as_tensor()).scores for subset in SUBSETS]
 
 
 def median_ms(work, repeats=7):

@@ -14,7 +14,7 @@ import torch
 from anymri import systems
 from anymri.layers.selective_scan import selective_scan
 from anymri.modalities import ALL, SUBSETS
-from measure import gmacs, median_ms, own_memory_gb, own_peak_gb, run_apart, show
+from measure import decode_all, gmacs, images, median_ms, own_memory_gb, own_peak_gb, run_apart, show
 
 CUBE = 128
 TIMED = 64
@@ -26,18 +26,9 @@ SLAB = 2048
 CHANNELS, NUMBERS = 16, 8
 
 
-def images(size):
-    return torch.randn(1, 4, size, size, size, generator=torch.Generator().manual_seed(0))
-
-
-def decode_all(system, scans):
-    encoding = system.encode(scans, ALL.as_tensor())
-    return [system.decode(encoding, subset.as_tensor()).scores for subset in SUBSETS]
-
-
 def counted(name):
     """At the published crop; what one subset takes does not depend on which it is."""
-    system, scans, count = systems.create(name), images(CUBE), len(SUBSETS)
+    system, scans, count = systems.create(name), images(*[CUBE] * 3), len(SUBSETS)
     encoding = system.encode(scans, ALL.as_tensor())
     encode = gmacs(lambda: system.encode(scans, ALL.as_tensor()))
     decode = gmacs(lambda: system.decode(encoding, SUBSETS[0].as_tensor()))
@@ -48,7 +39,7 @@ def counted(name):
 
 def timed(name):
     """One pass as published, times 15: which subset it is makes no difference to it."""
-    system, scans, count = systems.create(name, crop=TIMED), images(TIMED), len(SUBSETS)
+    system, scans, count = systems.create(name, crop=TIMED), images(*[TIMED] * 3), len(SUBSETS)
 
     def one_pass():
         return system.decode(system.encode(scans, ALL.as_tensor()), SUBSETS[0].as_tensor()).scores
@@ -119,7 +110,7 @@ def memory_of_scan():
 
 def memory_of_window():
     """Prints what one window of the published IM-Fuse takes, torch and all."""
-    system, scans = systems.create("im_fuse"), images(CUBE)
+    system, scans = systems.create("im_fuse"), images(*[CUBE] * 3)
     began = time.perf_counter()
     system(scans, ALL.as_tensor())
     print(time.perf_counter() - began)
