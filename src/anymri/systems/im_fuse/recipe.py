@@ -12,10 +12,8 @@ RECIPES = {
         system="im_fuse",
         about="The paper's network, trained as the authors' command trains on BraTS 2023 (that command leaves out the "
         "first skip: --set network.first_skip=false). Cost: 875,000 steps of 128^3. Dice by subset: not in the sources "
-        "at hand; about 83.3 on average (sheet, Published results). Deviations: turns by any angle within 10 degrees "
-        "instead of whole ones, with the edge's values around instead of -1; intensities changed per channel instead "
-        "of per slice; learning rates not rounded to 8 decimals; windows blended with Gaussian weights instead of "
-        "counted.",
+        "at hand; about 83.3 on average (sheet, Published results). Deviations: learning rates not rounded to 8 "
+        "decimals; windows blended with Gaussian weights instead of counted.",
         network=dict(PUBLISHED),
         validation_share=0.125,
         seed=999,

@@ -12,10 +12,8 @@ RECIPES = {
         system="mmformer",
         about="As IM-Fuse's repository trains it on BraTS 2023. Cost: 292,000 steps of three patches of 128^3, about "
         "0.24 T multiply-adds a patch and pass. Dice by subset: sheet, Published results (others' training on BraTS "
-        "2024). The authors keep the last weights (checkpoints/last) and validate nothing. Deviations: turns by any "
-        "angle within 10 degrees instead of whole ones, with the edge's values around instead of -1; intensities "
-        "changed per channel instead of per slice; learning rates not rounded to 8 decimals; windows blended with "
-        "Gaussian weights instead of counted.",
+        "2024). The authors keep the last weights (checkpoints/last) and validate nothing. Deviations: learning "
+        "rates not rounded to 8 decimals; windows blended with Gaussian weights instead of counted.",
         network=dict(PUBLISHED),
         validation_share=0.125,
         seed=999,
