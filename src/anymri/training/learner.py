@@ -20,6 +20,7 @@ from anymri.training.distributed import Team
 
 POLY_POWER = 0.9
 BY_STEP = "poly_by_step"
+RATE_DECIMALS = 8
 
 
 @dataclass
@@ -114,6 +115,9 @@ class Learners:
                 raise _no_memory(self.stage, self.team.device) from error
             raise
         self.team.average_gradients(self.networks.parameters())
+        for name, parameter in self.networks[0].named_parameters():
+            if parameter.requires_grad and parameter.grad is None and name.startswith(self.stage.optimiser.drifting):
+                parameter.grad = torch.zeros_like(parameter)
         self._descend()
         if self.stage.schedule == BY_STEP:
             self._advance_schedules()
@@ -174,10 +178,12 @@ def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> Any:
     """The learning-rate schedule that a stage names; see `Stage.schedule`."""
     if stage.schedule == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser)
+    rate = stage.optimiser.learning_rate
     factors: dict[str, Callable[[float], float]] = {
         "constant": lambda done: 1.0,
         "poly": lambda done: (1 - done) ** POLY_POWER,
         BY_STEP: lambda done: (1 - done) ** POLY_POWER,
+        "poly_rounded": lambda done: round(rate * (1 - done) ** POLY_POWER, RATE_DECIMALS) / rate,
         "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
     }
     factor = factors[stage.schedule]

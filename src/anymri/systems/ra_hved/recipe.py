@@ -9,13 +9,17 @@ RECIPES = {
     "published": Recipe(
         system="ra_hved",
         about="As the authors train it on BraTS 2018. Cost: 71,640 steps of 112^3, about 3.3 T multiply-adds each, 1.4 "
-        "of them in the discriminator. Dice by subset: not available for this recipe. Deviations: both passes of a "
-        "step share one encoding and so one dropout mask, all 14 incomplete subsets are drawn (stage option subsets: "
-        "by_size_reference for the authors' 13), intensities are also scaled and changed per channel, windows are "
-        "blended with Gaussian weights.",
+        "of them in the discriminator. Dice by subset: not available for this recipe. Validated at the epochs after "
+        "which the authors save weights; they name no rule to choose among these. Deviations: both passes of a step "
+        "share one encoding and so one dropout mask; all 14 incomplete subsets are drawn (stage option subsets: "
+        "by_size_reference for the authors' 13); the box and the z-scores come from the voxels of any scan instead of "
+        "T1c's, without 1e-6 added to the deviation; the shift of intensities is a share of the patch's deviation "
+        "instead of the volume's; the validation cases are drawn by patient, and each has its share of the 15 subsets "
+        "instead of a random one; Dice is of label maps, where inner regions lie within outer ones.",
         network={"width": 16},
         validation_share=0.125,
         window_overlap=0.75,
+        window_blending="constant",
         seed=1,
         stages=[
             Stage(
@@ -24,9 +28,10 @@ RECIPES = {
                 steps_per_epoch=199,
                 crop=112,
                 subsets="by_size",
+                augmentation="shift_flip",
                 optimiser=Optimiser(learning_rate=1e-4, weight_decay=1e-5),
                 schedule="poly",
-                validation_epochs=20,
+                validation_epochs=(*range(160, 361, 20),),
             )
         ],
     ),
