@@ -29,7 +29,7 @@ Augment = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
 _INTENSITY = 0.1
 # What a turn brings in from outside; of the classes, background.
 _OUTSIDE = -1
-_PLANES = ((0, 1), (1, 2), (0, 2))
+_PLANES = ((-3, -2), (-2, -1), (-3, -1))
 
 
 def augmentation(name: Augmentation) -> Augment:
@@ -82,8 +82,7 @@ def _rotate(images: Tensor, classes: Tensor, rng: np.random.Generator) -> tuple[
     degrees = int(rng.integers(-10, 10))
 
     def turned(values: Tensor, outside: int) -> Tensor:
-        axes = [axis - 3 for axis in plane]
-        return torch.from_numpy(ndimage.rotate(values.numpy(), degrees, axes, reshape=False, order=0, cval=outside))
+        return torch.from_numpy(ndimage.rotate(values.numpy(), degrees, plane, reshape=False, order=0, cval=outside))
 
     return turned(images, _OUTSIDE), turned(classes, 0)
 

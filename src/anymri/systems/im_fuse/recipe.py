@@ -16,6 +16,7 @@ RECIPES = {
         source="sheet im_fuse, Training, the column of the published command",
         sources={
             "network": "sheet im_fuse, Variants: the paper's main model",
+            "objective": "sheet mmformer, Loss",
             "preprocessing": "sheet mmformer, Preprocessing",
             "validation_share": LISTED_SHARE,
             "window_overlap": "sheet mmformer, Inference",

@@ -70,6 +70,7 @@ RECIPES = {
         source="sheet mam, Data and training",
         sources={
             "network": "sheet mam, Shapes and symbols",
+            "objective": "sheet mam, Loss",
             "validation_share": LISTED_SHARE,
             "window_overlap": "sheet mam, Inference",
             "window_blending": "sheet mam, Inference",

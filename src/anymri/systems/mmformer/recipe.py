@@ -17,6 +17,7 @@ RECIPES = {
         source="sheet mmformer, Training, the column of IM-Fuse's repository",
         sources={
             "network": "sheet mmformer, the constants at its beginning",
+            "objective": "sheet mmformer, Loss",
             "preprocessing": "sheet mmformer, Preprocessing",
             "validation_share": LISTED_SHARE,
             "window_overlap": "sheet mmformer, Inference",

@@ -17,6 +17,7 @@ RECIPES = {
         source="sheet robust_mseg, Training (port)",
         sources={
             "network": "sheet robust_mseg, Architecture",
+            "objective": "sheet robust_mseg, Losses (port)",
             "validation_share": LISTED_SHARE,
             "window_overlap": "sheet robust_mseg, Inference",
             "window_blending": "sheet robust_mseg, Inference",

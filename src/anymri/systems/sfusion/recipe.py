@@ -17,6 +17,7 @@ RECIPES = {
         source="sheet sfusion, Training (port)",
         sources={
             "network": "sheet sfusion, Architecture",
+            "objective": "sheet sfusion, Losses (port)",
             "preprocessing": "sheet robust_mseg, Training (port)",
             "validation_share": LISTED_SHARE,
             "window_overlap": "sheet sfusion, Inference",

@@ -69,6 +69,7 @@ RECIPES = {
         source="sheet u_hved, Training (port)",
         sources={
             "network": "sheet u_hved, Architecture",
+            "objective": "sheet u_hved, Losses (port)",
             "preprocessing": "sheet robust_mseg, Training (port)",
             "validation_share": LISTED_SHARE,
             "window_overlap": "sheet u_hved, Inference (port)",
