@@ -121,6 +121,7 @@ RECIPES = {
             "objective": "sheet m3ae, section 5",
             "crop": "sheet m3ae, section 2",
             "pretraining.subsets": "sheet m3ae, section 4, Patch mask",
+            "pretraining.steps_per_epoch": "ours: 875 cases by twos",
         },
         deviations=(
             "Images are scaled and shifted before the substitute takes the place of what is missing; the authors' "

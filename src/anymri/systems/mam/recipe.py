@@ -77,8 +77,8 @@ RECIPES = {
             "seed": "ours",
         },
         deviations=(
-            "A patch lies around a voxel of a random class, somewhere in its middle half; the authors' has a voxel of "
-            "a random region in its middle.",
+            "A patch lies around a voxel of a random class, somewhere in its middle half and within the box; the "
+            "authors' has a voxel of a random region in its middle.",
             "What turns and zooms bring in from outside the patch is empty; the authors take it from a larger patch of "
             "205 voxels.",
             "Resampling is linear; the authors' cubic for images, linear for labels.",

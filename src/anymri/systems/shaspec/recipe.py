@@ -114,6 +114,7 @@ RECIPES = {
             "preprocessing.crop_to_brain": "sheet shaspec, section 8",
             "objective": "sheet shaspec, section 6",
             "train.subsets": "sheet shaspec, section 5",
+            "augmentation": "sheet shaspec, section 7; ranges that it does not give: sheet mam, Data and training",
             "validation_epochs": "ours: every 35,000 and every 20,125 steps",
         },
         deviations=(
