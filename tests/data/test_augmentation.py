@@ -101,14 +101,14 @@ def test_augmentation_as_nnunet_moves_both_alike_changes_intensities_and_follows
     images = torch.stack([classes.float()] * 4)
     corners = torch.zeros(2, 3).long()
     augment = augmentation("nnunet")
-    results = [augment(images.clone(), classes.clone(), corners, seed)[:2] for seed in range(12)]
+    results = [augment(images.clone(), classes.clone(), corners, seed)[:2] for seed in range(24)]
     for changed, moved in results:
         assert moved.dtype == classes.dtype and set(moved.unique().tolist()) == {0, 2}
         inside, outside = changed[:, moved > 0].mean(1), changed[:, moved == 0].mean(1)
         assert (inside > outside + 1).all() and changed.isfinite().all()
     sizes = {int((moved > 0).sum()) for _, moved in results}
     recoloured = [not set(changed.unique().tolist()) <= {0, 2} for changed, _ in results]
-    assert len(sizes) > 2 and 4 < sum(recoloured) < len(results)
+    assert len(sizes) > 2 and 8 < sum(recoloured) < len(results)
     assert torch.equal(augment(images.clone(), classes.clone(), corners, 3)[0], results[3][0])
 
 
