@@ -11,10 +11,10 @@ from anymri.data.augmentation import augmentation
 CORNERS = torch.tensor([[-3, 4, 9], [8, 15, 20]])
 
 
-def noise(side=12):
+def noise(*shape):
     """Images and classes in which no two places look alike."""
     rng = torch.Generator().manual_seed(0)
-    return torch.randn(4, side, side, side, generator=rng), torch.randint(1, 4, (side,) * 3, generator=rng).byte()
+    return torch.randn(4, *shape, generator=rng), torch.randint(1, 4, shape, generator=rng).byte()
 
 
 def unmirrored(name, images, classes, seed):
@@ -37,21 +37,21 @@ def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(nam
     assert "rotate" in name or torch.equal(moved, classes)
     for channel in changed:  # scaled and shifted by at most 10 %, so the tumour still stands out where the label is
         assert torch.equal(channel > 20, moved > 0)
-    images, classes = noise()
+    images, classes = noise(12, 12, 12)
     once, again, other = (unmirrored(name, images, classes, seed)[0] for seed in (5, 5, 6))
     assert torch.equal(once, again) and (name == "none") == torch.equal(once, other)
 
 
 @pytest.mark.parametrize(("name", "axes"), [("flip_intensity", 3), ("shift_flip", 3), ("shift_flip_in_plane", 2)])
 def test_each_axis_is_mirrored_every_other_time(name, axes):
-    images, classes = noise(4)
-    mirrored = [unmirrored(name, images, classes, seed)[2] for seed in range(200)]
+    images, classes = noise(4, 4, 4)
+    mirrored = [unmirrored(name, images, classes, seed)[2] for seed in range(100)]
     counts = [sum(axis in axes for axes in mirrored) for axis in range(3)]
-    assert all(70 < count < 130 for count in counts[:axes]) and not any(counts[axes:])
+    assert all(30 < count < 70 for count in counts[:axes]) and not any(counts[axes:])
 
 
 def test_turns_are_of_whole_degrees_in_one_plane_with_background_around():
-    images, classes = noise()
+    images, classes = noise(80, 80, 4)  # long enough to see one degree, in the planes of the short axis too
     turned = {}
     for plane in ((0, 1), (1, 2), (0, 2)):
         for degrees in range(-10, 10):
@@ -59,17 +59,17 @@ def test_turns_are_of_whole_degrees_in_one_plane_with_background_around():
             channels = [ndimage.rotate(channel.numpy(), degrees, cval=-1, **how) for channel in images]
             turned[np.stack(channels).tobytes()] = plane, degrees, ndimage.rotate(classes.numpy(), degrees, **how)
     found = []
-    for seed in range(300):
+    for seed in range(150):
         changed, moved, _ = unmirrored("rotate_flip", images, classes, seed)
         plane, degrees, expected = turned[changed.contiguous().numpy().tobytes()]
         assert np.array_equal(moved.numpy(), expected)
         found.append((plane, degrees))
     planes, degrees = zip(*found, strict=True)
-    assert {*degrees} == {*range(-10, 10)} and all(70 < planes.count(plane) < 130 for plane in {*planes})
+    assert {*degrees} == {*range(-10, 10)} and min(map(planes.count, planes)) > 30 and len({*planes}) == 3
 
 
 def test_intensities_change_by_channel_and_slice_of_the_first_axis():
-    images, classes = noise()
+    images, classes = noise(12, 12, 12)
     turned, _, _ = unmirrored("rotate_flip", images, classes, 7)
     changed, _, _ = unmirrored("rotate_flip_intensity", images, classes, 7)
     pairs = zip(turned.flatten(0, 1), changed.flatten(0, 1), strict=True)
@@ -81,7 +81,7 @@ def test_intensities_change_by_channel_and_slice_of_the_first_axis():
 
 
 def test_one_share_of_each_channels_deviation_is_added_where_there_is_something():
-    images, classes = noise()
+    images, classes = noise(12, 12, 12)
     images *= torch.tensor([1.0, 5.0, 20.0, 0.0]).view(4, 1, 1, 1)  # the last does not exist
     images[:, :3] = 0
     shares = []
