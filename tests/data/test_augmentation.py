@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from anymri.data import distortions
 from anymri.data.augmentation import augmentation
 
 CORNERS = torch.tensor([[-3, 4, 9], [8, 15, 20]])
@@ -100,12 +101,109 @@ def test_augmentation_as_nnunet_moves_both_alike_changes_intensities_and_follows
     images = torch.stack([classes.float()] * 4)
     corners = torch.zeros(2, 3).long()
     augment = augmentation("nnunet")
-    results = [augment(images.clone(), classes.clone(), corners, seed)[:2] for seed in range(12)]
+    results = [augment(images.clone(), classes.clone(), corners, seed)[:2] for seed in range(24)]
     for changed, moved in results:
         assert moved.dtype == classes.dtype and set(moved.unique().tolist()) == {0, 2}
         inside, outside = changed[:, moved > 0].mean(1), changed[:, moved == 0].mean(1)
         assert (inside > outside + 1).all() and changed.isfinite().all()
     sizes = {int((moved > 0).sum()) for _, moved in results}
     recoloured = [not set(changed.unique().tolist()) <= {0, 2} for changed, _ in results]
-    assert len(sizes) > 2 and 4 < sum(recoloured) < len(results)
+    assert len(sizes) > 2 and 8 < sum(recoloured) < len(results)
     assert torch.equal(augment(images.clone(), classes.clone(), corners, 3)[0], results[3][0])
+
+
+def test_axial_intensities_change_by_channel_and_slice_of_the_last_axis():
+    images, classes = noise()
+    changed, moved, _ = unmirrored("flip_intensity_axial", images, classes, 7)
+    pairs = list(zip(images.movedim(3, 1).flatten(0, 1), changed.movedim(3, 1).flatten(0, 1), strict=True))
+    scales, shifts = np.array([np.polyfit(a.flatten(), b.flatten(), 1) for a, b in pairs]).T
+    assert all(np.allclose(a * s + t, b, atol=1e-4) for (a, b), s, t in zip(pairs, scales, shifts, strict=True))
+    assert torch.equal(moved, classes) and len({*scales.round(4)}) > 40 and np.abs(scales - 1).max() <= 0.1 + 1e-6
+
+
+@pytest.fixture
+def space_alone(monkeypatch):
+    """Chains in nnU-Net's manner without what they do to intensities."""
+    monkeypatch.setattr(distortions, "_sharpness_and_contrast", lambda images, rng, shifted=False: images)
+    monkeypatch.setattr(distortions, "_gamma", lambda channel, rng: channel)
+
+
+@pytest.mark.parametrize(
+    ("distort", "degrees", "bounds", "share"),
+    [(distortions.distort_nnunet, 30, (0.7, 1.4), 0.36), (distortions.distort_shaspec, 15, (0.85, 1.25), 0.488)],
+)
+def test_patches_are_turned_about_their_middle_zoomed_alike_along_all_axes_or_bent(
+    space_alone, distort, degrees, bounds, share
+):
+    """Images that hold their coordinates tell where each voxel was read."""
+    axes = torch.meshgrid(*[torch.arange(15.0) - 7] * 3, indexing="ij")
+    images = torch.stack([*axes, torch.ones_like(axes[0])])
+    classes = 1 + (images[0] > 0.3).byte()
+    moved, zooms, angles, bent = 0, [], [], 0
+    for seed in range(300):
+        changed, labels = distort(images.clone(), classes.clone(), np.random.default_rng(seed))
+        inside = changed[3] > 0.999
+        assert inside[7, 7, 7] or "shaspec" in distort.__name__
+        assert ((labels[inside] == 2) == (changed[0][inside] > 0.3))[changed[0][inside].abs() > 1].all()
+        assert set(labels.unique().tolist()) <= {0, 1, 2}
+        if torch.equal(changed, images):
+            continue
+        moved += 1
+        here, there = images[:3, inside].T, changed[:3, inside].T
+        matrix, residuals, *_ = np.linalg.lstsq(here.numpy(), there.numpy())
+        if residuals.max() > 1e-3:
+            bent += 1
+            continue
+        zoom = np.cbrt(np.linalg.det(matrix))
+        np.testing.assert_allclose(matrix.T @ matrix, zoom**2 * np.eye(3), atol=1e-4)
+        zooms.append(zoom)
+        angles.append(np.degrees(np.arccos(np.clip((np.trace(matrix / zoom) - 1) / 2, -1, 1))))
+    assert abs(moved / 300 - share) < 0.09
+    assert (bent > 30) == ("shaspec" in distort.__name__)
+    zoomed = [zoom for zoom in zooms if abs(zoom - 1) > 1e-4]
+    assert bounds[0] <= min(zoomed) < bounds[0] + 0.05 and bounds[1] - 0.08 < max(zoomed) <= bounds[1]
+    assert 0.3 < np.mean(np.array(zoomed) < 1) < 0.7
+    assert degrees < max(angles) < degrees * 3**0.5 * 1.01
+
+
+@pytest.mark.parametrize(
+    ("distort", "gammas"), [(distortions.distort_nnunet, 0.4), (distortions.distort_shaspec, 0.15)]
+)
+def test_intensities_of_each_channel_change_on_their_own_as_often_as_published(monkeypatch, distort, gammas):
+    expected = {"_blur": 0.2 * 0.5, "_contrast": 0.15, "_coarsen": 0.25 * 0.5, "_gamma": gammas}
+    calls = dict.fromkeys(expected, 0)
+    for name in expected:
+
+        def count(channel, rng, name=name):
+            calls[name] += 1
+            return channel
+
+        monkeypatch.setattr(distortions, name, count)
+    images, classes = noise(4)
+    for seed in range(1000):
+        distort(images, classes, np.random.default_rng(seed))
+    assert {name: round(number / 4000, 3) for name, number in calls.items()} == pytest.approx(expected, abs=0.03)
+
+
+def test_changes_of_intensities_keep_what_they_shall():
+    channel, rng = noise(16)[0][0], np.random.default_rng(0)
+    for change in (distortions._gamma, lambda channel, rng: -distortions._gamma(-channel, rng)):
+        curved = change(channel, rng)
+        assert torch.allclose(curved.mean(), channel.mean(), atol=1e-5)
+        assert torch.allclose(curved.std(), channel.std(), rtol=1e-4)
+        assert torch.equal(curved.flatten().argsort(), channel.flatten().argsort())
+        assert not torch.allclose(curved, channel, atol=1e-3)
+    contrast = distortions._contrast(channel, rng)
+    assert channel.min() <= contrast.min() and contrast.max() <= channel.max()
+    for smoother in (distortions._blur, distortions._coarsen):
+        smooth = smoother(channel, rng)
+        assert smooth.shape == channel.shape and smooth.std() < 0.95 * channel.std()
+
+
+def test_what_is_empty_stays_empty_for_nnunet():
+    images, classes = noise()
+    images[:, :5] = 0
+    for seed in range(60):
+        changed, _ = distortions.distort_nnunet(images, classes, np.random.default_rng(seed))
+        outside = ~changed.any(0)
+        assert 0.1 < outside.float().mean() < 0.9

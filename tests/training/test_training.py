@@ -78,7 +78,7 @@ def test_a_stage_without_validation_keeps_its_last_weights_as_best(cohort, tmp_p
     assert set(pd.read_csv(tmp_path / "run" / "validation.csv")["stage"]) == {"parts"}
 
 
-@pytest.mark.parametrize("schedule", ["poly", "plateau"])
+@pytest.mark.parametrize("schedule", ["poly_by_step", "plateau"])
 def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, schedule):
     configuration = configured(cohort, tmp_path, f"schedule={schedule}", "augmentation=rotate_flip_intensity")
     train(configuration, tmp_path / "whole", Silent())
@@ -89,6 +89,9 @@ def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, sc
         assert same(weights(tmp_path / "whole", name), weights(tmp_path / "parts", name))
     logs = [pd.read_csv(tmp_path / run / "log.csv").drop(columns=SPEED) for run in ("whole", "parts")]
     pd.testing.assert_frame_equal(*logs)
+    if schedule == "poly_by_step":  # after each two of six steps
+        begin = configuration.recipe.stages[0].optimiser.learning_rate
+        assert logs[0]["learning_rate"][:3].tolist() == pytest.approx([begin * (part / 3) ** 0.9 for part in (2, 1, 0)])
 
 
 HVED = ("crop=32", "steps_per_epoch=1", "batch_size=1", "epochs=1")

@@ -111,11 +111,11 @@ class Stage(_Settings):
     )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()
-    schedule: Literal["constant", "poly", "poly_rounded", "cosine", "plateau"] = Field(
+    schedule: Literal["constant", "poly", "poly_rounded", "poly_by_step", "cosine", "plateau"] = Field(
         default="constant",
         description="poly: (1 - epoch/epochs)^0.9; poly_rounded: the same, the rate rounded to 8 decimals, as in "
-        "IM-Fuse's family; cosine: (1 + cos(pi epoch/epochs))/2; plateau: a tenth after more than 10 validations "
-        "without a lower loss",
+        "IM-Fuse's family; poly_by_step: (1 - step/steps)^0.9; cosine: (1 + cos(pi epoch/epochs))/2; plateau: a tenth "
+        "after more than 10 validations without a lower loss",
     )
     validation_epochs: PositiveInt | tuple[PositiveInt, ...] | None = Field(
         default=1, description="validate every so many epochs, or after these, and after the last; or never (null)"
@@ -190,7 +190,12 @@ class Recipe(_Settings):
     """A whole training: network, data, stages."""
 
     system: str
-    about: str = Field(description="source, cost, what to expect")
+    about: str = Field(description="what is trained, at what cost, and what to expect")
+    source: str = Field(default="", description="where the numbers come from")
+    sources: dict[str, str] = Field(
+        default={}, description="the same for numbers from elsewhere, by the names that `--set` gives them"
+    )
+    deviations: tuple[str, ...] = Field(default=(), description="what is not as in the source")
     network: dict[str, Any] = Field(description="arguments of the network beside the number of classes")
     preprocessing: Preprocessing = Preprocessing()
     validation_share: float = Field(default=0.1, ge=0, lt=1, description="share of patients kept for validation")

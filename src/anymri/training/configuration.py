@@ -188,3 +188,4 @@ def _assign(recipe: dict[str, Any], assignment: str) -> None:
         change = {key: change}
     for target in targets:
         _merge(target, {keys[0]: change})
+    _merge(recipe, {"sources": {assignment.partition("=")[0].strip(): "--set"}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anymri.systems.deviations import OURS
 from anymri.systems.hved import NANO_STAGES
 from anymri.systems.recipes import Optimiser, Recipe, Stage
 
@@ -10,12 +11,24 @@ RECIPES = {
         system="ra_hved",
         about="As the authors train it on BraTS 2018. Cost: 71,640 steps of 112^3, about 3.3 T multiply-adds each, 1.4 "
         "of them in the discriminator. Dice by subset: not available for this recipe. Validated at the epochs after "
-        "which the authors save weights; they name no rule to choose among these. Deviations: both passes of a step "
-        "share one encoding and so one dropout mask; all 14 incomplete subsets are drawn (stage option subsets: "
-        "by_size_reference for the authors' 13); the box and the z-scores come from the voxels of any scan instead of "
-        "T1c's, without 1e-6 added to the deviation; the shift of intensities is a share of the patch's deviation "
-        "instead of the volume's; the validation cases are drawn by patient, and each has its share of the 15 subsets "
-        "instead of a random one; Dice is of label maps, where inner regions lie within outer ones.",
+        "which the authors save weights; they name no rule to choose among these.",
+        source="sheet ra_hved, sections 5 and 6",
+        sources={
+            "network": "sheet ra_hved, section 2, the train script",
+            "window_overlap": "sheet ra_hved, section 7",
+            "window_blending": "sheet ra_hved, section 7",
+            "validation_epochs": "sheet ra_hved, section 9: when weights are saved",
+        },
+        deviations=(
+            "Both passes of a step share one encoding, and so one dropout mask.",
+            "All 14 incomplete subsets are drawn; the authors' code draws 13 (subsets: by_size_reference).",
+            "The box and the z-scores come from the voxels of any scan; the authors' from T1c's, with 1e-6 added to "
+            "the deviation.",
+            "The shift of intensities is a share of the patch's deviation; the authors' of the volume's.",
+            "The cases held out are drawn by patient; the authors' from all scans, by scikit-learn.",
+            "Each case held out has its share of the 15 subsets; the authors' a random one.",
+            "Dice is of label maps, where inner regions lie within outer ones.",
+        ),
         network={"width": 16},
         validation_share=0.125,
         window_overlap=0.75,
@@ -40,6 +53,7 @@ RECIPES = {
         about="For a laptop without a GPU: on 24 phantoms of 96^3 seven minutes on two cores, WT Dice 0.83 with all "
         "four modalities. As published: adversarial, incomplete subsets by size. Not as published: the images are "
         "learnt first, one decoder rebuilds them all, the discriminator is narrow.",
+        source=OURS,
         network={"width": 8, "shared_reconstruction": True},
         validation_share=0.05,
         stages=NANO_STAGES,

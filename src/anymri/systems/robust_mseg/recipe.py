@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 from anymri.systems.recipes import Optimiser, Recipe, Stage
 from anymri.systems.robust_mseg import CARD
 from anymri.systems.stages import large_patches, small_patches
@@ -12,10 +13,21 @@ RECIPES = {
         system="robust_mseg",
         about="As the PyTorch port trains it on BraTS 2023 (IM-Fuse repository, folder RobustSeg). Cost: 262,500 steps "
         "of 80^3, about 0.42 T multiply-adds a pass. Dice by subset: not published for this recipe. The original's "
-        "divergence, 128 times as strong, is the objective train_summed_divergence. Deviations: the validation cases "
-        "are drawn by patient (the port's list: split.validation); the box is the brain's own, of which the port drops "
-        "the last slice (preprocessing.drop_last_slice) and which it widens to 128 voxels; no dropout in validation "
-        "(switch constant_dropout).",
+        "divergence, 128 times as strong, is the objective train_summed_divergence.",
+        source="sheet robust_mseg, Training (port)",
+        sources={
+            "network": "sheet robust_mseg, Architecture",
+            "objective": "sheet robust_mseg, Losses (port)",
+            "validation_share": LISTED_SHARE,
+            "window_overlap": "sheet robust_mseg, Inference",
+            "window_blending": "sheet robust_mseg, Inference",
+            "optimiser.drifting": "sheet robust_mseg, Port versus original, and other quirks",
+        },
+        deviations=(
+            OWN_SPLIT,
+            OWN_BOX,
+            "No dropout in validation; the authors' never stops (network.constant_dropout: true).",
+        ),
         network=dict(PUBLISHED),
         validation_share=0.125,
         window_blending="constant",
@@ -42,6 +54,7 @@ RECIPES = {
         system="robust_mseg",
         about="For a laptop without a GPU: on 24 phantoms of 96^3 six minutes on two cores, WT Dice 0.86 with all "
         "four modalities. No styles and no images, which are most of the cost of a step.",
+        source=OURS,
         network=dict(NANO),
         validation_share=0.05,
         stages=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 from anymri.systems.recipes import Optimiser, Recipe, Stage
 from anymri.systems.sfusion import CARD
 from anymri.systems.stages import one_crop
@@ -12,11 +13,23 @@ RECIPES = {
         system="sfusion",
         about="As the port trains it on BraTS 2023 (IM-Fuse repository, folder SFusion). Cost: 174,400 steps of 128^3, "
         "about 1.7 T multiply-adds a pass. Dice by subset: not published for this recipe. The original's divergence, "
-        "as many times as strong as there are channels, is the objective train_summed_divergence. Deviations: the "
-        "validation cases are drawn by patient (the port's list: split.validation); the box is the brain's own, of "
-        "which the port drops the last slice (preprocessing.drop_last_slice) and which it widens to 128 voxels; an "
-        "epsilon in the image decoders' norms (switch styled_eps), where the port had to leave three cases out of "
-        "training.",
+        "as many times as strong as there are channels, is the objective train_summed_divergence.",
+        source="sheet sfusion, Training (port)",
+        sources={
+            "network": "sheet sfusion, Architecture",
+            "objective": "sheet sfusion, Losses (port)",
+            "preprocessing": "sheet robust_mseg, Training (port)",
+            "validation_share": LISTED_SHARE,
+            "window_overlap": "sheet sfusion, Inference",
+            "window_blending": "sheet sfusion, Inference",
+            "augmentation": "sheet robust_mseg, Training (port)",
+        },
+        deviations=(
+            OWN_SPLIT,
+            OWN_BOX,
+            "An epsilon in the norms of the image decoders (network.styled_eps: 0 for none), where the authors had to "
+            "leave three cases out of training.",
+        ),
         network=dict(PUBLISHED),
         validation_share=0.125,
         window_blending="constant",
@@ -39,6 +52,7 @@ RECIPES = {
         about="For a laptop without a GPU: on 24 phantoms of 96^3 nine minutes on two cores, WT Dice 0.76 with all "
         "four modalities. No styles and no images, which are most of the cost of a step. The network takes one crop "
         "only: first around each part of a tumour, then where healthy tissue is too.",
+        source=OURS,
         network=dict(NANO),
         validation_share=0.05,
         stages=one_crop(NANO["crop"], learning_rate=8e-3),

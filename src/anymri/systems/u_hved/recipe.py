@@ -7,6 +7,7 @@ from torch import Tensor
 
 from anymri.layers.gaussians import subset_divergences
 from anymri.systems.base import Batch
+from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 from anymri.systems.losses import (
     class_channels,
     cross_entropy_loss,
@@ -64,11 +65,23 @@ RECIPES = {
     "published": Recipe(
         system="u_hved",
         about="As the PyTorch port trains it on BraTS 2023 (IM-Fuse repository, folder UHVED). Cost: 350,000 steps of "
-        "112^3, about 0.22 T multiply-adds each. Dice on BraTS by subset: not published for this port. Deviations: the "
-        "validation cases are drawn by patient (the port's list: split.validation); the box is the brain's own, of "
-        "which the port drops the last slice (preprocessing.drop_last_slice) and which it widens to 128 voxels; the "
-        "loss that steers the learning rate is computed on probabilities instead of on logits, which windows blend "
-        "too.",
+        "112^3, about 0.22 T multiply-adds each. Dice on BraTS by subset: not published for this port.",
+        source="sheet u_hved, Training (port)",
+        sources={
+            "network": "sheet u_hved, Architecture",
+            "objective": "sheet u_hved, Losses (port)",
+            "preprocessing": "sheet robust_mseg, Training (port)",
+            "validation_share": LISTED_SHARE,
+            "window_overlap": "sheet u_hved, Inference (port)",
+            "window_blending": "sheet u_hved, Inference (port)",
+            "augmentation": "sheet robust_mseg, Training (port)",
+        },
+        deviations=(
+            OWN_SPLIT,
+            OWN_BOX,
+            "Windows are blended as probabilities; the authors' as logits.",
+            "The loss that steers the learning rate is of probabilities; the authors' of logits.",
+        ),
         network={"width": 8, "init": "port"},
         validation_share=0.125,
         window_blending="constant",
@@ -93,6 +106,7 @@ RECIPES = {
         about="For a laptop without a GPU: on 24 phantoms of 96^3 about three minutes on two cores, WT Dice 0.9 with "
         "all four modalities (anymri demo). Not the published training: no reconstruction, which halves the cost of a "
         "step. Small patches around each part of a tumour teach the parts; large ones, where healthy tissue is.",
+        source=OURS,
         network={"width": 8, "reconstruction": False},
         validation_share=0.05,
         stages=[small_patches(epochs=4), large_patches(64, epochs=3, steps_per_epoch=10, batch_size=2)],
@@ -102,6 +116,7 @@ RECIPES = {
         about="To see whether a network can learn your data at all: train on one case, evaluate on the same (see "
         "docs/one-case.md). A quarter of an hour on two cores, 8 GB of memory. As nano, but nothing is changed at "
         "random, and patches hold most of a brain, because instance norm takes a healthy patch for a bright one.",
+        source=OURS,
         network={"width": 8, "reconstruction": False},
         validation_share=0.0,
         stages=[
