@@ -24,6 +24,7 @@ RECIPES = {
         },
         deviations=(
             "Patches are cubes of 128 voxels; the authors' have 128x192x128.",
+            "A patch may touch the far end of an axis; the authors' ends one voxel before it.",
             "The shift of intensities is a share of the patch's deviation; the authors' of the volume's.",
             "All 14 incomplete subsets are drawn; the authors' code draws 13 (subsets: by_size_reference).",
             "Absent modalities are hidden from SAVE (network.reference_leak: true shows them, as the authors' code).",
