@@ -178,8 +178,10 @@ def test_a_recipe_is_printed_resolved_and_can_be_trained_from_a_file(tmp_path):
     options = {"data": tmp_path, "label_scheme": "brats2023"}
     from_file = resolve("u_hved", "published", options, tmp_path / "mine.yaml")
     assert from_file == resolve("u_hved", "nano", options, assignments=["whole.epochs=7", "seed=3"])
+    assert yaml.safe_load(result.stdout)["recipe"]["sources"] == {"whole.epochs": "--set", "seed": "--set"}
     published = yaml.safe_load(anymri("recipe", "mmformer").stdout)["recipe"]
-    assert "Deviations" in published["about"] and published["stages"][0]["batch_size"] == 3
+    assert "sheet mmformer, Training" in published["source"] and "Inference" in published["sources"]["window_overlap"]
+    assert len(published["deviations"]) == 3 and published["stages"][0]["batch_size"] == 3
 
 
 @pytest.mark.parametrize(

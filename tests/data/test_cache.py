@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from anymri.data import cache
-from anymri.data.augmentation import augmentation
 from anymri.data.cache import cache_case
 from anymri.data.case import read_study
 from anymri.data.layouts import find_cases
@@ -100,41 +99,3 @@ def test_tumour_voxels_lie_in_the_tumour(cached):
 
 def test_meta_is_plain_json(cached):
     assert set(json.loads((cached.folder / "meta.json").read_text())) == {"shape", "origin", "scale", "background"}
-
-
-@pytest.mark.parametrize("name", ["none", "flip_intensity", "rotate_flip", "rotate_flip_intensity"])
-def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(name):
-    classes = torch.zeros(12, 12, 12, dtype=torch.uint8)
-    classes[2:5, 3:9, 4:6] = 3
-    images = torch.stack([classes.float() * 10] * 4)
-    augment = augmentation(name)
-    # The label as a function of its place: it must be the same function afterwards, unless it was turned.
-    corners = torch.tensor([[-3, 4, 9], [8, 15, 20]])
-    changed, moved, places = augment(images.clone(), classes.clone(), corners, 5)
-    mirrored = [axis for axis in range(3) if places[0, axis] > places[1, axis]]
-    assert torch.equal(places.sort(0).values, corners)
-    assert name == "rotate_flip_intensity" or torch.equal(moved.flip(mirrored), classes)
-    assert moved.dtype == classes.dtype and changed.shape == images.shape
-    for channel in changed:  # scaled and shifted by at most 10 %, so the tumour still stands out where the label is
-        assert torch.equal(channel > channel.mean(), moved > 0)
-    again, other = (augment(images.clone(), classes.clone(), corners, seed)[0] for seed in (5, 6))
-    assert torch.equal(changed, again)
-    assert name == "none" or not torch.equal(changed, other)
-    assert ("intensity" in name) == (not torch.isin(changed, images).all().item())
-
-
-def test_augmentation_as_nnunet_moves_both_alike_changes_intensities_and_follows_its_seed():
-    grid = torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 3, indexing="ij")) - 11.5
-    classes = (grid.norm(dim=0) < 8).to(torch.uint8) * 2
-    images = torch.stack([classes.float()] * 4)
-    corners = torch.zeros(2, 3).long()
-    augment = augmentation("nnunet")
-    results = [augment(images.clone(), classes.clone(), corners, seed)[:2] for seed in range(12)]
-    for changed, moved in results:
-        assert moved.dtype == classes.dtype and set(moved.unique().tolist()) == {0, 2}
-        inside, outside = changed[:, moved > 0].mean(1), changed[:, moved == 0].mean(1)
-        assert (inside > outside + 1).all() and changed.isfinite().all()
-    sizes = {int((moved > 0).sum()) for _, moved in results}
-    recoloured = [not set(changed.unique().tolist()) <= {0, 2} for changed, _ in results]
-    assert len(sizes) > 2 and 4 < sum(recoloured) < len(results)
-    assert torch.equal(augment(images.clone(), classes.clone(), corners, 3)[0], results[3][0])

@@ -96,6 +96,27 @@ def test_windows_of_one_volume_agree_with_a_single_forward_pass():
         torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("blending", ["gaussian", "constant"])
+def test_windows_count_alike_where_they_overlap_only_if_told_to(blending):
+    """Two windows side by side, half of each in the other: the mean of both, or more of the one that is nearer."""
+    torch.manual_seed(0)
+    system = anymri.create("u_hved", preset="nano", width=4)
+    images = torch.randn(1, 4, 48, 32, 32)
+    everything = SUBSETS[-1]
+    present = everything.as_tensor()
+    [answer] = predict(system, images, present, torch.zeros(4), [everything], 32, 0.5, blending=blending)
+    with torch.inference_mode():
+        first, second = (system(images[:, :, x : x + 32], present).probabilities()[0] for x in (0, 16))
+    mean = (first[:, 16:] + second[:, :16]) / 2
+    if blending == "constant":
+        torch.testing.assert_close(answer[:, 16:32], mean, rtol=1e-4, atol=1e-5)
+    else:
+        # On the line through the middle of the first window, where the second one ends.
+        near, far = ((answer[:, 16] - w)[:, 14:18, 14:18].abs().mean() for w in (first[:, 16], second[:, 0]))
+        assert near < far / 50
+    torch.testing.assert_close(answer[:, :16], first[:, :16], rtol=1e-4, atol=1e-5)
+
+
 def test_thick_slices_are_said_to_be_a_risk(case, weights, tmp_path):
     image = nib.load(scan(case, "t2f"))
     nib.save(nib.Nifti1Image(image.dataobj, np.diag([-1, -1, 5, 1])), tmp_path / "flair.nii.gz")

@@ -170,9 +170,9 @@ def test_the_published_second_stage_goes_on_down_the_schedule():
     schedule = make_schedule(stage, optimiser)
     settings = optimiser.param_groups[0]
     assert settings["momentum"] == 0.99 and settings["nesterov"] and settings["weight_decay"] == 0
-    for epoch in range(3):
-        expected = RATE * (1 - (245_000 + 875 * epoch) / 406_000) ** 0.9
-        assert settings["lr"] == pytest.approx(expected)
+    for step in range(3):
+        expected = RATE * (1 - (245_000 + step) / 406_000) ** 0.9
+        assert settings["lr"] == pytest.approx(expected, rel=1e-8)
         optimiser.step()
         schedule.step()
 

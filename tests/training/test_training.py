@@ -78,7 +78,7 @@ def test_a_stage_without_validation_keeps_its_last_weights_as_best(cohort, tmp_p
     assert set(pd.read_csv(tmp_path / "run" / "validation.csv")["stage"]) == {"parts"}
 
 
-@pytest.mark.parametrize("schedule", ["poly", "plateau"])
+@pytest.mark.parametrize("schedule", ["poly_by_step", "plateau"])
 def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, schedule):
     configuration = configured(cohort, tmp_path, f"schedule={schedule}", "augmentation=rotate_flip_intensity")
     train(configuration, tmp_path / "whole", Silent())
@@ -89,6 +89,9 @@ def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, sc
         assert same(weights(tmp_path / "whole", name), weights(tmp_path / "parts", name))
     logs = [pd.read_csv(tmp_path / run / "log.csv").drop(columns=SPEED) for run in ("whole", "parts")]
     pd.testing.assert_frame_equal(*logs)
+    if schedule == "poly_by_step":  # after each two of six steps
+        begin = configuration.recipe.stages[0].optimiser.learning_rate
+        assert logs[0]["learning_rate"][:3].tolist() == pytest.approx([begin * (part / 3) ** 0.9 for part in (2, 1, 0)])
 
 
 HVED = ("crop=32", "steps_per_epoch=1", "batch_size=1", "epochs=1")
@@ -199,6 +202,32 @@ def test_schedules_fall_to_nothing_or_stand(schedule, rates):
         optimiser.step()
         steps.step()
     assert found[::2] == pytest.approx(rates, abs=1e-12)
+
+
+def test_rates_of_im_fuses_family_are_rounded():
+    stage = Stage(epochs=300, steps_per_epoch=1, crop=16, schedule="poly_rounded", optimiser={"learning_rate": 1e-4})
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-4)
+    steps = make_schedule(stage, optimiser)
+    found = []
+    for _ in range(300):
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        steps.step()
+    # Exactly: 9.97e-5, 5.36e-5 and 5.89e-7, of which 8 decimals are left.
+    assert [found[epoch] for epoch in (0, 1, 150, 299)] == pytest.approx([1e-4, 9.97e-5, 5.359e-5, 5.9e-7], rel=1e-9)
+
+
+def test_parts_that_a_step_does_not_reach_stand_or_drift(cohort, tmp_path):
+    settings = ("subsets=T1c", "optimiser={learning_rate: 0.25, weight_decay: 0.1, drifting: [encoders.T2]}")
+    configuration = configured(cohort, tmp_path, *settings, "validation_share=0", "steps_per_epoch=1", "epochs=1")
+    with pytest.raises(KeyboardInterrupt):
+        train(configuration, tmp_path / "run", Silent(stop_after=1))
+    torch.manual_seed(configuration.recipe.seed)
+    fresh = build("u_hved", configuration.recipe.network).state_dict()
+    moved = {name: np.abs(value - fresh[name].numpy()).max() for name, value in weights(tmp_path / "run").items()}
+    # Decay alone is a gradient, and Adam's first step is as long as the rate.
+    assert moved["encoders.T2.stem.weight"] == pytest.approx(0.25, rel=1e-3)
+    assert moved["encoders.T1c.stem.weight"] > 0 and moved["encoders.FLAIR.stem.weight"] == 0
 
 
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(configuration, cohort, tmp_path):

@@ -98,9 +98,11 @@ def recipe(
     name: Annotated[str, typer.Option("--recipe", help="published, nano or another of the system's.")] = "published",
     assignments: Assignments = None,
 ) -> None:
-    """Print a recipe as YAML, with where its numbers come from; `train --config` takes it, edited or not."""
+    """Print a recipe as YAML, with where each number comes from and what departs from there; `train --config` takes it,
+    edited or not."""
     from anymri.training.configuration import recipe_to_yaml, resolve_recipe
 
+    print("# Numbers come from `source`, those that `sources` names from there. Sheets: docs/sheets.")  # noqa: T201
     print(recipe_to_yaml(resolve_recipe(system, name, assignments or [])), end="")  # noqa: T201  for a file
 
 

@@ -1,20 +1,35 @@
-"""Random changes of training patches, from MONAI's transforms."""
+"""Random changes of training patches: MONAI's transforms, and published ones that MONAI does not have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import radians
+from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
-Augmentation = Literal["none", "flip_intensity", "rotate_flip", "rotate_flip_intensity", "nnunet"]
+from anymri.data.distortions import distort_nnunet, distort_shaspec
+
+Augmentation = Literal[
+    "none",
+    "flip_intensity",
+    "flip_intensity_axial",
+    "rotate_flip",
+    "rotate_flip_intensity",
+    "shift_flip",
+    "shift_flip_in_plane",
+    "nnunet",
+    "shaspec",
+]
 Augment = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
 
-_ROTATION = radians(10)
 _INTENSITY = 0.1
-_BOTH = ["images", "classes"]
+# What a turn brings in from outside; of the classes, background.
+_OUTSIDE = -1
+_PLANES = ((-3, -2), (-2, -1), (-3, -1))
 
 
 def augmentation(name: Augmentation) -> Augment:
@@ -24,12 +39,20 @@ def augmentation(name: Augmentation) -> Augment:
 
     flip_intensity         each axis mirrored with probability 0.5; each channel scaled by U(0.9, 1.1) and shifted by
                            U(-0.1, 0.1)
-    rotate_flip_intensity  before that, a turn of at most 10 degrees about one axis, nearest neighbour, as in IM-Fuse's
-                           family (protocol sheet, section 4), which draws whole degrees and intensities per slice
+    flip_intensity_axial   M3AE (its sheet, section 6): the same, but drawn for each slice of the last axis
+    rotate_flip_intensity  IM-Fuse's family (protocol sheet, section 4): a turn in one of the three coordinate planes by
+                           -10 to 9 whole degrees, nearest neighbour, -1 (background) where nothing was; each slice of
+                           the first axis of each channel scaled by U(0.9, 1.1) and shifted by U(-0.1, 0.1); each axis
+                           mirrored with probability 0.5
     rotate_flip            the same with intensities as they are
-    nnunet                 turns up to 30 degrees about all axes, zoom, noise, blur, brightness, contrast, low
-                           resolution, gamma and mirrored axes, each in a share of patches (sheet mam). As nnU-Net, but
-                           linear, and one draw of blur, contrast, resolution and gamma for all channels
+    shift_flip             RA-HVED (its sheet, section 6): one share U(-0.1, 0.1) of each channel's standard deviation,
+                           taken of its voxels other than 0, added to these; each axis mirrored with probability 0.5
+    shift_flip_in_plane    XLSTM-HVED: the same, the last axis never mirrored
+    nnunet                 nnU-Net, as MaM has it (its sheet, Data and training): turns up to 30 degrees about all axes,
+                           zoom, noise, blur, brightness, contrast, low resolution, gamma, each in a share of patches;
+                           each axis mirrored with probability 0.5. What is 0 in all images stays 0
+    shaspec                ShaSpec (its sheet, section 7): as nnunet, but also elastic deformation, turns up to 15
+                           degrees, intensities also shifted, and less gamma
     """
     if name == "none":
         return lambda images, classes, corners, seed: (images, classes, corners)
@@ -38,9 +61,12 @@ def augmentation(name: Augmentation) -> Augment:
     from monai.transforms import Compose
 
     set_track_meta(False)
-    chain = Compose(_nnunet() if name == "nnunet" else _family("rotate" in name, "intensity" in name))
+    chain = Compose(_flips_of(name))
 
     def augment(images: Tensor, classes: Tensor, corners: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng(seed)
+        for change in _BEFORE_FLIPS.get(name, ()):
+            images, classes = change(images, classes, rng)
         chain.set_random_state(seed=seed)
         # (3, 2, 2, 2): a coordinate each of all eight corners, which are mirrored as images are.
         places = torch.stack(torch.meshgrid(*corners.T, indexing="ij"))
@@ -51,44 +77,62 @@ def augmentation(name: Augmentation) -> Augment:
     return augment
 
 
-def _family(turned: bool, recoloured: bool) -> list[Any]:
-    """Of IM-Fuse's family; see `augmentation`."""
-    from monai.transforms import OneOf, RandRotated, RandScaleIntensityd, RandShiftIntensityd
+def _rotate(images: Tensor, classes: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    plane = _PLANES[rng.integers(len(_PLANES))]
+    degrees = int(rng.integers(-10, 10))
 
-    turns = [
-        RandRotated(_BOTH, **{axis: _ROTATION}, prob=1, mode="nearest", padding_mode="border")
-        for axis in ("range_x", "range_y", "range_z")
-    ]
-    intensities = [
+    def turned(values: Tensor, outside: int) -> Tensor:
+        return torch.from_numpy(ndimage.rotate(values.numpy(), degrees, plane, reshape=False, order=0, cval=outside))
+
+    return turned(images, _OUTSIDE), turned(classes, 0)
+
+
+def _change_slices(images: Tensor, classes: Tensor, rng: np.random.Generator, axis: int = 0) -> tuple[Tensor, Tensor]:
+    sides = [side if number == axis else 1 for number, side in enumerate(classes.shape)]
+    scale, shift = rng.uniform(-_INTENSITY, _INTENSITY, (2, len(images), *sides)).astype(np.float32)
+    return images * torch.from_numpy(1 + scale) + torch.from_numpy(shift), classes
+
+
+def _shift(images: Tensor, classes: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    share = rng.uniform(-_INTENSITY, _INTENSITY)
+    inside = images != 0
+    # Zeros add nothing to sums. A modality that does not exist is zeros.
+    count = inside.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    mean, square = (
+        each.sum((1, 2, 3), keepdim=True, dtype=torch.float64) / count for each in (images, images.square())
+    )
+    deviation = (square - mean.square()).clamp(min=0).sqrt()
+    return images + inside * (share * deviation).float(), classes
+
+
+_BEFORE_FLIPS: dict[str, tuple[Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]], ...]] = {
+    "flip_intensity_axial": (partial(_change_slices, axis=2),),
+    "rotate_flip": (_rotate,),
+    "rotate_flip_intensity": (_rotate, _change_slices),
+    "shift_flip": (_shift,),
+    "shift_flip_in_plane": (_shift,),
+    "nnunet": (distort_nnunet,),
+    "shaspec": (distort_shaspec,),
+}
+
+
+def _flips_of(name: Augmentation) -> list[Any]:
+    """The part of a published chain that MONAI's transforms do."""
+    from monai.transforms import RandScaleIntensityd, RandShiftIntensityd
+
+    flips = _flips()
+    if name == "shift_flip_in_plane":
+        return flips[:2]
+    if name != "flip_intensity":
+        return flips
+    return [
+        *flips,
         RandScaleIntensityd("images", factors=_INTENSITY, prob=1, channel_wise=True),
         RandShiftIntensityd("images", offsets=_INTENSITY, prob=1, channel_wise=True),
-    ]
-    return [*([OneOf(turns)] if turned else []), *_flips(), *(intensities if recoloured else [])]
-
-
-def _nnunet() -> list[Any]:
-    """Of nnU-Net; see `augmentation`."""
-    from monai import transforms as t
-
-    turn = dict.fromkeys(("range_x", "range_y", "range_z"), radians(30))
-    blur = dict.fromkeys(("sigma_x", "sigma_y", "sigma_z"), (0.5, 1.0))
-    linear: dict[str, Any] = {"mode": ("bilinear", "nearest")}
-    zoom: dict[str, Any] = {"mode": ("trilinear", "nearest"), "padding_mode": "constant"}
-    return [
-        t.RandRotated(_BOTH, **turn, prob=0.2, padding_mode="zeros", **linear),
-        t.RandZoomd(_BOTH, prob=0.2, min_zoom=0.7, max_zoom=1.4, **zoom),
-        t.RandGaussianNoised("images", prob=0.1, std=0.1),
-        t.RandGaussianSmoothd("images", prob=0.2, **blur),
-        t.RandScaleIntensityd("images", factors=0.25, prob=0.15, channel_wise=True),
-        t.RandScaleIntensityFixedMeand("images", factors=0.25, prob=0.15, preserve_range=True, channel_wise=True),
-        t.RandSimulateLowResolutiond("images", prob=0.25, zoom_range=(0.5, 1.0)),
-        t.RandAdjustContrastd("images", prob=0.1, gamma=(0.7, 1.5), invert_image=True, retain_stats=True),
-        t.RandAdjustContrastd("images", prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
-        *_flips(),
     ]
 
 
 def _flips() -> list[Any]:
     from monai.transforms import RandFlipd
 
-    return [RandFlipd([*_BOTH, "places"], prob=0.5, spatial_axis=axis) for axis in range(3)]
+    return [RandFlipd(["images", "classes", "places"], prob=0.5, spatial_axis=axis) for axis in range(3)]

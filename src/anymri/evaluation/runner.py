@@ -98,7 +98,8 @@ def score_case(
     assert study.classes is not None
     possible = [s for s in subsets if all(m in study.images for m in s)]
     data = preprocess(study, card.preprocessing)
-    answers = iter(predict(system, *images_for(data), possible, card.window, card.window_overlap, data.origin))
+    windows = (card.window, card.window_overlap, data.origin, card.window_blending)
+    answers = iter(predict(system, *images_for(data), possible, *windows))
     calibrated = any(metric.probabilistic for metric in metrics)
     brain = brain_mask(study)[data.box] if calibrated else None
     spacing = np.linalg.norm(study.affine[:3, :3], axis=0).tolist()

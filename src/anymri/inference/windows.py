@@ -36,8 +36,9 @@ def predict(
     window: int,
     overlap: float,
     origin: Sequence[int] | None = None,
+    blending: str = "gaussian",
 ) -> Tensor:
-    """Probabilities (S, K, X, Y, Z) on the CPU, one row a subset, blended with Gaussian weights.
+    """Probabilities (S, K, X, Y, Z) on the CPU, one row a subset.
 
     images      (1, 4, X, Y, Z) of any size: sides shorter than the window are padded with the background
     present     (1, 4) bool
@@ -46,6 +47,7 @@ def predict(
                 neighbour covers
     origin      where the images' first voxel lies, counted from the middle of the scan's grid; by default they lie in
                 its middle
+    blending    weights of a window's voxels where windows overlap: `gaussian`, most in its middle, or `constant`
     """
     from monai.inferers.utils import sliding_window_inference
 
@@ -64,7 +66,7 @@ def predict(
 
     with system.fixed_weights():
         blended = sliding_window_inference(
-            padded, window, at_once, answer, overlap, "gaussian", sw_device=device, device="cpu", with_coord=True
+            padded, window, at_once, answer, overlap, blending, sw_device=device, device="cpu", with_coord=True
         )
     answers: Tensor = blended[(0, slice(None), *inside)]
     return answers.reshape(len(subsets), -1, *answers.shape[1:])

@@ -60,6 +60,11 @@ class Optimiser(_Settings):
     weight_decay: float = Field(default=0.0, ge=0)
     amsgrad: bool = False
     momentum: float = Field(default=0.0, ge=0, lt=1, description="of sgd, as Nesterov's")
+    drifting: tuple[str, ...] = Field(
+        default=(),
+        description="parts, by what the names of their parameters begin with, that momentum and weight decay move on "
+        "in a step that does not reach them, as under a gradient of zero; others then stay where they are",
+    )
     clip_norm: float | None = Field(default=None, gt=0, description="longest gradient, all parameters together")
 
 
@@ -106,10 +111,11 @@ class Stage(_Settings):
     )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()
-    schedule: Literal["constant", "poly", "cosine", "plateau"] = Field(
+    schedule: Literal["constant", "poly", "poly_rounded", "poly_by_step", "cosine", "plateau"] = Field(
         default="constant",
-        description="poly: (1 - epoch/epochs)^0.9; cosine: (1 + cos(pi epoch/epochs))/2; plateau: a tenth "
-        "after 10 validations without a lower loss",
+        description="poly: (1 - epoch/epochs)^0.9; poly_rounded: the same, the rate rounded to 8 decimals, as in "
+        "IM-Fuse's family; poly_by_step: (1 - step/steps)^0.9; cosine: (1 + cos(pi epoch/epochs))/2; plateau: a tenth "
+        "after more than 10 validations without a lower loss",
     )
     validation_epochs: PositiveInt | tuple[PositiveInt, ...] | None = Field(
         default=1, description="validate every so many epochs, or after these, and after the last; or never (null)"
@@ -184,7 +190,12 @@ class Recipe(_Settings):
     """A whole training: network, data, stages."""
 
     system: str
-    about: str = Field(description="source, cost, what to expect")
+    about: str = Field(description="what is trained, at what cost, and what to expect")
+    source: str = Field(default="", description="where the numbers come from")
+    sources: dict[str, str] = Field(
+        default={}, description="the same for numbers from elsewhere, by the names that `--set` gives them"
+    )
+    deviations: tuple[str, ...] = Field(default=(), description="what is not as in the source")
     network: dict[str, Any] = Field(description="arguments of the network beside the number of classes")
     preprocessing: Preprocessing = Preprocessing()
     validation_share: float = Field(default=0.1, ge=0, lt=1, description="share of patients kept for validation")
@@ -195,6 +206,10 @@ class Recipe(_Settings):
         "each, as {T1: 0.7, FLAIR: 0.2}. Training is the same as if the files did not exist",
     )
     window_overlap: float = Field(default=0.5, ge=0, lt=1, description="share of a window that its neighbour covers")
+    window_blending: Literal["gaussian", "constant"] = Field(
+        default="gaussian",
+        description="what the voxels of a window weigh where windows overlap: its middle most, or all alike",
+    )
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     stages: list[Stage] = Field(min_length=1)

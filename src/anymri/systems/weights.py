@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -45,6 +45,7 @@ class WeightsCard(BaseModel):
     preprocessing: Preprocessing
     window: int
     window_overlap: float
+    window_blending: Literal["gaussian", "constant"] = "gaussian"
     label_scheme: str | None
     trained_on: list[str]
     origin: str
@@ -176,6 +177,7 @@ def convert_checkpoint(
         preprocessing=published.preprocessing,
         window=built.crop or published.stages[-1].crop,
         window_overlap=published.window_overlap,
+        window_blending=published.window_blending,
         label_scheme=None,
         trained_on=[],
         origin=f"converted from {checkpoint.name}, SHA-256 {sha256(checkpoint)}",

@@ -151,7 +151,7 @@ def _check_network(recipe: Recipe) -> None:
                 f"{system.crop_rule()}.",
                 f"Choose --set {stage.name}.crop={usable}{other}.",
             )
-        for part in (*stage.frozen, *stage.optimiser.part_rates):
+        for part in (*stage.frozen, *stage.optimiser.part_rates, *stage.optimiser.drifting):
             if not any(name.startswith(part) for name, _ in system.named_parameters()):
                 known = sorted({name.split(".")[0] for name, _ in system.named_parameters()})
                 raise ConfigurationError(
@@ -188,3 +188,4 @@ def _assign(recipe: dict[str, Any], assignment: str) -> None:
         change = {key: change}
     for target in targets:
         _merge(target, {keys[0]: change})
+    _merge(recipe, {"sources": {assignment.partition("=")[0].strip(): "--set"}})

@@ -192,8 +192,8 @@ class _Trainer:
         with self.stop.at_once():
             if self.team.number == 0:
                 losses = parts(self.recipe.system).segmentation_losses
-                how = (stage.crop, self.recipe.window_overlap, losses, stage.single_subset)
-                judged = validate(self.system, self.cohort.validation, *how)
+                windows = (stage.crop, self.recipe.window_overlap, self.recipe.window_blending)
+                judged = validate(self.system, self.cohort.validation, *windows, losses, stage.single_subset)
             judged = self.team.told(judged)
         assert judged is not None
         place = {key: row[key] for key in ("stage", "epoch", "step")}
@@ -234,6 +234,7 @@ class _Trainer:
             preprocessing=self.recipe.preprocessing,
             window=stage.crop,
             window_overlap=self.recipe.window_overlap,
+            window_blending=self.recipe.window_blending,
             label_scheme=self.cohort.scheme.name,
             trained_on=[case.name for case in self.cohort.training],
             origin=f"anymri train, stage {stage.name}",

@@ -19,6 +19,8 @@ from anymri.systems.recipes import Optimiser, Stage
 from anymri.training.distributed import Team
 
 POLY_POWER = 0.9
+BY_STEP = "poly_by_step"
+RATE_DECIMALS = 8
 
 
 @dataclass
@@ -113,7 +115,12 @@ class Learners:
                 raise _no_memory(self.stage, self.team.device) from error
             raise
         self.team.average_gradients(self.networks.parameters())
+        for name, parameter in self.networks[0].named_parameters():
+            if parameter.requires_grad and parameter.grad is None and name.startswith(self.stage.optimiser.drifting):
+                parameter.grad = torch.zeros_like(parameter)
         self._descend()
+        if self.stage.schedule == BY_STEP:
+            self._advance_schedules()
         values = torch.stack(list(sums.values())).tolist()  # all at once: each look makes a GPU wait
         return dict(zip(sums, values, strict=True))
 
@@ -133,11 +140,15 @@ class Learners:
 
     def end_epoch(self, judged_loss: float | None) -> None:
         """Lets schedules go on; judged_loss: of the validation, if there was one."""
+        if self.stage.schedule == "plateau":
+            if judged_loss is not None:
+                self._advance_schedules(judged_loss)
+        elif self.stage.schedule != BY_STEP:
+            self._advance_schedules()
+
+    def _advance_schedules(self, *judged_loss: float) -> None:
         for each in self.each.values():
-            if self.stage.schedule != "plateau":
-                each.schedule.step()
-            elif judged_loss is not None:
-                each.schedule.step(judged_loss)
+            each.schedule.step(*judged_loss)
 
 
 def seed_of(*numbers: int) -> int:
@@ -167,13 +178,17 @@ def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> Any:
     """The learning-rate schedule that a stage names; see `Stage.schedule`."""
     if stage.schedule == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser)
+    rate = stage.optimiser.learning_rate
     factors: dict[str, Callable[[float], float]] = {
         "constant": lambda done: 1.0,
         "poly": lambda done: (1 - done) ** POLY_POWER,
+        BY_STEP: lambda done: (1 - done) ** POLY_POWER,
+        "poly_rounded": lambda done: round(rate * (1 - done) ** POLY_POWER, RATE_DECIMALS) / rate,
         "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
     }
     factor = factors[stage.schedule]
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: factor(epoch / stage.epochs))
+    total = stage.steps if stage.schedule == BY_STEP else stage.epochs
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda number: factor(number / total))
 
 
 def _no_memory(stage: Stage, device: torch.device) -> RunError:

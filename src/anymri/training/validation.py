@@ -45,6 +45,7 @@ def validate(
     cases: Sequence[CachedCase],
     window: int,
     overlap: float,
+    blending: str,
     losses: Callable[[Tensor, Tensor], dict[str, Tensor]],
     single: Subset | None = None,
 ) -> Validation:
@@ -57,7 +58,7 @@ def validate(
         images, labels = case.read_patch((0, 0, 0), case.shape)
         subsets = [single] if single else subsets_for(case, number, len(cases))
         volume = (images[None], case.present[None], case.background)
-        answers = predict(system, *volume, subsets, window, overlap, case.origin)
+        answers = predict(system, *volume, subsets, window, overlap, case.origin, blending)
         for probabilities in answers:
             named = losses(probabilities[None], labels[None].long())
             values.append(float(torch.stack(list(named.values())).sum()))

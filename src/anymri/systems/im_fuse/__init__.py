@@ -44,7 +44,6 @@ CARD = Card(
         "What a modality brings into a sequence is computed once for all subsets: the same sequence.",
         "Encoders and first transformers of absent modalities never run; heads of coarser levels only in training.",
         "What the reference stores and never uses is left out: 3,221,504 parameters of 64,388,120.",
-        "Windows are blended with Gaussian weights, where the authors count.",
         "Where scans do not exist, the losses of each modality alone reach over those that do; those that a step only "
         "leaves out keep theirs, as published.",
     ),

@@ -46,7 +46,7 @@ CARD = Card(
         "Frozen in fine-tuning, the substitute is stored once beside the weights, not in each file.",
         "One network goes through both stages and keeps the head of pre-training: 68 parameters.",
         "A weighting of the distillation by uncertainty and a third copy, both off in the reference, are left out.",
-        "Windows are blended as probabilities with Gaussian weights, where the reference counts logits.",
+        "Windows are blended as probabilities, where the reference blends logits.",
         "Where scans do not exist, pre-training rebuilds those that do.",
     ),
     published_results="BraTS 2018 (paper): mean of 15 subsets WT 85.8, TC 77.4, ET 59.9; BraTS 2020 by subset, mean WT "

@@ -41,7 +41,6 @@ CARD = Card(
         "What a modality adds to the fusion's first convolution is computed once for all subsets: the same sum.",
         "Two dropouts in a row run as one at the rate of both.",
         "Encoders and first transformers of absent modalities never run; heads of coarser levels only in training.",
-        "Windows are blended with Gaussian weights, where the authors count.",
         "Where scans do not exist, the losses of each modality alone reach over those that do; those that a step only "
         "leaves out keep theirs, as published.",
     ),

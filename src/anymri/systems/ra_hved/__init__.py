@@ -36,7 +36,6 @@ CARD = Card(
         "The 7^3 depthwise and the 1^3 convolution of a gate run as one dense 7^3 convolution: the same function of "
         "the same weights.",
         "Evaluation rebuilds no images unless asked to.",
-        "Windows are blended with Gaussian weights, where the authors count.",
         "Where scans do not exist, the complete pass and the reconstruction reach over those that do.",
     ),
     published_results="re-trained by XLSTM-HVED's authors on BraTS 2024 (their Table 1, most likely at width 4): mean "

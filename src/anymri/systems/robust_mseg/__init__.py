@@ -45,10 +45,9 @@ CARD = Card(
         "Evaluation runs no style encoders, whose results the port throws away, and rebuilds no images unless asked "
         "to: then the style of a modality that is not available is taken as zero.",
         "What a modality adds to gates and fusion is computed once for all subsets: the same sums.",
-        "Content of modalities that a step leaves out is not encoded: their encoders keep still in it, where the "
-        "port's optimiser moves them by momentum and weight decay.",
+        "Content of modalities that a step leaves out is not encoded; the published recipe moves their encoders on by "
+        "momentum and weight decay, as the port's optimiser does, other recipes let them keep still.",
         "Where scans do not exist, reconstruction and divergence reach over those that do.",
-        "Windows are blended with Gaussian weights, where the port counts.",
     ),
     published_results="re-trained by XLSTM-HVED's authors on BraTS 2024 (their Table 1, column RMBTS): mean Dice over "
     "15 subsets WT 71.66, TC 27.60, ET 27.36",

@@ -45,12 +45,11 @@ CARD = Card(
         "Each sample of a batch has its own subset; the port applies the first one's to all.",
         "Evaluation runs no style encoders, whose results the port throws away, and rebuilds no images unless asked "
         "to: then the style of a modality that is not available is taken as zero.",
-        "One modality alone is its own fusion, as in the port, but its transformers do not run.",
-        "Content of modalities that a step leaves out is not encoded: their encoders keep still in it, where the "
-        "port's optimiser moves them by momentum and weight decay.",
+        "One modality alone is its own fusion, as in the port, but its transformers do not run; the published recipe "
+        "moves them on by momentum and weight decay, as the port's optimiser does, other recipes let them keep still.",
+        "Content of modalities that a step leaves out is not encoded; the port makes it and fuses it nowhere.",
         "Scores become weights one plane of tokens at a time: the same function at an eighth of the memory.",
         "Where scans do not exist, reconstruction and divergence reach over those that do.",
-        "Windows are blended with Gaussian weights, where the port counts.",
     ),
     published_results="none by subset in the sources at hand",
     licence=NO_LICENCE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 from anymri.systems.recipes import Optimiser, Recipe, Stage
 from anymri.systems.sfusion import CARD
 from anymri.systems.stages import one_crop
@@ -11,13 +12,27 @@ RECIPES = {
     "published": Recipe(
         system="sfusion",
         about="As the port trains it on BraTS 2023 (IM-Fuse repository, folder SFusion). Cost: 174,400 steps of 128^3, "
-        "about 1.7 T multiply-adds a pass. Dice by subset: not published for this recipe. Deviations: turns by any "
-        "angle within 10 degrees instead of whole ones, with the edge's values around instead of -1; learning rates "
-        "not rounded to 8 decimals; windows blended with Gaussian weights instead of counted; an epsilon in the image "
-        "decoders' norms (switch styled_eps), where the port had to leave three cases out of training. The original's "
-        "divergence, as many times as strong as there are channels, is the objective train_summed_divergence.",
+        "about 1.7 T multiply-adds a pass. Dice by subset: not published for this recipe. The original's divergence, "
+        "as many times as strong as there are channels, is the objective train_summed_divergence.",
+        source="sheet sfusion, Training (port)",
+        sources={
+            "network": "sheet sfusion, Architecture",
+            "objective": "sheet sfusion, Losses (port)",
+            "preprocessing": "sheet robust_mseg, Training (port)",
+            "validation_share": LISTED_SHARE,
+            "window_overlap": "sheet sfusion, Inference",
+            "window_blending": "sheet sfusion, Inference",
+            "augmentation": "sheet robust_mseg, Training (port)",
+        },
+        deviations=(
+            OWN_SPLIT,
+            OWN_BOX,
+            "An epsilon in the norms of the image decoders (network.styled_eps: 0 for none), where the authors had to "
+            "leave three cases out of training.",
+        ),
         network=dict(PUBLISHED),
         validation_share=0.125,
+        window_blending="constant",
         seed=999,
         stages=[
             Stage(
@@ -25,8 +40,9 @@ RECIPES = {
                 steps_per_epoch=872,
                 crop=PUBLISHED["crop"],
                 augmentation="rotate_flip",
-                optimiser=Optimiser(learning_rate=1e-4, weight_decay=1e-4, amsgrad=True),
-                schedule="poly",
+                # Fusing one modality, the port's blocks still run, and get a gradient of zero.
+                optimiser=Optimiser(learning_rate=1e-4, weight_decay=1e-4, amsgrad=True, drifting=("fusions",)),
+                schedule="poly_rounded",
                 validation_epochs=(*(10, 15, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 110, 130, 150, 175, 200),),
             )
         ],
@@ -36,6 +52,7 @@ RECIPES = {
         about="For a laptop without a GPU: on 24 phantoms of 96^3 nine minutes on two cores, WT Dice 0.76 with all "
         "four modalities. No styles and no images, which are most of the cost of a step. The network takes one crop "
         "only: first around each part of a tumour, then where healthy tissue is too.",
+        source=OURS,
         network=dict(NANO),
         validation_share=0.05,
         stages=one_crop(NANO["crop"], learning_rate=8e-3),

@@ -43,7 +43,7 @@ CARD = Card(
         "(train) draws features of empty images to those of real ones, and has specific encoders recognise their "
         "modality in nothing.",
         "Norms' biases start at random (switch init).",
-        "Windows are cubes, blended with Gaussian weights.",
+        "Windows are cubes.",
     ),
     published_results="IM-Fuse's comparison on BraTS 2023: mean Dice over subsets and regions about 80.3, read off a "
     "plot; no table by subset in the sources at hand",

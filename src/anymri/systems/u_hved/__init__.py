@@ -43,6 +43,6 @@ def parts() -> Parts:
     from anymri.systems import Parts
     from anymri.systems.u_hved.converter import convert
     from anymri.systems.u_hved.network import UHVED
-    from anymri.systems.u_hved.recipe import OBJECTIVES, RECIPES, segmentation_losses
+    from anymri.systems.u_hved.recipe import OBJECTIVES, RECIPES, validation_losses
 
-    return Parts(UHVED, RECIPES, OBJECTIVES, segmentation_losses, convert)
+    return Parts(UHVED, RECIPES, OBJECTIVES, validation_losses, convert)

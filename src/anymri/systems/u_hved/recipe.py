@@ -7,7 +7,13 @@ from torch import Tensor
 
 from anymri.layers.gaussians import subset_divergences
 from anymri.systems.base import Batch
-from anymri.systems.losses import class_channels, cross_entropy_loss, soft_dice_loss
+from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
+from anymri.systems.losses import (
+    class_channels,
+    cross_entropy_loss,
+    soft_dice_loss,
+    weighted_cross_entropy_loss,
+)
 from anymri.systems.recipes import Optimiser, Recipe, Stage
 from anymri.systems.stages import large_patches, small_patches
 from anymri.systems.u_hved.network import UHVED
@@ -44,6 +50,12 @@ def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tens
     return {"ce": cross_entropy_loss(probabilities, target), "dice": soft_dice_loss(probabilities, target)}
 
 
+def validation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What steers the learning rate: as `segmentation_losses`, but with classes weighted."""
+    target = class_channels(labels, probabilities.shape[1])
+    return {"ce": weighted_cross_entropy_loss(probabilities, target), "dice": soft_dice_loss(probabilities, target)}
+
+
 def _reconstruction_loss(reconstruction: Tensor, batch: Batch) -> Tensor:
     """Mean squared error over the modalities that exist and all voxels."""
     return (reconstruction - batch.images)[batch.present].square().mean()
@@ -52,12 +64,27 @@ def _reconstruction_loss(reconstruction: Tensor, batch: Batch) -> Tensor:
 RECIPES = {
     "published": Recipe(
         system="u_hved",
-        about="As the PyTorch port trains it (IM-Fuse repository, folder UHVED). Cost: 350,000 steps of 112^3, about "
-        "0.22 T multiply-adds each. Dice on BraTS by subset: not published for this port. Deviations: turns by any "
-        "angle within 10 degrees instead of whole ones, intensities changed per channel instead of per slice, the loss "
-        "that steers the learning rate is computed on probabilities instead of on logits.",
+        about="As the PyTorch port trains it on BraTS 2023 (IM-Fuse repository, folder UHVED). Cost: 350,000 steps of "
+        "112^3, about 0.22 T multiply-adds each. Dice on BraTS by subset: not published for this port.",
+        source="sheet u_hved, Training (port)",
+        sources={
+            "network": "sheet u_hved, Architecture",
+            "objective": "sheet u_hved, Losses (port)",
+            "preprocessing": "sheet robust_mseg, Training (port)",
+            "validation_share": LISTED_SHARE,
+            "window_overlap": "sheet u_hved, Inference (port)",
+            "window_blending": "sheet u_hved, Inference (port)",
+            "augmentation": "sheet robust_mseg, Training (port)",
+        },
+        deviations=(
+            OWN_SPLIT,
+            OWN_BOX,
+            "Windows are blended as probabilities; the authors' as logits.",
+            "The loss that steers the learning rate is of probabilities; the authors' of logits.",
+        ),
         network={"width": 8, "init": "port"},
         validation_share=0.125,
+        window_blending="constant",
         seed=999,
         stages=[
             Stage(
@@ -79,6 +106,7 @@ RECIPES = {
         about="For a laptop without a GPU: on 24 phantoms of 96^3 about three minutes on two cores, WT Dice 0.9 with "
         "all four modalities (anymri demo). Not the published training: no reconstruction, which halves the cost of a "
         "step. Small patches around each part of a tumour teach the parts; large ones, where healthy tissue is.",
+        source=OURS,
         network={"width": 8, "reconstruction": False},
         validation_share=0.05,
         stages=[small_patches(epochs=4), large_patches(64, epochs=3, steps_per_epoch=10, batch_size=2)],
@@ -88,6 +116,7 @@ RECIPES = {
         about="To see whether a network can learn your data at all: train on one case, evaluate on the same (see "
         "docs/one-case.md). A quarter of an hour on two cores, 8 GB of memory. As nano, but nothing is changed at "
         "random, and patches hold most of a brain, because instance norm takes a healthy patch for a bright one.",
+        source=OURS,
         network={"width": 8, "reconstruction": False},
         validation_share=0.0,
         stages=[

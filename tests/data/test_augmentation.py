@@ -1,0 +1,209 @@
+"""Random changes of patches: images, classes and corners alike, each chain as its sheet has it."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from anymri.data import distortions
+from anymri.data.augmentation import augmentation
+
+CORNERS = torch.tensor([[-3, 4, 9], [8, 15, 20]])
+
+
+def noise(*shape):
+    """Images and classes in which no two places look alike."""
+    rng = torch.Generator().manual_seed(0)
+    return torch.randn(4, *shape, generator=rng), torch.randint(1, 4, shape, generator=rng).byte()
+
+
+def unmirrored(name, images, classes, seed):
+    """What an augmentation makes of both, mirrored back, and which axes it mirrored."""
+    changed, moved, places = augmentation(name)(images.clone(), classes.clone(), CORNERS, seed)
+    assert torch.equal(places.sort(0).values, CORNERS)
+    assert changed.dtype == images.dtype and changed.shape == images.shape and moved.dtype == classes.dtype
+    mirrored = [axis for axis in range(3) if places[0, axis] > places[1, axis]]
+    return changed.flip([axis + 1 for axis in mirrored]), moved.flip(mirrored), mirrored
+
+
+@pytest.mark.parametrize(
+    "name", ["none", "flip_intensity", "rotate_flip", "rotate_flip_intensity", "shift_flip", "shift_flip_in_plane"]
+)
+def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(name):
+    classes = torch.zeros(12, 12, 12, dtype=torch.uint8)
+    classes[2:5, 3:9, 4:6] = 3
+    images = torch.stack([classes.float() * 10] * 4)
+    changed, moved, _ = unmirrored(name, images, classes, 5)
+    assert "rotate" in name or torch.equal(moved, classes)
+    for channel in changed:  # scaled and shifted by at most 10 %, so the tumour still stands out where the label is
+        assert torch.equal(channel > 20, moved > 0)
+    images, classes = noise(12, 12, 12)
+    once, again, other = (unmirrored(name, images, classes, seed)[0] for seed in (5, 5, 6))
+    assert torch.equal(once, again) and (name == "none") == torch.equal(once, other)
+
+
+@pytest.mark.parametrize(("name", "axes"), [("flip_intensity", 3), ("shift_flip", 3), ("shift_flip_in_plane", 2)])
+def test_each_axis_is_mirrored_every_other_time(name, axes):
+    images, classes = noise(4, 4, 4)
+    mirrored = [unmirrored(name, images, classes, seed)[2] for seed in range(100)]
+    counts = [sum(axis in axes for axes in mirrored) for axis in range(3)]
+    assert all(30 < count < 70 for count in counts[:axes]) and not any(counts[axes:])
+
+
+def test_turns_are_of_whole_degrees_in_one_plane_with_background_around():
+    images, classes = noise(80, 80, 4)  # long enough to see one degree, in the planes of the short axis too
+    turned = {}
+    for plane in ((0, 1), (1, 2), (0, 2)):
+        for degrees in range(-10, 10):
+            how = {"axes": plane, "reshape": False, "order": 0}
+            channels = [ndimage.rotate(channel.numpy(), degrees, cval=-1, **how) for channel in images]
+            turned[np.stack(channels).tobytes()] = plane, degrees, ndimage.rotate(classes.numpy(), degrees, **how)
+    found = []
+    for seed in range(150):
+        changed, moved, _ = unmirrored("rotate_flip", images, classes, seed)
+        plane, degrees, expected = turned[changed.contiguous().numpy().tobytes()]
+        assert np.array_equal(moved.numpy(), expected)
+        found.append((plane, degrees))
+    planes, degrees = zip(*found, strict=True)
+    assert {*degrees} == {*range(-10, 10)} and min(map(planes.count, planes)) > 30 and len({*planes}) == 3
+
+
+def test_intensities_change_by_channel_and_slice_of_the_first_axis():
+    images, classes = noise(12, 12, 12)
+    turned, _, _ = unmirrored("rotate_flip", images, classes, 7)
+    changed, _, _ = unmirrored("rotate_flip_intensity", images, classes, 7)
+    pairs = zip(turned.flatten(0, 1), changed.flatten(0, 1), strict=True)
+    scales, shifts = np.array([np.polyfit(a.flatten(), b.flatten(), 1) for a, b in pairs]).T
+    expected = turned * torch.from_numpy(scales).view(4, 12, 1, 1) + torch.from_numpy(shifts).view(4, 12, 1, 1)
+    torch.testing.assert_close(changed, expected.float())
+    for values, middle in ((scales, 1), (shifts, 0)):
+        assert len({*values.round(4)}) > 40 and 0.08 < np.abs(values - middle).max() <= 0.1 + 1e-6
+
+
+def test_one_share_of_each_channels_deviation_is_added_where_there_is_something():
+    images, classes = noise(12, 12, 12)
+    images *= torch.tensor([1.0, 5.0, 20.0, 0.0]).view(4, 1, 1, 1)  # the last does not exist
+    images[:, :3] = 0
+    shares = []
+    for seed in range(50):
+        changed, _, _ = unmirrored("shift_flip", images, classes, seed)
+        added = changed - images
+        assert not added[:, :3].any() and not added[3].any()
+        share = torch.stack([a[3:] / i[3:].std(correction=0) for a, i in zip(added[:3], images[:3], strict=True)])
+        torch.testing.assert_close(share, share[0, 0, 0, 0].expand_as(share), rtol=1e-3, atol=1e-5)
+        shares.append(share.mean().item())
+    assert -0.1 < min(shares) < -0.07 and 0.07 < max(shares) < 0.1
+
+
+def test_augmentation_as_nnunet_moves_both_alike_changes_intensities_and_follows_its_seed():
+    grid = torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 3, indexing="ij")) - 11.5
+    classes = (grid.norm(dim=0) < 8).to(torch.uint8) * 2
+    images = torch.stack([classes.float()] * 4)
+    corners = torch.zeros(2, 3).long()
+    augment = augmentation("nnunet")
+    results = [augment(images.clone(), classes.clone(), corners, seed)[:2] for seed in range(24)]
+    for changed, moved in results:
+        assert moved.dtype == classes.dtype and set(moved.unique().tolist()) == {0, 2}
+        inside, outside = changed[:, moved > 0].mean(1), changed[:, moved == 0].mean(1)
+        assert (inside > outside + 1).all() and changed.isfinite().all()
+    sizes = {int((moved > 0).sum()) for _, moved in results}
+    recoloured = [not set(changed.unique().tolist()) <= {0, 2} for changed, _ in results]
+    assert len(sizes) > 2 and 8 < sum(recoloured) < len(results)
+    assert torch.equal(augment(images.clone(), classes.clone(), corners, 3)[0], results[3][0])
+
+
+def test_axial_intensities_change_by_channel_and_slice_of_the_last_axis():
+    images, classes = noise()
+    changed, moved, _ = unmirrored("flip_intensity_axial", images, classes, 7)
+    pairs = list(zip(images.movedim(3, 1).flatten(0, 1), changed.movedim(3, 1).flatten(0, 1), strict=True))
+    scales, shifts = np.array([np.polyfit(a.flatten(), b.flatten(), 1) for a, b in pairs]).T
+    assert all(np.allclose(a * s + t, b, atol=1e-4) for (a, b), s, t in zip(pairs, scales, shifts, strict=True))
+    assert torch.equal(moved, classes) and len({*scales.round(4)}) > 40 and np.abs(scales - 1).max() <= 0.1 + 1e-6
+
+
+@pytest.fixture
+def space_alone(monkeypatch):
+    """Chains in nnU-Net's manner without what they do to intensities."""
+    monkeypatch.setattr(distortions, "_sharpness_and_contrast", lambda images, rng, shifted=False: images)
+    monkeypatch.setattr(distortions, "_gamma", lambda channel, rng: channel)
+
+
+@pytest.mark.parametrize(
+    ("distort", "degrees", "bounds", "share"),
+    [(distortions.distort_nnunet, 30, (0.7, 1.4), 0.36), (distortions.distort_shaspec, 15, (0.85, 1.25), 0.488)],
+)
+def test_patches_are_turned_about_their_middle_zoomed_alike_along_all_axes_or_bent(
+    space_alone, distort, degrees, bounds, share
+):
+    """Images that hold their coordinates tell where each voxel was read."""
+    axes = torch.meshgrid(*[torch.arange(15.0) - 7] * 3, indexing="ij")
+    images = torch.stack([*axes, torch.ones_like(axes[0])])
+    classes = 1 + (images[0] > 0.3).byte()
+    moved, zooms, angles, bent = 0, [], [], 0
+    for seed in range(300):
+        changed, labels = distort(images.clone(), classes.clone(), np.random.default_rng(seed))
+        inside = changed[3] > 0.999
+        assert inside[7, 7, 7] or "shaspec" in distort.__name__
+        assert ((labels[inside] == 2) == (changed[0][inside] > 0.3))[changed[0][inside].abs() > 1].all()
+        assert set(labels.unique().tolist()) <= {0, 1, 2}
+        if torch.equal(changed, images):
+            continue
+        moved += 1
+        here, there = images[:3, inside].T, changed[:3, inside].T
+        matrix, residuals, *_ = np.linalg.lstsq(here.numpy(), there.numpy())
+        if residuals.max() > 1e-3:
+            bent += 1
+            continue
+        zoom = np.cbrt(np.linalg.det(matrix))
+        np.testing.assert_allclose(matrix.T @ matrix, zoom**2 * np.eye(3), atol=1e-4)
+        zooms.append(zoom)
+        angles.append(np.degrees(np.arccos(np.clip((np.trace(matrix / zoom) - 1) / 2, -1, 1))))
+    assert abs(moved / 300 - share) < 0.09
+    assert (bent > 30) == ("shaspec" in distort.__name__)
+    zoomed = [zoom for zoom in zooms if abs(zoom - 1) > 1e-4]
+    assert bounds[0] <= min(zoomed) < bounds[0] + 0.05 and bounds[1] - 0.08 < max(zoomed) <= bounds[1]
+    assert 0.3 < np.mean(np.array(zoomed) < 1) < 0.7
+    assert degrees < max(angles) < degrees * 3**0.5 * 1.01
+
+
+@pytest.mark.parametrize(
+    ("distort", "gammas"), [(distortions.distort_nnunet, 0.4), (distortions.distort_shaspec, 0.15)]
+)
+def test_intensities_of_each_channel_change_on_their_own_as_often_as_published(monkeypatch, distort, gammas):
+    expected = {"_blur": 0.2 * 0.5, "_contrast": 0.15, "_coarsen": 0.25 * 0.5, "_gamma": gammas}
+    calls = dict.fromkeys(expected, 0)
+    for name in expected:
+
+        def count(channel, rng, name=name):
+            calls[name] += 1
+            return channel
+
+        monkeypatch.setattr(distortions, name, count)
+    images, classes = noise(4)
+    for seed in range(1000):
+        distort(images, classes, np.random.default_rng(seed))
+    assert {name: round(number / 4000, 3) for name, number in calls.items()} == pytest.approx(expected, abs=0.03)
+
+
+def test_changes_of_intensities_keep_what_they_shall():
+    channel, rng = noise(16)[0][0], np.random.default_rng(0)
+    for change in (distortions._gamma, lambda channel, rng: -distortions._gamma(-channel, rng)):
+        curved = change(channel, rng)
+        assert torch.allclose(curved.mean(), channel.mean(), atol=1e-5)
+        assert torch.allclose(curved.std(), channel.std(), rtol=1e-4)
+        assert torch.equal(curved.flatten().argsort(), channel.flatten().argsort())
+        assert not torch.allclose(curved, channel, atol=1e-3)
+    contrast = distortions._contrast(channel, rng)
+    assert channel.min() <= contrast.min() and contrast.max() <= channel.max()
+    for smoother in (distortions._blur, distortions._coarsen):
+        smooth = smoother(channel, rng)
+        assert smooth.shape == channel.shape and smooth.std() < 0.95 * channel.std()
+
+
+def test_what_is_empty_stays_empty_for_nnunet():
+    images, classes = noise()
+    images[:, :5] = 0
+    for seed in range(60):
+        changed, _ = distortions.distort_nnunet(images, classes, np.random.default_rng(seed))
+        outside = ~changed.any(0)
+        assert 0.1 < outside.float().mean() < 0.9

@@ -1,0 +1,39 @@
+"""Recipes of all systems: where their numbers come from, and what departs from there."""
+
+import pytest
+
+from anymri import systems
+from anymri.systems.recipes import Optimiser, Recipe, Stage
+
+RECIPES = [
+    pytest.param(recipe, id=f"{system}-{name}")
+    for system in systems.names()
+    for name, recipe in systems.parts(system).recipes.items()
+]
+OURS = "unet_dropout"
+
+
+def has(settings, keys):
+    """Whether `--set` finds a setting by these keys in a recipe."""
+    if keys[0] in {stage.name for stage in settings.stages}:
+        return keys[1] in Stage.model_fields and (len(keys) == 2 or keys[2] in Optimiser.model_fields)
+    if keys[0] in Recipe.model_fields:
+        value = getattr(settings, keys[0])
+        return len(keys) == 1 or keys[1] in (value if isinstance(value, dict) else type(value).model_fields)
+    return keys[0] in Stage.model_fields and (len(keys) == 1 or keys[1] in Optimiser.model_fields)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_names_the_source_of_each_number(recipe):
+    assert recipe.source and all(recipe.sources.values())
+    unknown = [name for name in recipe.sources if not has(recipe, name.split("."))]
+    assert not unknown
+
+
+@pytest.mark.parametrize("system", [name for name in systems.names() if name != OURS])
+def test_a_published_recipe_names_sheets_and_each_deviation_by_itself(system):
+    recipe = systems.parts(system).recipes["published"]
+    assert "sheet" in recipe.source and system in recipe.source
+    assert "Deviation" not in recipe.about
+    assert recipe.deviations and all(item.endswith(".") and len(item) > 20 for item in recipe.deviations)
+    assert len({*recipe.deviations}) == len(recipe.deviations)
