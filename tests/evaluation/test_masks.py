@@ -64,7 +64,7 @@ def test_masks_are_scored_in_their_own_scheme_and_orientation(folders):
 
 
 def test_every_metric_of_masks_runs_from_the_runner(folders):
-    names = [name for name, metric in METRICS.items() if not metric.probabilistic]
+    names = [name for name, metric in METRICS.items() if metric.needs == "masks"]
     scores = run(folders, metrics=names)
     assert set(scores["metric"]) == set(names) and scores["value"].notna().all()
     assert set(scores.query("metric == 'lesion_dice_2024'")["region"]) == {"WT", "TC", "ET", "NETC", "SNFH"}

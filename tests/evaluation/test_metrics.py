@@ -18,7 +18,7 @@ masks = arrays(bool, SHAPE)
 class_maps = arrays(np.uint8, SHAPE, elements=st.integers(0, 4))
 spacings = st.tuples(*[st.sampled_from([0.5, 1.0, 3.0])] * 3)
 EMPTY, FULL = np.zeros(SHAPE, bool), np.ones(SHAPE, bool)
-OF_MASKS = [name for name, metric in METRICS.items() if not metric.probabilistic]
+OF_MASKS = [name for name, metric in METRICS.items() if metric.needs == "masks"]
 
 
 @pytest.mark.parametrize(

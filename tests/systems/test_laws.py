@@ -107,6 +107,22 @@ def test_decoding_a_shared_encoding_equals_forward(name, subset):
     torch.testing.assert_close(shared, score(system, images, subset.as_tensor()), **CLOSE)
 
 
+def test_a_scan_is_rebuilt_without_a_look_at_it(name):
+    """Though it was encoded for other subsets; styles must not come from it either."""
+    rebuilding = {"reconstruction": True} if "reconstruction" in systems.card(name).switches else {}
+    system = tiny(name, **rebuilding)
+    images, available = random_images(system), Subset.parse("T1c+FLAIR").as_tensor()
+
+    def rebuilt():
+        with torch.inference_mode():
+            return system.decode(system.encode(images, ALL.as_tensor()), available, reconstruct=True).reconstruction
+
+    expected = rebuilt()
+    assert (expected is not None) == system.rebuilds_images
+    images[~available] = random_images(system, seed=3)[~available]
+    torch.testing.assert_close(rebuilt(), expected, rtol=0, atol=0)
+
+
 @every_preset
 @pytest.mark.parametrize("training", [True, False])
 def test_images_are_rebuilt_only_where_asked_for(name, preset, training):
