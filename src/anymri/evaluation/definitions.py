@@ -159,8 +159,8 @@ def reconstruction_metrics() -> list[Metric]:
     def metric(name: str, place: str) -> Metric:
         unit, what = _RECONSTRUCTION[name]
         convention = (
-            f"{what} in the {place}, of scans that the subset lacks, rebuilt against real, intensities as the network sees "
-            f"them; no value without {place} or where the real scan is constant"
+            f"{what} in the {place}, of scans that the subset lacks, rebuilt against real, with intensities as the "
+            f"network sees them; no value without {place} or where the real scan is constant"
         )
 
         def of(comparison: Comparison, modality: str) -> float:
