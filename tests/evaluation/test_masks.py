@@ -167,8 +167,9 @@ def test_what_is_no_label_map_is_refused(folders):
     refused(folders, LabelError, "no whole numbers")
 
 
-def test_calibration_of_masks_is_refused(folders):
+def test_metrics_that_need_more_than_masks_are_refused(folders):
     refused(folders, ConfigurationError, "ece", "probabilities", metrics=("dice", "ece"))
+    refused(folders, ConfigurationError, "psnr_brain", "rebuilt scans", metrics=("dice", "psnr_brain"))
 
 
 def test_a_folder_keeps_to_its_metrics(folders):
