@@ -2,7 +2,7 @@
 
 import torch
 
-import anymri
+from anymri import systems
 from anymri.data.preprocessing import Preprocessing
 from anymri.systems.weights import WeightsCard, save_weights
 
@@ -21,8 +21,9 @@ def card(**changes):
     return WeightsCard(**{**values, **changes})
 
 
-def write_weights(path, seed=0):
-    """A weights file that depends on the seed alone."""
+def write_weights(path, seed=0, reconstruction=False):
+    """A weights file that depends on the arguments alone; `reconstruction`: of a network that rebuilds images too."""
     torch.manual_seed(seed)
-    save_weights(path, anymri.create("u_hved", preset="nano", width=4).state_dict(), card())
+    network = card().network | {"reconstruction": reconstruction}
+    save_weights(path, systems.create("u_hved", **network).state_dict(), card(network=network))
     return path
