@@ -113,7 +113,7 @@ def test_augmentation_as_nnunet_moves_both_alike_changes_intensities_and_follows
 
 
 def test_axial_intensities_change_by_channel_and_slice_of_the_last_axis():
-    images, classes = noise()
+    images, classes = noise(12, 12, 12)
     changed, moved, _ = unmirrored("flip_intensity_axial", images, classes, 7)
     pairs = list(zip(images.movedim(3, 1).flatten(0, 1), changed.movedim(3, 1).flatten(0, 1), strict=True))
     scales, shifts = np.array([np.polyfit(a.flatten(), b.flatten(), 1) for a, b in pairs]).T
@@ -179,14 +179,14 @@ def test_intensities_of_each_channel_change_on_their_own_as_often_as_published(m
             return channel
 
         monkeypatch.setattr(distortions, name, count)
-    images, classes = noise(4)
+    images, classes = noise(4, 4, 4)
     for seed in range(1000):
         distort(images, classes, np.random.default_rng(seed))
     assert {name: round(number / 4000, 3) for name, number in calls.items()} == pytest.approx(expected, abs=0.03)
 
 
 def test_changes_of_intensities_keep_what_they_shall():
-    channel, rng = noise(16)[0][0], np.random.default_rng(0)
+    channel, rng = noise(16, 16, 16)[0][0], np.random.default_rng(0)
     for change in (distortions._gamma, lambda channel, rng: -distortions._gamma(-channel, rng)):
         curved = change(channel, rng)
         assert torch.allclose(curved.mean(), channel.mean(), atol=1e-5)
@@ -201,7 +201,7 @@ def test_changes_of_intensities_keep_what_they_shall():
 
 
 def test_what_is_empty_stays_empty_for_nnunet():
-    images, classes = noise()
+    images, classes = noise(12, 12, 12)
     images[:, :5] = 0
     for seed in range(60):
         changed, _ = distortions.distort_nnunet(images, classes, np.random.default_rng(seed))

@@ -104,8 +104,8 @@ def segment(
     data = preprocess(study, card.preprocessing)
     if output is not None:
         output_folder(Path(output))  # refused before the work, not after it
-    windows = (card.window, card.window_overlap, data.origin, card.window_blending)
-    probabilities = predict(system, *images_for(data), [found.subset], *windows)
+    volume = (*images_for(data), [found.subset])
+    probabilities = predict(system, *volume, card.window, card.window_overlap, data.origin, card.window_blending)
     classes = data.paste(to_label_map(probabilities[0], system.scores).numpy())
     result = Segmentation(from_lps(classes, study.reference), found.subset, study.reference, found, card)
     if output is not None:
