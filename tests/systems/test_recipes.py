@@ -1,5 +1,8 @@
 """Recipes of all systems: where their numbers come from, and what departs from there."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from anymri import systems
@@ -11,6 +14,7 @@ RECIPES = [
     for name, recipe in systems.parts(system).recipes.items()
 ]
 OURS = "unet_dropout"
+SHEETS = Path(__file__).parents[2] / "docs" / "sheets"
 
 
 def has(settings, keys):
@@ -28,6 +32,19 @@ def test_a_recipe_names_the_source_of_each_number(recipe):
     assert recipe.source and all(recipe.sources.values())
     unknown = [name for name in recipe.sources if not has(recipe, name.split("."))]
     assert not unknown
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_a_source_names_is_there(recipe):
+    """As in `sheet mam, Loss`, `protocol sheet, section 5` and `sheet m3ae, sections 2 and 6`."""
+    for source in (recipe.source, *recipe.sources.values()):
+        for before, after, rest in re.findall(r"(?:(\w+) )?sheet(?: (\w+))?,([^;]*)", source):
+            sheet = (SHEETS / f"{after or before}.md").read_text(encoding="utf-8")
+            headings = re.findall(r"^##+ (.*)$", sheet, re.MULTILINE)
+            for number in re.findall(r"sections? (\d+)(?: and (\d+))?", rest):
+                assert all(any(h.startswith(f"{n}.") for h in headings) for n in number if n), source
+            named = re.match(r" ([A-Z][^,:]*)", rest)
+            assert not named or any(h.startswith(named[1]) for h in headings), source
 
 
 @pytest.mark.parametrize("system", [name for name in systems.names() if name != OURS])

@@ -44,7 +44,7 @@ def one_crop(crop: int, learning_rate: float) -> list[Stage]:
         large_patches(
             crop,
             epochs=3,
-            steps_per_epoch=18,
+            steps_per_epoch=16,
             batch_size=2,
             optimiser=Optimiser(learning_rate=learning_rate / 2),
         ),

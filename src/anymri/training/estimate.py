@@ -35,26 +35,39 @@ class Estimate:
 def estimate(
     team: Team, name: str, system: System[Any], cases: Sequence[CachedCase], stages: Sequence[Stage], position: Position
 ) -> Estimate:
-    """Takes two steps of each stage that is left, with all modalities, and times the second."""
+    """Takes two steps of each stage that is left, with all modalities, and times the second.
+
+    Stages whose steps cost the same are measured once.
+    """
     precision = team.fabric.strategy.precision
     untouched = precision.state_dict()
     seconds = 0.0
+    measured: dict[tuple[object, ...], float] = {}
     done = position.epoch * stages[0].steps_per_epoch + position.step
     for stage in stages:
         left, done = stage.steps - done, 0
         if left == 0:
             continue
-        learners = Learners(team, name, copy.deepcopy(system), stage, 0, {})
-        learners.networks.train()
-        share = list(islice(batches(cases, stage, 0, 0, 1, 0, team.number, team.count), stage.accumulate))
-        share = [replace(batch, available=batch.present) for batch in share]
-        for number in (1, 2):
-            began = time.perf_counter()
-            learners.step(share, number)
-            a_step = time.perf_counter() - began
-        seconds += a_step * left
+        costs = (stage.objective, stage.crop, stage.batch_size, stage.copies, stage.accumulate, stage.frozen)
+        if costs not in measured:
+            measured[costs] = _second_step(team, name, copy.deepcopy(system), cases, stage)
+        seconds += measured[costs] * left
     precision.load_state_dict(untouched)
     return Estimate(_peak(team.device), seconds)
+
+
+def _second_step(team: Team, name: str, system: System[Any], cases: Sequence[CachedCase], stage: Stage) -> float:
+    """Seconds; the first one also sets things up."""
+    learners = Learners(team, name, system, stage, 0, {})
+    learners.networks.train()
+    share = list(islice(batches(cases, stage, 0, 0, 1, 0, team.number, team.count), stage.accumulate))
+    share = [replace(batch, available=batch.present) for batch in share]
+    seconds = 0.0
+    for number in (1, 2):
+        began = time.perf_counter()
+        learners.step(share, number)
+        seconds = time.perf_counter() - began
+    return seconds
 
 
 def _peak(device: torch.device) -> int | None:

@@ -21,7 +21,7 @@ RECIPES = {
             "validation_share": LISTED_SHARE,
             "window_overlap": "sheet mmformer, Inference",
             "window_blending": "sheet mmformer, Inference",
-            "crop": "sheet im_fuse, Conventions",
+            "crop": "sheet im_fuse, the constants at its beginning",
             "subsets": "sheet mmformer, Training",
             "augmentation": "sheet mmformer, Training",
         },

@@ -82,9 +82,9 @@ RECIPES = {
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),
         validation_share=0.05,
         stages=[
-            small_patches(epochs=4, subsets=DROPOUT, optimiser=Optimiser(learning_rate=5e-3)),
+            small_patches(epochs=8, subsets=DROPOUT, optimiser=Optimiser(learning_rate=5e-3)),
             large_patches(
-                64, epochs=3, steps_per_epoch=15, batch_size=2, subsets=DROPOUT, optimiser=Optimiser(learning_rate=3e-3)
+                64, epochs=3, steps_per_epoch=30, batch_size=2, subsets=DROPOUT, optimiser=Optimiser(learning_rate=3e-3)
             ),
         ],
     ),
