@@ -13,8 +13,6 @@ from anymri.data.cache import cache_case
 from anymri.data.image import write_image
 from anymri.data.layouts import find_cases
 from anymri.data.preprocessing import Preprocessing
-from anymri.evaluation.comparison import Comparison
-from anymri.evaluation.metrics import METRICS
 from anymri.layers.streams import encode_each
 from anymri.modalities import ALL, SUBSETS
 from anymri.regions import label_scheme
@@ -70,7 +68,7 @@ def sphere(shape, centre, radius):
     return sum((i - c) ** 2 for i, c in zip(index, centre, strict=True)) <= radius**2
 
 
-def data_and_metrics():
+def patches():
     shape = (240, 240, 155)
     rng = np.random.default_rng(0)
     brain = sphere(shape, (120, 120, 78), 75)
@@ -84,16 +82,6 @@ def data_and_metrics():
         scheme = label_scheme("brats2023")
         cached = cache_case(find_cases(case)[0], scheme, Preprocessing(), Path(folder) / "cache")
         show("patch of 4x128^3 from the cache, warm", median_ms(lambda: cached.read_patch((5, 5, 5), (128,) * 3), 21))
-    maps = [np.zeros(shape, np.uint8) for _ in range(2)]
-    for region, radius in ((2, 35), (1, 25), (3, 15)):
-        maps[0][sphere(shape, (100, 110, 80), radius)] = region
-        maps[1][sphere(shape, (104, 108, 80), radius - 1)] = region
-
-    def score():
-        comparison = Comparison(*maps)
-        return [METRICS[name].of(comparison, region) for name in ("dice", "hd95") for region in ("WT", "TC", "ET")]
-
-    show("Dice and HD95 of three regions, 240x240x155", median_ms(score))
 
 
 def start_up():
@@ -106,5 +94,5 @@ if __name__ == "__main__":
     for name in sys.argv[1:] or systems.names():
         fifteen_subsets(name)
     if not sys.argv[1:]:
-        data_and_metrics()
+        patches()
         start_up()

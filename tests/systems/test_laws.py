@@ -116,7 +116,7 @@ def test_images_are_rebuilt_only_where_asked_for(name, preset, training):
         encoding = system.encode(images, ALL.as_tensor())
         assert system.decode(encoding, ALL.as_tensor()).reconstruction is None
         rebuilt = system.decode(encoding, ALL.as_tensor(), reconstruct=True).reconstruction
-    assert rebuilt is None or rebuilt.shape == images.shape
+    assert rebuilt.shape == images.shape if system.rebuilds_images else rebuilt is None
 
 
 @every_preset

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.evaluation.calibration import RegionProbabilities
+from anymri.evaluation.calibration import RegionProbabilities, Reliability, reliability
 from anymri.evaluation.lesions import LesionScores, Rules, score_2023
 from anymri.evaluation.lesions_2024 import score_2024
 from anymri.evaluation.overlap import Mask
 from anymri.evaluation.pair import Pair, box_around
+from anymri.evaluation.reconstruction import RebuiltScans
 from anymri.regions import REGIONS, region_mask
 
 # The farthest that lesion rules look beyond a mask: five dilations, and one more to see what touches.
@@ -26,6 +27,7 @@ class Comparison:
     prediction, truth  (X, Y, Z) uint8, classes of `anymri.regions`
     spacing_mm         size of a voxel
     probabilities      what the prediction was made from, if it is known
+    rebuilt            scans that the system made of the others, where it was asked to
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class Comparison:
         truth: NDArray[np.uint8],
         spacing_mm: Sequence[float] = (1, 1, 1),
         probabilities: RegionProbabilities | None = None,
+        rebuilt: RebuiltScans | None = None,
     ) -> None:
         box = box_around((prediction != 0) | (truth != 0), _LESION_MARGIN)
         self.prediction, self.truth = (np.ascontiguousarray(classes[box]) for classes in (prediction, truth))
         self.spacing_mm = tuple(float(s) for s in spacing_mm)
         self.voxels = prediction.size
         self.probabilities = probabilities
+        self.rebuilt = rebuilt
         self._kept: dict[Any, Any] = {}
 
     def masks(self, region: str) -> tuple[Mask, Mask]:
@@ -51,6 +55,15 @@ class Comparison:
             self._kept[region] = Pair(*self.masks(region), self.spacing_mm, self.voxels)
         pair: Pair = self._kept[region]
         return pair
+
+    def reliability(self, region: str) -> Reliability:
+        """The region's probabilities in bins."""
+        assert self.probabilities is not None
+        key = ("reliability", region)
+        if key not in self._kept:
+            self._kept[key] = reliability(*self.probabilities.of(region))
+        curve: Reliability = self._kept[key]
+        return curve
 
     def lesions_2023(self, region: str, rules: Rules) -> LesionScores:
         """Lesion-wise scores by the rules of BraTS 2023."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -10,20 +10,28 @@ from typing import Literal
 import numpy as np
 
 from anymri.evaluation import overlap
-from anymri.evaluation.calibration import brier, reliability
+from anymri.evaluation.calibration import brier
 from anymri.evaluation.comparison import Comparison
 from anymri.evaluation.lesions import GLI_2023, MEN_2023, MET_2023, LesionScores, Rules
-from anymri.evaluation.lesions_2024 import RULES_2024
+from anymri.evaluation.lesions_2024 import RULES_2024, legacy_hd95
 from anymri.evaluation.overlap import ET_SIZE_RULE_VOXELS, Mask
 from anymri.evaluation.pair import Pair
+from anymri.evaluation.reconstruction import RECONSTRUCTION
+from anymri.modalities import MODALITIES
 from anymri.regions import ET
 
 # The diagonal of a BraTS volume (240 x 240 x 155 mm), the usual HD95 of a region that only one of two masks has.
 ONE_EMPTY_HD95_MM = 373.13
 
 Of = Callable[[Comparison, str], float]
+Needs = Literal["masks", "probabilities", "rebuilt scans"]
 
 _NESTED = ("WT", "TC", "ET", "RC")
+_RECONSTRUCTION: Mapping[str, tuple[Literal["dB", "ratio"], str]] = {
+    "psnr": ("dB", "20 log10(range of the real scan / root mean squared error)"),
+    "ssim": ("ratio", "mean structural similarity in Gaussian windows of 11 voxels, sigma 1.5, K1 0.01, K2 0.03"),
+    "nmse": ("ratio", "squared error over the squared real scan"),
+}
 _SIZE_RULE = f"after a predicted ET of fewer than {ET_SIZE_RULE_VOXELS} voxels is emptied, for this score only"
 
 
@@ -31,22 +39,22 @@ _SIZE_RULE = f"after a predicted ET of fewer than {ET_SIZE_RULE_VOXELS} voxels i
 class Metric:
     """A number with a name that says which of several definitions it is.
 
-    title          as tables print it
-    unit           fractions are printed in percent
-    convention     the definition, with the rule for empty masks
-    of             (comparison, region) -> value
-    regions        that it is computed for, where the data have them
-    probabilistic  needs the probabilities behind a segmentation
+    title       as tables print it
+    unit        fractions are printed in percent
+    convention  the definition, with the rule for empty masks
+    of          (comparison, region) -> value; NaN where it is not defined
+    regions     that it is computed for, where the data have them; of rebuilt scans: their modalities
+    needs       what it is computed from
     """
 
     name: str
     title: str
-    unit: Literal["fraction", "mm", "mL"]
+    unit: Literal["fraction", "mm", "mL", "dB", "ratio"]
     convention: str
     of: Of
     higher_is_better: bool = True
     regions: tuple[str, ...] = _NESTED
-    probabilistic: bool = False
+    needs: Needs = "masks"
 
 
 def overlap_metrics() -> list[Metric]:
@@ -122,23 +130,47 @@ def lesion_metrics() -> list[Metric]:
         "tissues merged, lesions up to 20 mm³ (ET 10) left out"
     )
     made += _by_lesion("2024", what, RULES_2024["WT"], lambda c, region: c.lesions_2024[region], tuple(RULES_2024))
-    return made
+    legacy = (
+        "HD95 by area of the whole region as the code of BraTS 2024 prints it (Legacy_HD95): small predicted groups "
+        "removed, and wrong where there are several, as it takes their numbers for a mask; both empty 0, one empty 337"
+    )
+    return [*made, Metric("hd95_legacy_2024", "HD95 legacy 2024", "mm", legacy, _legacy, False, tuple(RULES_2024))]
 
 
 def calibration_metrics() -> list[Metric]:
-    def of(compute: Callable[..., float]) -> Of:
-        def value(comparison: Comparison, region: str) -> float:
-            assert comparison.probabilities is not None
-            return compute(*comparison.probabilities.of(region))
+    def squared_error(comparison: Comparison, region: str) -> float:
+        assert comparison.probabilities is not None
+        return brier(*comparison.probabilities.of(region))
 
-        return value
+    def calibration_error(comparison: Comparison, region: str) -> float:
+        return comparison.reliability(region).error
 
     ece = "expected calibration error of the region's probability in the brain, 15 equal bins"
     squared = "mean squared error of the region's probability in the brain"
     return [
-        Metric("ece", "ECE", "fraction", ece, of(lambda *p: reliability(*p).error), False, probabilistic=True),
-        Metric("brier", "Brier", "fraction", squared, of(brier), False, probabilistic=True),
+        Metric("ece", "ECE", "fraction", ece, calibration_error, False, needs="probabilities"),
+        Metric("brier", "Brier", "fraction", squared, squared_error, False, needs="probabilities"),
     ]
+
+
+def reconstruction_metrics() -> list[Metric]:
+    """Of scans that a system rebuilds where they are absent, against the real ones."""
+
+    def metric(name: str, place: str) -> Metric:
+        unit, what = _RECONSTRUCTION[name]
+        convention = (
+            f"{what} over the {place}, of scans that the subset lacks as they are rebuilt, against the real ones, with "
+            f"intensities as the network sees them; no value without {place} or where the real scan is constant"
+        )
+
+        def of(comparison: Comparison, modality: str) -> float:
+            assert comparison.rebuilt is not None
+            return comparison.rebuilt.value(name, modality, place)
+
+        title, better = f"{name.upper()} {place}", name != "nmse"
+        return Metric(f"{name}_{place}", title, unit, convention, of, better, MODALITIES, "rebuilt scans")
+
+    return [metric(name, place) for place in ("brain", "tumour") for name in RECONSTRUCTION]
 
 
 def _on_masks(compute: Callable[[Mask, Mask], float]) -> Of:
@@ -188,6 +220,10 @@ def _by_lesion(
         metric("hd95", "HD95", f"{rule}; HD95 weighted by surface area", lambda scores: scores.hd95_mm),
         *map(surface_dice, rules.tolerances_mm),
     ]
+
+
+def _legacy(comparison: Comparison, region: str) -> float:
+    return legacy_hd95(comparison.lesions_2024[region], region, comparison.spacing_mm)
 
 
 def _volume_error(comparison: Comparison, region: str) -> float:

@@ -1,22 +1,25 @@
 """The folder of an evaluation, filled case by case, so that a second run goes on where the first one stopped.
 
-settings.json   what is scored, and how; another evaluation is refused
-cases/          one file a finished case, with its rows and the hashes of its files
-scores.csv      all rows, written at the end
-manifest.json   settings, versions and hashes of all files
+settings.json    what is scored, and how; another evaluation is refused
+cases/           one file a finished case, with its rows and the hashes of its files
+scores.csv       all rows, written at the end; scores.parquet holds the same if pyarrow is installed
+reliability.csv  bins of probability, if a calibration error was asked for
+manifest.json    settings, versions and hashes of all files
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from anymri.errors import RunError
-from anymri.evaluation.scores import COLUMNS, Row
+from anymri.evaluation.scores import COLUMNS, CURVE_COLUMNS, CaseScores, Row
 from anymri.files import output_folder, replacing, sha256, write_json
 from anymri.manifest import manifest
 
@@ -31,30 +34,32 @@ def score_all(
     output: Path,
     settings: Mapping[str, Any],
     cases: Mapping[str, Mapping[str, Path]],
-    score: Callable[[str], list[Row]],
+    score: Callable[[str], CaseScores],
     progress: Progress,
 ) -> pd.DataFrame:
-    """Scores the cases that the folder does not hold yet and writes `scores.csv`; returns all rows.
+    """Scores the cases that the folder does not hold yet and writes the tables; returns the rows of `scores.csv`.
 
     settings  of this evaluation, for JSON: the folder keeps to them
     cases     name -> what a file is -> file; a case whose files have changed is scored again
-    score     name -> rows
+    score     name -> its rows
     """
     _claim(output, settings)
-    rows: list[Row] = []
+    every = CaseScores()
     for done, (name, files) in enumerate(cases.items()):
         progress(name, done, len(cases))
         kept = output / "cases" / f"{name}.json"
         fingerprint = {what: sha256(path) for what, path in files.items()}
-        found = _kept_rows(kept, fingerprint)
+        found = _kept_scores(kept, fingerprint)
         if found is None:
             found = score(name)
-            write_json(kept, {"files": fingerprint, "rows": found})
-        rows += found
+            write_json(kept, {"files": fingerprint, **asdict(found)})
+        every.rows += found.rows
+        every.curves += found.curves
     progress("", len(cases), len(cases))
-    scores = pd.DataFrame(rows, columns=COLUMNS)
-    with replacing(output / "scores.csv") as temporary:
-        scores.to_csv(temporary, index=False)
+    if every.curves:
+        _write_csv(output / "reliability.csv", every.curves, CURVE_COLUMNS)
+    scores = _write_csv(output / "scores.csv", every.rows, COLUMNS)
+    _write_parquet(output / "scores.parquet", scores)
     return scores
 
 
@@ -70,13 +75,28 @@ def write_manifest(
     write_json(output / "manifest.json", manifest("evaluate", record, files, device))
 
 
-def _kept_rows(file: Path, fingerprint: Mapping[str, str]) -> list[Row] | None:
-    """Rows kept by an earlier run, if the case's files are still the same."""
+def _kept_scores(file: Path, fingerprint: Mapping[str, str]) -> CaseScores | None:
+    """What an earlier run kept, if the case's files are still the same."""
     if not file.exists():
         return None
     kept = json.loads(file.read_text())
-    rows: list[Row] | None = kept["rows"] if kept["files"] == fingerprint else None
-    return rows
+    return CaseScores(kept["rows"], kept["curves"]) if kept["files"] == fingerprint else None
+
+
+def _write_csv(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=columns)
+    with replacing(file) as temporary:
+        table.to_csv(temporary, index=False)
+    return table
+
+
+def _write_parquet(file: Path, table: pd.DataFrame) -> None:
+    """Only with pyarrow, which is large and no dependency; without it none is left that an earlier run wrote."""
+    if find_spec("pyarrow") is None:
+        file.unlink(missing_ok=True)
+        return
+    with replacing(file) as temporary:
+        table.to_parquet(temporary, engine="pyarrow", index=False)
 
 
 def _claim(output: Path, settings: Mapping[str, Any]) -> None:

@@ -54,7 +54,8 @@ class LesionScores:
     nsd              tolerance -> surface Dice by unweighted voxels, where the rules have tolerances
     found, missed    lesions with and without a match
     false_positives  predicted components (2024: groups) that match no lesion, those left out included
-    prediction       the region as it was scored (2024 removes small groups first)
+    predicted        (X, Y, Z) predicted components by number (2024: groups that are not small)
+    lesions          (X, Y, Z) true lesions by number
     """
 
     dice: float
@@ -62,7 +63,8 @@ class LesionScores:
     found: int
     missed: int
     false_positives: int
-    prediction: Mask
+    predicted: Groups
+    lesions: Groups
     nsd: dict[float, float] = field(default_factory=dict)
 
 
@@ -125,7 +127,8 @@ def match(predicted: Groups, lesions: Groups, spacing_mm: Sequence[float], rules
         found=len(dices),
         missed=missed,
         false_positives=false_positives,
-        prediction=predicted > 0,
+        predicted=predicted,
+        lesions=lesions,
         nsd={t: sum(row[i] for row in nsds) / count if count else 1.0 for i, t in enumerate(rules.tolerances_mm)},
     )
 

@@ -16,7 +16,7 @@ from anymri.errors import CohortError, ConfigurationError, ModalityError
 from anymri.evaluation.comparison import Comparison
 from anymri.evaluation.folder import Progress, score_all, silent, write_manifest
 from anymri.evaluation.metrics import DEFAULT, choose, conventions
-from anymri.evaluation.scores import Row, score_rows
+from anymri.evaluation.scores import CaseScores
 from anymri.modalities import ALL, SUBSETS, Subset
 from anymri.regions import LabelScheme, label_scheme
 
@@ -49,9 +49,9 @@ def evaluate_masks(
     """
     chosen = choose(metrics)
     for metric in chosen:
-        if metric.probabilistic:
+        if metric.needs != "masks":
             raise ConfigurationError(
-                f"{metric.name} needs the probabilities behind the masks.", "Leave it out, or evaluate weights."
+                f"{metric.name} needs {metric.needs}, and there are masks alone.", "Leave it out, or evaluate weights."
             )
     scheme, predicted_scheme = label_scheme(scheme_name), label_scheme(prediction_scheme_name or scheme_name)
     by_subset = _predictions(predictions, subset)
@@ -73,14 +73,14 @@ def evaluate_masks(
     if not predicted & set(truths):
         raise CohortError(f"No case in {labels} has a prediction in {predictions}.", _NAMED)
 
-    def score(case: str) -> list[Row]:
-        rows = []
+    def score(case: str) -> CaseScores:
+        scored = CaseScores()
         for each, maps in by_subset.items():
             compared: Comparison | str = "no prediction"
             if case in maps:
                 compared = _compare(case, maps[case], predicted_scheme, truths[case], scheme)
-            rows += score_rows(case, each, chosen, _common(scheme, predicted_scheme), compared)
-        return rows
+            scored.add(case, Subset.parse(each), chosen, _common(scheme, predicted_scheme), compared)
+        return scored
 
     scores = score_all(output, settings, files, score, progress)
     write_manifest(output, {**settings, "labels": str(labels)}, {}, files, "cpu")

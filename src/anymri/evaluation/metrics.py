@@ -24,6 +24,7 @@ from anymri.evaluation.definitions import (
     distance_metrics,
     lesion_metrics,
     overlap_metrics,
+    reconstruction_metrics,
     surface_dice_metrics,
 )
 from anymri.evaluation.overlap import Mask, dice
@@ -39,6 +40,7 @@ _DEFINED = (
     *surface_dice_metrics(),
     *lesion_metrics(),
     *calibration_metrics(),
+    *reconstruction_metrics(),
 )
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _DEFINED})
 

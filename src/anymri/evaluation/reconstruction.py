@@ -6,6 +6,7 @@ Intensities are those that the network works on. The range for PSNR and SSIM is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from anymri.evaluation.overlap import Mask
+from anymri.evaluation.pair import box_around
 
 Scan = NDArray[Any]
 
@@ -22,12 +24,11 @@ _SIGMA, _RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
 
 
 def psnr(rebuilt: Scan, real: Scan, mask: Mask) -> float:
-    """20 log10(range / RMSE) in dB over the mask; infinite if equal, NaN if the mask is empty."""
-    if not mask.any():
+    """20 log10(range / RMSE) in dB over the mask; infinite if equal, NaN if the real scan does not vary there."""
+    if not _varies(real, mask):
         return float("nan")
     error = float(np.mean((rebuilt[mask].astype(float) - real[mask]) ** 2))
-    with np.errstate(divide="ignore"):
-        return float(10 * np.log10(_range(real, mask) ** 2 / np.float64(error))) if error else float("inf")
+    return float(10 * np.log10(_range(real, mask) ** 2 / error)) if error else float("inf")
 
 
 def nmse(rebuilt: Scan, real: Scan, mask: Mask) -> float:
@@ -37,13 +38,15 @@ def nmse(rebuilt: Scan, real: Scan, mask: Mask) -> float:
 
 
 def ssim(rebuilt: Scan, real: Scan, mask: Mask) -> float:
-    """Mean over the mask of the structural similarity in 3-D windows (Wang et al. 2004); NaN if the mask is empty.
+    """Mean over the mask of the structural similarity in 3-D windows (Wang et al. 2004); NaN if the real scan does not
+    vary there.
 
     Windows reach beyond the mask, so the surroundings of its border count a little.
     """
-    if not mask.any():
+    if not _varies(real, mask):
         return float("nan")
-    x, y = rebuilt.astype(float), real.astype(float)
+    box = box_around(mask, _RADIUS)
+    x, y, mask = rebuilt[box].astype(float), real[box].astype(float), mask[box]
     mean_x, mean_y = _blurred(x), _blurred(y)
     variance_x, variance_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
     covariance = _blurred(x * y) - mean_x * mean_y
@@ -59,9 +62,30 @@ RECONSTRUCTION: Mapping[str, Callable[[Scan, Scan, Mask], float]] = MappingProxy
 )
 
 
+@dataclass(frozen=True)
+class RebuiltScans:
+    """What a system made of scans that it was not given, beside the real ones, on one grid.
+
+    rebuilt, real  modality -> (X, Y, Z) intensities as the network sees them
+    places         `brain` and `tumour`, (X, Y, Z) bool
+    """
+
+    rebuilt: Mapping[str, Scan]
+    real: Mapping[str, Scan]
+    places: Mapping[str, Mask]
+
+    def value(self, name: str, modality: str, place: str) -> float:
+        """A measure of `RECONSTRUCTION` over one of the places; NaN where it is not defined."""
+        return RECONSTRUCTION[name](self.rebuilt[modality], self.real[modality], self.places[place])
+
+
 def _blurred(image: Scan) -> NDArray[np.float64]:
     blurred: NDArray[np.float64] = gaussian_filter(image, _SIGMA, radius=_RADIUS)
     return blurred
+
+
+def _varies(real: Scan, mask: Mask) -> bool:
+    return bool(mask.any()) and _range(real, mask) > 0
 
 
 def _range(real: Scan, mask: Mask) -> float:

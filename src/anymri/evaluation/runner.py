@@ -16,14 +16,16 @@ from anymri.data.preprocessing import brain_mask, preprocess
 from anymri.errors import CohortError, ConfigurationError
 from anymri.evaluation.calibration import RegionProbabilities
 from anymri.evaluation.comparison import Comparison
+from anymri.evaluation.definitions import Needs
 from anymri.evaluation.folder import Progress, score_all, silent, write_manifest
 from anymri.evaluation.metrics import DEFAULT, Metric, choose, conventions
-from anymri.evaluation.scores import Row, score_rows
+from anymri.evaluation.reconstruction import RebuiltScans
+from anymri.evaluation.scores import CaseScores
 from anymri.files import sha256
 from anymri.inference.device import pick_device
-from anymri.inference.windows import images_for, predict
+from anymri.inference.windows import check_rebuilds, images_for, predict, predict_and_rebuild
 from anymri.modalities import SUBSETS, Subset
-from anymri.regions import LabelScheme, label_scheme, to_label_map
+from anymri.regions import LabelScheme, label_scheme, region_mask, to_label_map
 from anymri.systems.base import System
 from anymri.systems.weights import WeightsCard, find_weights, load_weights
 
@@ -65,6 +67,8 @@ def evaluate(
     where = pick_device(device)
     file = find_weights(weights)
     system, card = load_weights(file, where)
+    if _needs(chosen, "rebuilt scans"):
+        check_rebuilds(system)
     scheme = _scheme(scheme_name or card.label_scheme)
     cases = {case.name: case for case in find_cases(data) if case.label is not None}
     if not cases:
@@ -77,7 +81,7 @@ def evaluate(
     }
     files = {name: case.files() for name, case in cases.items()}
 
-    def score(name: str) -> list[Row]:
+    def score(name: str) -> CaseScores:
         return score_case(read_study(cases[name], scheme), system, card, scheme, subsets, chosen)
 
     scores = score_all(output, settings, files, score, progress)
@@ -93,29 +97,36 @@ def score_case(
     scheme: LabelScheme,
     subsets: Sequence[Subset],
     metrics: Sequence[Metric],
-) -> list[Row]:
+) -> CaseScores:
     """Every metric of every region on every subset that the case has scans for; `study` holds its label."""
     assert study.classes is not None
     possible = [s for s in subsets if all(m in study.images for m in s)]
     data = preprocess(study, card.preprocessing)
-    answers = iter(predict(system, *images_for(data), possible, card.window, card.window_overlap, data.origin))
-    calibrated = any(metric.probabilistic for metric in metrics)
-    brain = brain_mask(study)[data.box] if calibrated else None
+    classes = study.classes[data.box]
+    real = dict(zip(data.modalities, data.images, strict=True))
+    volume = (*images_for(data), possible, card.window, card.window_overlap, data.origin)
+    rebuilds = _needs(metrics, "rebuilt scans")
+    answers = iter(predict_and_rebuild(system, *volume) if rebuilds else ((a, {}) for a in predict(system, *volume)))
+    brain = brain_mask(study)[data.box] if rebuilds or _needs(metrics, "probabilities") else None
     spacing = np.linalg.norm(study.affine[:3, :3], axis=0).tolist()
-    rows = []
+    scored = CaseScores()
     for subset in subsets:
-        compared: Comparison | str
+        compared: Comparison | str = f"{', '.join(m for m in subset if m not in study.images)} absent"
         if subset in possible:
-            answer = next(answers)
-            probabilities = None
-            if brain is not None and data.classes is not None:
-                probabilities = RegionProbabilities(answer.numpy(), system.scores, data.classes, brain)
+            answer, made = next(answers)
             predicted = data.paste(to_label_map(answer, system.scores).numpy())
-            compared = Comparison(predicted, study.classes, spacing, probabilities)
-        else:
-            compared = f"{', '.join(m for m in subset if m not in study.images)} absent"
-        rows += score_rows(study.case.name, str(subset), metrics, scheme, compared)
-    return rows
+            probabilities = rebuilt = None
+            if brain is not None:
+                probabilities = RegionProbabilities(answer.numpy(), system.scores, classes, brain)
+                places = {"brain": brain, "tumour": region_mask(classes, "WT")}
+                rebuilt = RebuiltScans({m: scan.numpy() for m, scan in made.items()}, real, places)
+            compared = Comparison(predicted, study.classes, spacing, probabilities, rebuilt)
+        scored.add(study.case.name, subset, metrics, scheme, compared)
+    return scored
+
+
+def _needs(metrics: Sequence[Metric], what: Needs) -> bool:
+    return any(metric.needs == what for metric in metrics)
 
 
 def seen_in_training(scores: pd.DataFrame, card: WeightsCard) -> list[str]:

@@ -65,8 +65,13 @@ class PairedTest:
 
 
 def case_values(scores: pd.DataFrame, metric: str, region: str, subsets: Iterable[str]) -> pd.Series:
-    """Case -> mean over `subsets`, of the cases that are scored on all of them."""
-    wanted = list(subsets)
+    """Case -> mean over `subsets`, of the cases that are scored on all of them.
+
+    region  or a modality: then only the subsets count that lack it, because a scan that is given is not rebuilt
+    """
+    wanted = [subset for subset in subsets if region not in Subset.parse(subset)]
+    if not wanted:
+        return pd.Series(dtype=float)
     rows = scores[(scores["metric"] == metric) & (scores["region"] == region) & (scores["status"] == SCORED)]
     values = rows.pivot(index="case", columns="subset", values="value").reindex(columns=wanted).dropna()
     return values.mean(axis="columns").sort_index()

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +104,7 @@ def voxel_surface(mask: Mask, spacing_mm: Sequence[float]) -> Surface:
     return _unweighted(mask & ~enclosed, spacing_mm)
 
 
-def surfel_surface(mask: Mask, spacing_mm: Sequence[float]) -> Surface:
+def surfel_surface(mask: Mask | NDArray[np.integer[Any]], spacing_mm: Sequence[float]) -> Surface:
     """Nodes, one more than voxels along each axis, of whose 8 voxels some but not all are in the mask."""
     codes = surfel_codes(mask)
     where = (codes != 0) & (codes != 255)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,16 @@ Edge = frozenset[Corner]
 CORNERS: tuple[Corner, ...] = tuple(product((0, 1), repeat=3))  # type: ignore[arg-type]
 
 
-def surfel_codes(mask: Mask) -> NDArray[np.uint8]:
-    """Which of the 8 voxels around each node are set: uint8, one node more than voxels along each axis."""
-    padded = np.pad(mask, 1).view(np.uint8)
+def surfel_codes(mask: Mask | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """Which of the 8 voxels around each node are set: uint8, one node more than voxels along each axis.
+
+    Numbers in place of a mask multiply the weights of their voxels, modulo 256.
+    """
+    padded = np.pad(mask, 1).astype(np.uint8)
     codes = np.zeros([n + 1 for n in mask.shape], dtype=np.uint8)
     for bit, (x, y, z) in enumerate(CORNERS):
         corner = padded[x : x + codes.shape[0], y : y + codes.shape[1], z : z + codes.shape[2]]
-        codes |= corner << (7 - bit)
+        codes += corner << (7 - bit)
     return codes
 
 

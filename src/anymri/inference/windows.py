@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from anymri.data.preprocessing import Preprocessed
+from anymri.errors import ConfigurationError
 from anymri.modalities import MODALITIES, Subset
 from anymri.systems.base import System, middle_corners
 
@@ -47,6 +48,71 @@ def predict(
     origin      where the images' first voxel lies, counted from the middle of the scan's grid; by default they lie in
                 its middle
     """
+
+    def answer(encoding: Any, available: Tensor) -> Tensor:
+        return system.decode(encoding, available).probabilities()
+
+    blended = _blended(answer, system, images, present, background, subsets, window, overlap, origin)
+    return blended.reshape(len(subsets), -1, *blended.shape[1:])
+
+
+@torch.inference_mode()
+def predict_and_rebuild(
+    system: System[Any],
+    images: Tensor,
+    present: Tensor,
+    background: Tensor,
+    subsets: Sequence[Subset],
+    window: int,
+    overlap: float,
+    origin: Sequence[int] | None = None,
+) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """For each subset its probabilities, (K, X, Y, Z), and every modality that it lacks as the system rebuilds it from
+    the others, (X, Y, Z); all on the CPU and blended alike. Arguments are those of `predict`.
+
+    Raises `ConfigurationError` if the system rebuilds no images.
+    """
+    check_rebuilds(system)
+    lacking = [[m for m in MODALITIES if m not in subset] for subset in subsets]
+
+    def answer(encoding: Any, available: Tensor) -> Tensor:
+        absent = ~available[0]
+        prediction = system.decode(encoding, available, reconstruct=bool(absent.any()))
+        if prediction.reconstruction is None:
+            return prediction.probabilities()
+        return torch.cat([prediction.probabilities(), prediction.reconstruction[:, absent]], dim=1)
+
+    blended = _blended(answer, system, images, present, background, subsets, window, overlap, origin)
+    answers = blended.split([system.num_scores + len(names) for names in lacking])
+    return [
+        (channels[: system.num_scores], dict(zip(names, channels[system.num_scores :], strict=True)))
+        for channels, names in zip(answers, lacking, strict=True)
+    ]
+
+
+def check_rebuilds(system: System[Any]) -> None:
+    """Raises `ConfigurationError` if the system rebuilds no images."""
+    if not system.rebuilds_images:
+        raise ConfigurationError(
+            f"These weights of {type(system).__name__} rebuild no images: they have no image decoders.",
+            "Leave out what needs rebuilt scans, or take weights that rebuild them, as published recipes of u_hved, "
+            "ra_hved, xlstm_hved, robust_mseg and sfusion train.",
+        )
+
+
+def _blended(
+    answer: Callable[[Any, Tensor], Tensor],
+    system: System[Any],
+    images: Tensor,
+    present: Tensor,
+    background: Tensor,
+    subsets: Sequence[Subset],
+    window: int,
+    overlap: float,
+    origin: Sequence[int] | None,
+) -> Tensor:
+    """What `answer` says of each window's one encoding and of each subset, (B, 4) bool: channels (C, X, Y, Z) of all
+    subsets one after the other."""
     from monai.inferers.utils import sliding_window_inference
 
     window = system.crop or window
@@ -56,18 +122,17 @@ def predict(
     first = system.window_origin(lies_at - torch.tensor([axis.start or 0 for axis in inside]))
     at_once = max(1, VOXELS_AT_ONCE // window**3)
 
-    def answer(patches: Tensor, windows: list[list[slice]]) -> Tensor:
+    def answers(patches: Tensor, windows: list[list[slice]]) -> Tensor:
         corners = window_corners(windows, first).to(device)
         encoding = system.encode(patches, present.to(device).expand(len(patches), -1), corners)
         choices = (subset.as_tensor(len(patches)).to(device) for subset in subsets)
-        return torch.cat([system.decode(encoding, choice).probabilities() for choice in choices], dim=1)
+        return torch.cat([answer(encoding, choice) for choice in choices], dim=1)
 
     with system.fixed_weights():
-        blended = sliding_window_inference(
-            padded, window, at_once, answer, overlap, "gaussian", sw_device=device, device="cpu", with_coord=True
+        blended: Tensor = sliding_window_inference(
+            padded, window, at_once, answers, overlap, "gaussian", sw_device=device, device="cpu", with_coord=True
         )
-    answers: Tensor = blended[(0, slice(None), *inside)]
-    return answers.reshape(len(subsets), -1, *answers.shape[1:])
+    return blended[(0, slice(None), *inside)]
 
 
 def window_corners(windows: Sequence[Sequence[slice]], origin: Tensor) -> Tensor:

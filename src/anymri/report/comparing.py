@@ -16,9 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from anymri.errors import RunError
-from anymri.evaluation.scores import SCORED
+from anymri.evaluation.scores import PLACES, SCORED
 from anymri.evaluation.statistics import SIGNIFICANT, PairedTest, compare_systems
-from anymri.regions import REGIONS
 from anymri.report.grid import NOTHING, Cell, Grid, Group
 from anymri.report.published import Published
 from anymri.report.reading import StoredEvaluation, read_evaluations
@@ -71,7 +70,7 @@ class Systems:
     @cached_property
     def regions(self) -> list[str]:
         found = set(next(iter(self.common.values()))["region"])
-        return [region for region in REGIONS if region in found]
+        return [place for place in PLACES if place in found]
 
     @cached_property
     def subsets(self) -> list[str]:

@@ -102,7 +102,7 @@ def _summary(scores: pd.DataFrame, by_metric: Mapping[str, pd.DataFrame], manife
 def _range_in_words(table: pd.DataFrame, metric: str) -> str:
     """The best and the worst subset by the mean over the regions that have scores."""
     regions = [region for region in tables.regions_in(table) if table[region].notna().any()]
-    means = table.drop(tables.MEAN)[regions].mean(axis="columns", skipna=False).dropna()
+    means = tables.means_over_regions(table)
     if means.empty:
         return f"{tables.heading(metric)}: no subset has scores in all regions."
     ranked = means.sort_values(ascending=tables.lower_is_better(metric), kind="stable")

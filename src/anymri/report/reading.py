@@ -12,9 +12,8 @@ from typing import Any
 import pandas as pd
 
 from anymri.errors import ConfigurationError, RunError
-from anymri.evaluation.scores import COLUMNS, SCORED
+from anymri.evaluation.scores import COLUMNS, PLACES, SCORED
 from anymri.modalities import SUBSETS
-from anymri.regions import REGIONS
 
 _LOG_COLUMNS = ("stage", "epoch", "step", "seconds", "learning_rate")
 _VALIDATION_COLUMNS = ("stage", "epoch", "step", "region", "dice")
@@ -95,7 +94,7 @@ def read_scores(evaluation: Path) -> pd.DataFrame:
     keys = list(COLUMNS[:4])
     for problem, rows in (
         ("a subset that is none of the 15", ~scores["subset"].isin(_SUBSET_NAMES)),
-        ("an unknown region", ~scores["region"].isin(list(REGIONS))),
+        ("an unknown region", ~scores["region"].isin(PLACES)),
         ("a scored row without a value", (scores["status"] == SCORED) & scores["value"].isna()),
         ("the same case, subset, region and metric twice", scores.duplicated(keys)),
     ):

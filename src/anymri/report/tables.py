@@ -2,7 +2,7 @@
 
 The rows of `scores.csv` are tidy: one per case, subset, region and metric. A row counts only if its status is `scored`;
 any other status says why there is no value (`T1 absent`) and keeps the row out of every mean, where a zero would be
-wrong. Fractions are shown as 0 to 100.
+wrong. Fractions are shown as 0 to 100. Metrics of rebuilt scans have a modality where others have a region.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Any
 import pandas as pd
 
 from anymri.evaluation.metrics import METRICS
-from anymri.evaluation.scores import SCORED
+from anymri.evaluation.scores import PLACES, SCORED
 from anymri.files import write_text
 from anymri.modalities import MODALITIES, SUBSETS, Subset
-from anymri.regions import REGIONS
 from anymri.report.grid import ABSENT, NOTHING, PRESENT, Cell, Grid, Group, markdown_lines
 from anymri.report.reading import read_manifest, system_name
 
 MEAN = "mean"
+# Before a modality that was rebuilt, in a table that has columns for those that were given.
+REBUILT = "rebuilt "
 # The papers' order of columns, which is not the order inside arrays (protocol sheet, section 6).
 MODALITY_COLUMNS = ("FLAIR", "T1", "T1c", "T2")
 TERMINAL_COLUMNS = 100
@@ -44,8 +45,12 @@ def metrics_in(scores: pd.DataFrame) -> list[str]:
 
 
 def regions_in(table: pd.DataFrame) -> list[str]:
-    """The columns of a `subset_table` that are regions, outermost first."""
-    return [region for region in REGIONS if region in table.columns]
+    """The columns of a `subset_table` that are regions, outermost first, or rebuilt modalities."""
+    return [column for column in map(_column, PLACES) if column in table.columns]
+
+
+def _column(place: str) -> str:
+    return REBUILT + place if place in MODALITIES else place
 
 
 def signs(subset: str) -> list[str]:
@@ -60,16 +65,18 @@ def subset_table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     scores   rows as `read_scores` gives them
     returns  one row per subset, in the order of `SUBSETS` and indexed by its name, then the row `mean`; columns:
              FLAIR, T1, T1c, T2  `PRESENT` or `ABSENT`
-             WT, TC, ET (, RC)   mean over the scored cases: fractions or mm; NaN if there is none
+             WT, TC, ET (, RC)   mean over the scored cases in the metric's unit; NaN if there is none. `rebuilt T1` and
+                                 so on in their place where modalities were rebuilt
              n                   scored cases; 0 if there is none, NA in the row `mean`
 
     The row `mean` is the plain mean of the rows above it that have a value, so each subset weighs the same.
     """
     of_metric = scores[scores["metric"] == metric]
     scored = of_metric[of_metric["status"] == SCORED]
-    regions = [region for region in REGIONS if region in set(of_metric["region"])]
+    regions = [place for place in PLACES if place in set(of_metric["region"])]
     means = scored.groupby(["subset", "region"])["value"].mean().unstack()
     means = means.reindex(index=SUBSET_NAMES, columns=regions).astype(float)
+    means = means.rename(columns=_column)
     means.loc[MEAN] = means.mean()
     modalities = [*map(signs, SUBSET_NAMES), [""] * len(MODALITY_COLUMNS)]
     table = pd.DataFrame(modalities, index=means.index, columns=list(MODALITY_COLUMNS)).join(means)
@@ -80,6 +87,18 @@ def subset_table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
 def tables_of(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Metric -> its `subset_table`, for all metrics in `scores`."""
     return {metric: subset_table(scores, metric) for metric in metrics_in(scores)}
+
+
+def means_over_regions(table: pd.DataFrame) -> pd.Series:
+    """Subset -> mean over the regions of a `subset_table`, for subsets with a score in all of them; a modality that was
+    given cannot be rebuilt and is none of them."""
+    rows = table.drop(MEAN)
+    values = rows[[column for column in regions_in(table) if table[column].notna().any()]]
+    given = pd.DataFrame(
+        {c: rows[c.removeprefix(REBUILT)].eq(PRESENT) if c.startswith(REBUILT) else False for c in values},
+        index=values.index,
+    )
+    return values.mean(axis="columns").where((values.notna() | given).all(axis="columns")).dropna()
 
 
 def left_out(scores: pd.DataFrame) -> list[str]:
@@ -104,7 +123,7 @@ def heading(metric: str) -> str:
 
 
 def unit(metric: str) -> str:
-    """`fraction` (shown in percent), `mm` or `mL`."""
+    """`fraction` (shown in percent), `mm`, `mL`, `dB` or `ratio`."""
     return METRICS[metric].unit if metric in METRICS else "fraction"
 
 
@@ -115,14 +134,16 @@ def lower_is_better(metric: str) -> bool:
 def explain(metric: str) -> str:
     """How to read the numbers of a metric."""
     better = "lower is better" if lower_is_better(metric) else "higher is better"
-    shown = f"in percent (0 to 100, {better})" if unit(metric) == "fraction" else f"in {unit(metric)} ({better})"
-    return f"{heading(metric)} {shown}"
+    special = {"fraction": f"in percent (0 to 100, {better})", "ratio": f"as a ratio ({better})"}
+    return f"{heading(metric)} {special.get(unit(metric), f'in {unit(metric)} ({better})')}"
 
 
 def format_value(value: float, metric: str) -> str:
-    """`value` as shown: percent, mm or mL with one decimal, a dash for NaN."""
+    """`value` as shown: percent, mm, mL or dB with one decimal, ratios with three, a dash for NaN."""
     if math.isnan(value):
         return NOTHING
+    if unit(metric) == "ratio":
+        return f"{value:.3f}"
     return f"{100 * value if unit(metric) == 'fraction' else value:.1f}"
 
 
@@ -131,7 +152,7 @@ class Block:
     """Columns that stand together in a printed table.
 
     heading  the metric's name, or nothing above the number of cases that all metrics share
-    columns  regions, or `n`
+    columns  regions or rebuilt modalities, or `n`
     rows     one list of texts per row of the `subset_table`
     """
 
@@ -144,7 +165,8 @@ def blocks(tables: Mapping[str, pd.DataFrame]) -> list[Block]:
     """Tables of several metrics side by side; `n` stands once, at the end, unless the metrics differ in it."""
     made, counts = [], {metric: _counts_shown(table) for metric, table in tables.items()}
     for number, (metric, table) in enumerate(tables.items(), start=1):
-        made.append(Block(heading(metric), regions_in(table), cells(table, metric)))
+        columns = [column.removeprefix(REBUILT) for column in regions_in(table)]
+        made.append(Block(heading(metric), columns, cells(table, metric)))
         if number == len(tables) or any(count != counts[metric] for count in counts.values()):
             made.append(Block("", ["n"], counts[metric]))
     return made

@@ -166,6 +166,11 @@ class System(nn.Module, ABC, Generic[E]):
         """Inside, weights do not change: a system may compute what follows from them alone once for all calls."""
         yield
 
+    @property
+    def rebuilds_images(self) -> bool:
+        """Whether `decode` rebuilds the images where it is asked to."""
+        return False
+
     @abstractmethod
     def _encode(self, images: Tensor, present: Tensor) -> E:
         """`encode` after its arguments were checked."""

@@ -73,10 +73,14 @@ class Disentangling(System[D]):
     def _fuse(self, encoding: D, available: Tensor) -> list[Tensor]:
         """The content of the modalities in `available`, (B, M) bool, at four scales, finest first."""
 
+    @property
+    def rebuilds_images(self) -> bool:
+        return bool(self.image_decoders)
+
     def _decode(self, encoding: D, available: Tensor, reconstruct: bool) -> DisentanglingPrediction:
         pyramid = self._fuse(encoding, available)
         prediction = DisentanglingPrediction(self.segmentation_decoder(pyramid), self.scores, content=pyramid[-1])
-        if reconstruct and self.image_decoders:
+        if reconstruct and self.rebuilds_images:
             prediction.reconstruction = self.rebuild(pyramid[-1], encoding.images, available).images
         return prediction
 

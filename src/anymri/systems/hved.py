@@ -52,6 +52,10 @@ class HVED(System[E]):
         # How training draws its standard-normal noise, finest scale first; a parity test puts fixed noise here.
         self.draw_noise: Callable[[Tensor], Tensor] = torch.randn_like
 
+    @property
+    def rebuilds_images(self) -> bool:
+        return True
+
     def latent(self, posterior: Posterior) -> Tensor:
         """Drawn from the posterior in training, its mean in evaluation."""
         return posterior.sample(self.draw_noise(posterior.mean)) if self.training else posterior.mean

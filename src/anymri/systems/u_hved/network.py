@@ -115,6 +115,10 @@ class UHVED(System[UHVEDEncoding]):
         else:
             self._initialise_he()
 
+    @property
+    def rebuilds_images(self) -> bool:
+        return bool(self.image_decoders)
+
     def _encode(self, images: Tensor, present: Tensor) -> UHVEDEncoding:
         scales = encode_each(self.encoders, images, present)
         return UHVEDEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in scales])
