@@ -17,13 +17,14 @@ from anymri.errors import CohortError, RunError
 from anymri.files import sha256
 from anymri.inference.device import pick_device
 from anymri.inference.segmentation import label_maps
-from anymri.inference.windows import images_for, rebuild
+from anymri.inference.windows import images_for, predict_and_rebuild
 from anymri.modalities import MODALITIES, Subset
 from anymri.regions import label_scheme
 from anymri.report.reading import StoredEvaluation
 from anymri.systems.weights import load_weights
 
 Classes = NDArray[np.uint8]
+Scans = dict[str, NDArray[np.float32]]
 
 _PUT_BACK = "Put back what was evaluated, or evaluate again."
 
@@ -34,7 +35,7 @@ class Original(Protocol):
     def segment(self, study: Study, subsets: Sequence[str]) -> dict[str, Classes]:
         """Classes on the study's grid, for each of the subsets."""
 
-    def rebuild(self, study: Study) -> tuple[Preprocessed, dict[str, NDArray[np.float32]]] | None:
+    def rebuild(self, study: Study) -> tuple[Preprocessed, Scans] | None:
         """The case as the network sees it, and each scan as rebuilt from all others; None where nothing is rebuilt."""
 
 
@@ -49,15 +50,16 @@ class Weights:
         maps = label_maps(self.system, self.card, data, [Subset.parse(name) for name in subsets])
         return dict(zip(subsets, maps, strict=True))
 
-    def rebuild(self, study: Study) -> tuple[Preprocessed, dict[str, NDArray[np.float32]]] | None:
+    def rebuild(self, study: Study) -> tuple[Preprocessed, Scans] | None:
         data = preprocess(study, self.card.preprocessing)
-        others = {m: Subset.of(o for o in data.modalities if o != m) for m in data.modalities if len(data.modalities) > 1}
-        found = rebuild(
-            self.system, *images_for(data), list(others.values()), self.card.window, self.card.window_overlap, data.origin
-        )
-        if found is None:
+        if not self.system.rebuilds_images or len(data.modalities) < 2:
             return None
-        return data, {m: images[MODALITIES.index(m)].numpy() for m, images in zip(others, found, strict=True)}
+        others = [Subset.of(other for other in data.modalities if other != m) for m in data.modalities]
+        card = self.card
+        answers = predict_and_rebuild(
+            self.system, *images_for(data), others, card.window, card.window_overlap, data.origin
+        )
+        return data, {m: made[m].numpy() for m, (_, made) in zip(data.modalities, answers, strict=True)}
 
 
 class Masks:
@@ -93,7 +95,9 @@ def read_case(evaluation: StoredEvaluation, case: str) -> Study:
     if _is_of_masks(evaluation):
         return read_study(_with_scans(Path(str(evaluation.configuration.get("labels"))), case, label), scheme)
     prefix = f"{case}: "
-    files = {what.removeprefix(prefix): _recorded(evaluation, what) for what in evaluation.inputs if what.startswith(prefix)}
+    files = {
+        what.removeprefix(prefix): _recorded(evaluation, what) for what in evaluation.inputs if what.startswith(prefix)
+    }
     scans = {modality: files[modality] for modality in MODALITIES if modality in files}
     return read_study(Case(case, scans, label, files.get("brain_mask")), scheme)
 
