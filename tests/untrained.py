@@ -21,8 +21,9 @@ def card(**changes):
     return WeightsCard(**{**values, **changes})
 
 
-def write_weights(path, seed=0):
-    """A weights file that depends on the seed alone."""
+def write_weights(path, seed=0, rebuilds=False):
+    """A weights file that depends on the seed alone; `rebuilds` images too, if asked to."""
     torch.manual_seed(seed)
-    save_weights(path, anymri.create("u_hved", preset="nano", width=4).state_dict(), card())
+    network = {"width": 4, "num_classes": 4, "reconstruction": rebuilds}
+    save_weights(path, anymri.create("u_hved", **network).state_dict(), card(network=network))
     return path

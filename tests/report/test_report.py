@@ -12,7 +12,7 @@ from anymri.errors import ConfigurationError, ModalityError, RunError
 from anymri.modalities import SUBSETS
 from anymri.regions import ED, ET, NCR, RC
 from anymri.report import figures, reading, tables
-from anymri.report.html import write_report
+from anymri.report.html import Examples, write_report
 
 SHAPE = (40, 50, 30)
 
@@ -76,7 +76,8 @@ class Tags(HTMLParser):
 
 def report(tmp_path, evaluation, run=None, pictures=None, title="A report"):
     path = tmp_path / "report.html"
-    written = write_report(path, title, run, evaluation, pictures=pictures or {}, facts={"Cohort": "1 < 2 cases"})
+    examples = [Examples("Segmentations", pictures=pictures)] if pictures else []
+    written = write_report(path, title, [evaluation], run=run, examples=examples, facts={"Device": "1 < 2 cores"})
     assert written == path
     return path.read_text(encoding="utf-8")
 
@@ -89,7 +90,8 @@ def test_the_page_holds_everything_it_needs(tmp_path, evaluation, run):
     assert not tags.named("link")
     assert not re.search(r"url\(|@import|https?://", page)
     images = tags.named("img")
-    assert len(images) == 4  # two heat maps, learning curve, montage
+    # a heat map, means by number and cases of both metrics, contributions to Dice, the learning curve and the montage
+    assert len(images) == 3 + 3 + 1 + 1 + 1
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in images)
 
 
@@ -103,19 +105,20 @@ def test_the_page_says_best_and_worst_subset_in_words(tmp_path, evaluation):
 
 
 def test_the_table_of_the_page_has_a_header_for_each_row_and_column(tmp_path, evaluation):
-    tags = Tags(report(tmp_path, evaluation))
+    page = report(tmp_path, evaluation)
+    tags = Tags(page[page.index('id="scores"') : page.index('id="plots"')])
     scopes = [header.get("scope") for header in tags.named("th")]
     assert scopes.count("row") == 15 + 1
     assert scopes.count("col") == 4 + 3 + 3 + 1
-    assert scopes.count("colgroup") == 3
-    assert len(tags.named("td")) == 1 + 15 * (3 + 7) + 7
+    assert scopes.count("colgroup") == 2
+    assert len(tags.named("td")) == 2 + 16 * (3 + 7)  # no heading above the signs, and none above n
 
 
 def test_words_from_files_and_users_are_escaped(tmp_path, evaluation):
     page = report(tmp_path, evaluation, title="<b>bold</b>")
     assert "<b>" not in page
     assert "<script>" not in page
-    assert "1 &lt; 2 cases" in page
+    assert "1 &lt; 2 cores" in page
 
 
 def test_an_unknown_picture_leaves_the_old_report(tmp_path, evaluation):
