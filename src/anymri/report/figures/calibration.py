@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from anymri.regions import REGIONS
 from anymri.report.figures.style import INK, SOFT, TEXT_POINTS, Style, new_figure, styles, tidy, title
@@ -40,7 +41,11 @@ def reliability_curves(rows: Mapping[str, pd.DataFrame]) -> Figure:
         curves.set_aspect("equal")
         curves.set_xlim(0, 100)
         curves.set_ylim(0, 100)
+        curves.set_yticks([0, 25, 50, 75, 100])
         counts.set_yscale("log")
+        counts.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        counts.yaxis.set_minor_formatter(NullFormatter())
+        counts.set_xticks([0, 25, 50, 75])  # a 100 would run into the next panel's 0
         counts.set_xlabel("mean probability (percent)", fontsize=TEXT_POINTS, color=INK)
     panels[0, 0].set_ylabel("voxels in the region (percent)", fontsize=TEXT_POINTS, color=INK)
     panels[1, 0].set_ylabel("share of voxels\n(percent, log)", fontsize=TEXT_POINTS, color=INK)

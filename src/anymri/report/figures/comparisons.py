@@ -141,7 +141,8 @@ def case_strips(systems: Systems) -> Figure:
     for region, axes in zip(systems.regions, panels[:, 0], strict=True):
         axes.set_ylabel(region, fontsize=TITLE_POINTS, color=INK)
     _name_rows(panels[0][0], rows)
-    panels[0][0].set_xlim(limits(systems.metric, shown))
+    low, high = limits(systems.metric, shown)
+    panels[0][0].set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # whole dots at the ends
     figure.supxlabel(f"{axis_label(systems.metric)} of each case", fontsize=TEXT_POINTS, color=INK)
     return figure
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from anymri.modalities import Subset
 from anymri.report.comparing import Systems
-from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, title
+from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, text_on, title
 from anymri.report.published import Published
 from anymri.report.tables import (
     MEAN,
@@ -134,7 +134,6 @@ def _draw_cells(
     )  # fmt: skip
     extreme = np.fmin.reduce(values) if lower_is_better(metric) else np.fmax.reduce(values)
     for (row, column), value in np.ndenumerate(values):
-        dark = np.isfinite(value) and np.dot(mesh.cmap(mesh.norm(value))[:3], (0.3, 0.6, 0.1)) < 0.5
         text = format_value(value, metric)
         bold = best and text == format_value(extreme[column], metric) and np.isfinite(value)
         axes.text(
@@ -144,7 +143,7 @@ def _draw_cells(
             ha="center",
             va="center",
             fontsize=TEXT_POINTS,
-            color="w" if dark else INK,
+            color=text_on(mesh.cmap(mesh.norm(value))) if np.isfinite(value) else INK,
             weight="bold" if bold else "normal",
         )
     if axes.get_ylim()[0] < axes.get_ylim()[1]:

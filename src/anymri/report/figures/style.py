@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -87,6 +87,13 @@ def tidy(axes: Axes, label: str = "", *, grid: str = "y") -> None:
 
 def title(axes: Axes, text: str) -> None:
     axes.set_title(text, fontsize=TITLE_POINTS, color=INK)
+
+
+def text_on(colour: Sequence[float]) -> str:
+    """Black or white, whichever has more contrast to a colour: at least 4.5 (WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
 
 
 def axis_label(metric: str) -> str:
