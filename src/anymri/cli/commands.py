@@ -278,7 +278,7 @@ def report(
     title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
     quote: Quote = None,
     pictures: Annotated[
-        bool, typer.Option("--pictures/--no-pictures", help="Segment the worst case and a middling one anew, to show.")
+        bool, typer.Option("--pictures/--no-pictures", help="Segment the worst and the median case anew, to show them.")
     ] = True,
     device: Device = "auto",
 ) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of the worst and of a middling case, segmented anew from what was evaluated, and of scans rebuilt."""
+"""Pictures of the worst and of the median case, segmented anew from what was evaluated, and of scans rebuilt."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ Progress = Callable[[str, int, int], None]
 class Choice:
     """A case to show.
 
-    words    why it, with its score
-    subsets  one with each number of modalities, most first: those that tell most about it
+    rank     worst or median
+    words    it, its rank and its score
+    subsets  one with each number of modalities, most first: that of the same rank among them
     """
 
     case: str
+    rank: str
     words: str
     subsets: list[str]
 
@@ -41,7 +43,7 @@ class Choice:
 def examples(
     evaluations: Mapping[str, StoredEvaluation], device: str = "auto", progress: Progress = silent
 ) -> list[Examples]:
-    """The worst case and the one in the middle as all systems segment them, and the latter's scans rebuilt.
+    """The worst and the median case as all systems segment them, and the latter's scans rebuilt.
 
     Everything is computed anew from weights, masks and scans that the manifests name. Where something is not there any
     more, or is not what it was, a sentence says so in place of a picture.
@@ -71,16 +73,16 @@ def examples(
     for choice in choices:
         if made.get(choice.case):
             pictures |= _pictures(choice, studies[choice.case], made[choice.case], len(evaluations) == 1)
-    found = [Examples("Worst and middling case", list(dict.fromkeys(notes)), pictures)]
+    found = [Examples("Worst and median case", list(dict.fromkeys(notes)), pictures)]
     return [*found, Examples("Rebuilt scans", [], rebuilt)] if rebuilt else found
 
 
 def choose(systems: Systems) -> list[Choice]:
-    """The case with the worst mean over subsets, regions and systems, and the one in the middle of all cases."""
+    """The cases with the worst and with the median mean over subsets, regions and systems."""
     rows = pd.concat(systems.common.values())
     means = _ranked(rows, "case", systems.metric)
     chosen = []
-    for place, words in ((0, "worst"), (len(means) // 2, "in the middle")):
+    for place, rank in ((0, "worst"), (len(means) // 2, "median")):
         case = str(means.index[place])
         if any(case == other.case for other in chosen):
             continue
@@ -92,9 +94,9 @@ def choose(systems: Systems) -> list[Choice]:
         for size in sorted(sizes.unique(), reverse=True):
             ranked = _ranked(own[sizes == size], "subset", systems.metric)
             picked.append(str(ranked.index[0 if place == 0 else len(ranked) // 2]))
-        what = f"{case}, {words} of {count(len(means), 'case')}"
+        what = f"{case}, {rank} of {count(len(means), 'case')}"
         whose = f"mean {heading(systems.metric)} {value} over {count(subsets, 'subset')}"
-        chosen.append(Choice(case, f"{what} ({whose})", picked))
+        chosen.append(Choice(case, rank, f"{what} ({whose})", picked))
     return chosen
 
 
@@ -126,11 +128,9 @@ def _pictures(
     x, y, z = np.linalg.norm(study.affine[:3, :3], axis=0).tolist()
     if alone:
         ((name, maps),) = made.items()
-        return {
-            f"{choice.words}: its label map, and what {name} makes of {_listed(choice.subsets)}.": montage(
-                study.images, study.classes, maps, (x, y, z)
-            )
-        }
+        shown = f"{choice.words}: its label map, and what {name} makes of {_listed(choice.subsets)}"
+        why = f", of every number of modalities the subset with the {choice.rank} score" if len(maps) > 1 else ""
+        return {f"{shown}{why}.": montage(study.images, study.classes, maps, (x, y, z))}
     pictures = {}
     for subset in dict.fromkeys((choice.subsets[0], choice.subsets[-1])):
         of_systems = {name: maps[subset] for name, maps in made.items()}

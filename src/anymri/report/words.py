@@ -92,7 +92,7 @@ def _scans(evaluations: Mapping[str, StoredEvaluation], cases: Sequence[str]) ->
 
 def systems_grid(evaluations: Mapping[str, StoredEvaluation]) -> Grid:
     """One row a system: its weights and how they were used."""
-    columns = ("trained on", "of them here", "window", "overlap", "input", "evaluated", "anymri")
+    columns = ("trained on", "of these cases", "window", "overlap", "input", "evaluated", "anymri")
     rows = []
     for name, each in evaluations.items():
         card = each.configuration.get("weights", {})
@@ -108,7 +108,7 @@ def systems_grid(evaluations: Mapping[str, StoredEvaluation]) -> Grid:
             str(each.manifest.get("versions", {}).get("anymri", NOTHING)),
         ]
         rows.append([Cell(text) for text in (name, *cells)])
-    return Grid("Systems", ("system",), [Group("", columns)], rows)
+    return Grid("Systems, what they learnt from and how they see a case", ("system",), [Group("", columns)], rows)
 
 
 def _input(preprocessing: Mapping[str, Any]) -> str:

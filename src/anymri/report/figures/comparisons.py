@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -48,8 +49,8 @@ def by_number(systems: Systems, quoted: Sequence[Published] = ()) -> Figure:
     looks = styles([*systems.common, *(each.label for each in quoted)])
     shifts = _SPREAD * (np.arange(len(looks)) - (len(looks) - 1) / 2) / max(len(looks), 2)
     figure = new_figure(2.6 * len(systems.regions) + 1.8, 3.3)
-    panels = figure.subplots(1, len(systems.regions), sharey=True, squeeze=False)[0]
-    shown: list[float] = []
+    panels = figure.subplots(1, len(systems.regions), sharey=_one_scale(systems), squeeze=False)[0]
+    shown: dict[str, list[float]] = {region: [] for region in systems.regions}
     for region, axes in zip(systems.regions, panels, strict=True):
         for name, shift in zip(looks, shifts, strict=True):
             if name in systems.common:
@@ -62,14 +63,16 @@ def by_number(systems: Systems, quoted: Sequence[Published] = ()) -> Figure:
             axes.plot(at, points[:, 0], color=look.colour, lw=0.8, alpha=0.6, ls="-" if name in systems.common else ":")
             axes.vlines(at, points[:, 1], points[:, 2], color=look.colour, lw=1.1)
             face = look.colour if name in systems.common else "white"
-            axes.plot(at, points[:, 0], look.marker, ms=4.5, mew=0.9, mec=look.colour, mfc=face, label=name)
-            shown += points.ravel().tolist()
+            markers = {"ms": 4.5, "mew": 0.9, "mec": look.colour, "mfc": face, "clip_on": False}
+            axes.plot(at, points[:, 0], look.marker, label=name, **markers)
+            shown[region] += points.ravel().tolist()
         title(axes, region)
         tidy(axes)
         axes.set_xticks(sizes)
         axes.set_xlim(min(sizes) - 0.5, max(sizes) + 0.5)
         axes.set_xlabel("modalities present", fontsize=TEXT_POINTS, color=INK)
-    panels[0].set_ylim(limits(systems.metric, shown))
+    for region, axes in zip(systems.regions, panels, strict=True):
+        axes.set_ylim(_ends(systems, shown, region))
     panels[0].set_ylabel(axis_label(systems.metric), fontsize=TEXT_POINTS, color=INK)
     if len(looks) > 1:
         handles, names = panels[0].get_legend_handles_labels()
@@ -115,9 +118,11 @@ def case_strips(systems: Systems) -> Figure:
     groups = by_number_of_modalities(systems.subsets)
     rows, looks = list(systems.common), styles(systems.common)
     height = 0.28 + 0.24 * len(rows)
-    figure = new_figure(1.4 + 1.75 * len(groups), 0.7 + height * len(systems.regions))
-    panels = figure.subplots(len(systems.regions), len(groups), sharex=True, sharey=True, squeeze=False)
-    shown: list[float] = []
+    labels = 0 if _one_scale(systems) else 0.2 * (len(systems.regions) - 1)
+    figure = new_figure(1.4 + 1.75 * len(groups), 0.7 + labels + height * len(systems.regions))
+    shape = len(systems.regions), len(groups)
+    panels = figure.subplots(*shape, sharex=True if _one_scale(systems) else "row", sharey=True, squeeze=False)
+    shown: dict[str, list[float]] = {region: [] for region in systems.regions}
     for region, line in zip(systems.regions, panels, strict=True):
         for subsets, axes in zip(groups.values(), line, strict=True):
             for row, name in enumerate(rows):
@@ -133,16 +138,16 @@ def case_strips(systems: Systems) -> Figure:
                 )
                 if len(values):
                     axes.vlines(np.median(values), row - 0.42, row + 0.42, color=INK, lw=1.4)
-                shown += values.tolist()
+                shown[region] += values.tolist()
             tidy(axes, grid="x")
             axes.tick_params(axis="y", length=0)
     for group, axes in zip(groups, panels[0], strict=True):
         title(axes, group)
     for region, axes in zip(systems.regions, panels[:, 0], strict=True):
         axes.set_ylabel(region, fontsize=TITLE_POINTS, color=INK)
+        low, high = _ends(systems, shown, region)
+        axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # whole dots at the ends
     _name_rows(panels[0][0], rows)
-    low, high = limits(systems.metric, shown)
-    panels[0][0].set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # whole dots at the ends
     figure.supxlabel(f"{axis_label(systems.metric)} of each case", fontsize=TEXT_POINTS, color=INK)
     return figure
 
@@ -154,6 +159,17 @@ def spread(count: int) -> NDArray[np.float64]:
         places += share * (numbers % 2)
         numbers, share = numbers // 2, share / 2
     return 0.6 * (places - 0.5)
+
+
+def _one_scale(systems: Systems) -> bool:
+    """Whether regions share an axis: fractions do, but one region may be hundreds of mm off where another is not."""
+    return unit(systems.metric) == "fraction"
+
+
+def _ends(systems: Systems, shown: Mapping[str, Sequence[float]], region: str) -> tuple[float, float]:
+    """Of the axis on which a region's values are shown."""
+    values = chain.from_iterable(shown.values()) if _one_scale(systems) else shown[region]
+    return limits(systems.metric, values)
 
 
 def _interval(systems: Systems, name: str, region: str, subsets: Sequence[str]) -> Interval:
