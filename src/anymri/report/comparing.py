@@ -175,10 +175,13 @@ def compare(evaluations: Mapping[str, StoredEvaluation], metric: str) -> Systems
 
 
 def subset_grid(systems: Systems, quoted: Sequence[Published] = (), only: str | None = None) -> Grid:
-    """The 15-row table of the papers: for each system its regions (or the `only` one), and the average row."""
+    """The 15-row table of the papers: for each system its regions, and the average row.
+
+    only  a region: then each system has one column, for that
+    """
     regions = systems.regions if only is None else [only]
-    groups = [Group(name, regions) for name in systems.scores]
-    groups += [Group(each.label, regions) for each in quoted]
+    names = [*systems.scores, *(each.label for each in quoted)]
+    groups = [Group(name, regions) for name in names] if only is None else [Group("", names)]
     rows = []
     for row in [*SUBSET_NAMES, MEAN]:
         left = [MEAN, "", "", ""] if row == MEAN else signs(row)

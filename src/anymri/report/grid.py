@@ -134,13 +134,12 @@ def to_html(grid: Grid) -> str:
     heads = f'<td colspan="{len(grid.first)}"></td>'
     for group in grid.groups:
         span = f'colspan="{len(group.columns)}"'
-        # A long name may be broken where it has an underscore.
-        name = escape(group.heading).replace("_", "_<wbr>")
-        heads += f'<th scope="colgroup" class="group" {span}>{name}</th>' if name else f"<td {span}></td>"
+        named = f'<th scope="colgroup" class="group" {span}>{_html_name(group.heading)}</th>'
+        heads += named if group.heading else f"<td {span}></td>"
     begins = _begins(grid)
     names = [*grid.first, *(name for group in grid.groups for name in group.columns)]
     columns = "".join(
-        f'<th scope="col"{_html_class(i, begins, grid)}>{escape(name)}</th>' for i, name in enumerate(names)
+        f'<th scope="col"{_html_class(i, begins, grid)}>{_html_name(name)}</th>' for i, name in enumerate(names)
     )
     body = [_html_row(row, begins, grid) for row in grid.rows]
     foot = f"<tfoot>\n{body.pop()}\n</tfoot>" if grid.total else ""
@@ -188,6 +187,11 @@ def _latex(text: str) -> str:
     special |= {PRESENT: r"$\bullet$", ABSENT: r"$\circ$", "†": r"\dag{}", "³": r"$^3$", "²": r"$^2$"}
     special |= {"<": "$<$", ">": "$>$", "|": "$|$"}
     return "".join(special.get(sign, sign) for sign in text)
+
+
+def _html_name(text: str) -> str:
+    """A name above a column, which may be broken after an underscore: systems have long ones."""
+    return escape(text).replace("_", "_<wbr>")
 
 
 def _html_row(row: Sequence[Cell], begins: Collection[int], grid: Grid) -> str:

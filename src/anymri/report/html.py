@@ -82,6 +82,8 @@ def write_report(
     """
     found = reading.read_evaluations(evaluations)
     by_metric = {metric: compare(found, metric) for metric in shared_metrics(found)}
+    # First what was given: where it is wrong, nothing else need be drawn.
+    shown, curve = [_embedded(each) for each in examples], None if run is None else _learning_curve(run)
     page = _TEMPLATES.get_template("template.html.j2").render(
         title=title,
         summary=[*words.summary(found, by_metric), *words.seen_in_training(found)],
@@ -97,8 +99,8 @@ def write_report(
             },
             "Calibration": [_plot(plot) for plot in reliability_plots(found)],
         },
-        learning_curve=None if run is None else _learning_curve(run),
-        examples=[_embedded(each) for each in examples],
+        learning_curve=curve,
+        examples=shown,
         manifests={name: json.dumps(each.manifest, indent=2, ensure_ascii=False) for name, each in found.items()},
         created=max(str(each.manifest.get("created", "")) for each in found.values()),
     )

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 
 from anymri.errors import RunError
 from anymri.evaluation.statistics import CONFIDENCE, by_number_of_modalities
+from anymri.regions import REGIONS
 from anymri.report import figures
 from anymri.report.comparing import Systems, compare
 from anymri.report.figures.calibration import FEWEST_VOXELS
 from anymri.report.published import Published
 from anymri.report.reading import StoredEvaluation
-from anymri.report.tables import MEAN, SUBSET_NAMES, count, heading, lower_is_better, metrics_in, subset_table
+from anymri.report.tables import MEAN, SUBSET_NAMES, count, heading, lower_is_better, metrics_in, subset_table, unit
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ def metric_plots(systems: Systems, quoted: Sequence[Published] = ()) -> Iterator
     shown = f"the {len(systems.cases)} cases that all systems have" if len(systems.scores) > 1 else _cases(systems)
     yield from _heat_maps(systems, quoted, shown)
     groups = by_number_of_modalities(systems.subsets)
+    axes = "" if unit(metric) == "fraction" else " Each region has an axis of its own."
     apart = " Open markers are quoted results, of other cases." if quoted else ""
     if len(groups) > 1:
         yield Plot(
             f"by_number_{metric}",
             figures.by_number(systems, quoted),
             f"{name} by the number of modalities present: means over {shown}, with {CONFIDENCE:.0%} bootstrap "
-            f"intervals over cases.{apart}",
+            f"intervals over cases.{axes}{apart}",
             f"Mean {name} of each system against the number of modalities present, a panel for each region.",
         )
     if systems.subsets == SUBSET_NAMES and not lower_is_better(metric):
@@ -78,7 +80,7 @@ def metric_plots(systems: Systems, quoted: Sequence[Published] = ()) -> Iterator
     yield Plot(
         f"cases_{metric}",
         figures.case_strips(systems),
-        f"{name} of every case, its mean over the subsets with that many modalities. Lines: medians.",
+        f"{name} of every case, its mean over the subsets with that many modalities. Lines: medians.{axes}",
         f"A dot for the {name} of each case, by system, region and number of modalities present.",
     )
 
@@ -118,7 +120,9 @@ def _heat_maps(systems: Systems, quoted: Sequence[Published], shown: str) -> Ite
             f"Heat map of the mean {name} for each subset and region, with the numbers of the table.",
         )
         return
-    regions = systems.regions if len(systems.regions) == 1 else [MEAN, *systems.regions]
+    # Of rebuilt modalities no subset has all, so there is no mean of them.
+    averaged = len(systems.regions) > 1 and systems.regions[0] in REGIONS
+    regions = [MEAN, *systems.regions] if averaged else systems.regions
     apart = " Rows in italics are quoted results, of other cases, and have no colour." if quoted else ""
     for region in regions:
         what = "mean of the regions" if region == MEAN else region
