@@ -54,11 +54,13 @@ class Picture:
 
     source       data URI
     description  what a reader who cannot see it should know
+    width        in pixels of CSS, if it is not that of the image
     """
 
     source: str
     caption: str
     description: str
+    width: int | None = None
 
 
 def write_report(
@@ -149,8 +151,15 @@ def _learning_curve(run: Path) -> Picture:
 
 
 def _embedded(each: Examples) -> dict[str, object]:
-    pictures = [Picture(_data_uri(picture), caption, caption) for caption, picture in each.pictures.items()]
+    pictures = [
+        Picture(_data_uri(picture), caption, caption, _width(picture)) for caption, picture in each.pictures.items()
+    ]
     return {"heading": each.heading, "notes": each.notes, "pictures": pictures}
+
+
+def _width(picture: Figure | bytes) -> int | None:
+    """Of a figure in inches, 96 pixels each: its PNG has more, for fine screens."""
+    return round(96 * picture.get_size_inches()[0]) if isinstance(picture, Figure) else None
 
 
 def _data_uri(picture: Figure | bytes) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from anymri.evaluation.statistics import (
@@ -136,8 +137,8 @@ def case_strips(systems: Systems) -> Figure:
                     linewidths=0,
                     rasterized=True,
                 )
-                if len(values):
-                    axes.vlines(np.median(values), row - 0.42, row + 0.42, color=INK, lw=1.4)
+                if len(values):  # below the dots, and longer than they spread
+                    axes.vlines(np.median(values), row - 0.42, row + 0.42, color=INK, lw=1.4, zorder=0.9)
                 shown[region] += values.tolist()
             tidy(axes, grid="x")
             axes.tick_params(axis="y", length=0)
@@ -145,9 +146,11 @@ def case_strips(systems: Systems) -> Figure:
         title(axes, group)
     for region, axes in zip(systems.regions, panels[:, 0], strict=True):
         axes.set_ylabel(region, fontsize=TITLE_POINTS, color=INK)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         low, high = _ends(systems, shown, region)
         axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # whole dots at the ends
     _name_rows(panels[0][0], rows)
+    figure.set_layout_engine("constrained", w_pad=0.08)  # numbers below neighbours stay apart
     figure.supxlabel(f"{axis_label(systems.metric)} of each case", fontsize=TEXT_POINTS, color=INK)
     return figure
 

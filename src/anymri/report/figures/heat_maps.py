@@ -32,8 +32,9 @@ _CELL_INCHES, _ROW_INCHES, _DOT_INCHES = 0.46, 0.27, 0.17
 
 
 def subset_heatmap(table: pd.DataFrame, metric: str) -> Figure:
-    """A `subset_table` as coloured cells with its numbers; darker is better."""
-    rows, regions = [name for name in table.index if name != MEAN], regions_in(table)
+    """A `subset_table` as coloured cells with its numbers, without subsets that were not scored; darker is better."""
+    regions = regions_in(table)
+    rows = [name for name in table.index if name != MEAN and table.loc[name, regions].notna().any()]
     values = table.loc[rows, regions].to_numpy(dtype=float)
     figure = new_figure(2.4 + 0.85 * len(regions), 0.8 + 0.27 * len(rows))
     axes = figure.subplots()
