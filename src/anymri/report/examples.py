@@ -69,7 +69,7 @@ def examples(
         except AnymriError as error:
             notes.append(f"There are no pictures of {name}: {error.what}")
     progress("", len(evaluations), len(evaluations))
-    pictures = {}
+    pictures: dict[str, Figure] = {}
     for choice in choices:
         if made.get(choice.case):
             pictures |= _pictures(choice, studies[choice.case], made[choice.case], len(evaluations) == 1)
@@ -81,7 +81,7 @@ def choose(systems: Systems) -> list[Choice]:
     """The cases with the worst and with the median mean over subsets, regions and systems."""
     rows = pd.concat(systems.common.values())
     means = _ranked(rows, "case", systems.metric)
-    chosen = []
+    chosen: list[Choice] = []
     for place, rank in ((0, "worst"), (len(means) // 2, "median")):
         case = str(means.index[place])
         if any(case == other.case for other in chosen):

@@ -115,8 +115,8 @@ def _tables(
 ) -> list[Grid]:
     """The 15 rows: of one system with all metrics side by side, of several with a table a metric, or a region."""
     if len(found) == 1 and not quoted:
-        (each,) = found.values()
-        return [tables.evaluation_grid(tables.tables_of(each.scores))]
+        (only,) = found.values()
+        return [tables.evaluation_grid(tables.tables_of(only.scores))]
     grids = []
     for metric, systems in by_metric.items():
         known, name = [each for each in quoted if each.knows(metric)], tables.heading(metric)
@@ -125,8 +125,8 @@ def _tables(
             grids.append(replace(subset_grid(systems, known), title=f"{name} by subset"))
         else:
             for region in systems.regions:
-                each = replace(subset_grid(systems, known, region), title=f"{name}, {region}, by subset")
-                grids.append(each if region == systems.regions[-1] else replace(each, notes=()))
+                grid = replace(subset_grid(systems, known, region), title=f"{name}, {region}, by subset")
+                grids.append(grid if region == systems.regions[-1] else replace(grid, notes=()))
     return grids
 
 

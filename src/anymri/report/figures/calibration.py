@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,8 +32,9 @@ def reliability_curves(rows: Mapping[str, pd.DataFrame]) -> Figure:
         curves, counts = panels[:, column]
         curves.plot([0, 100], [0, 100], color=SOFT, lw=0.8, ls="--")
         for name, table in pooled.items():
-            if region in table.index.get_level_values("region"):
-                _draw(curves, counts, table.loc[region], looks[name], name)
+            own = table[table.index.get_level_values("region") == region]
+            if len(own):
+                _draw(curves, counts, own, looks[name], name)
         title(curves, region)
         tidy(curves, grid="both")
         tidy(counts)
@@ -74,6 +74,6 @@ def pool_bins(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(curves: Axes, counts: Axes, bins: pd.DataFrame, look: Style, name: str) -> None:
     told = bins[bins["voxels"] >= FEWEST_VOXELS]
-    style = {"color": look.colour, "lw": 1.0, "marker": look.marker, "ms": 4.0, "clip_on": False}
-    curves.plot(100 * told["confidence"], 100 * told["frequency"], label=name, **style)
-    counts.plot(100 * bins["confidence"], 100 * np.asarray(bins["share"]), color=look.colour, lw=1.0)
+    (curve,) = curves.plot(100 * told["confidence"], 100 * told["frequency"], label=name, color=look.colour, lw=1.0)
+    curve.set(marker=look.marker, markersize=4.0, clip_on=False)
+    counts.plot(100 * bins["confidence"], 100 * bins["share"], color=look.colour, lw=1.0)

@@ -64,8 +64,8 @@ def by_number(systems: Systems, quoted: Sequence[Published] = ()) -> Figure:
             axes.plot(at, points[:, 0], color=look.colour, lw=0.8, alpha=0.6, ls="-" if name in systems.common else ":")
             axes.vlines(at, points[:, 1], points[:, 2], color=look.colour, lw=1.1)
             face = look.colour if name in systems.common else "white"
-            markers = {"ms": 4.5, "mew": 0.9, "mec": look.colour, "mfc": face, "clip_on": False}
-            axes.plot(at, points[:, 0], look.marker, label=name, **markers)
+            (dots,) = axes.plot(at, points[:, 0], look.marker, label=name, ms=4.5, mew=0.9, mec=look.colour, mfc=face)
+            dots.set_clip_on(False)  # whole at the ends
             shown[region] += points.ravel().tolist()
         title(axes, region)
         tidy(axes)
