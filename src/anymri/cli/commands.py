@@ -265,7 +265,9 @@ def plot(
     from anymri.cli.reports import write_plots
 
     files = write_plots(evaluations, output, quote or [])
-    console.print(f"{len(files) // 2} plots in {output}: {', '.join(sorted({file.stem for file in files}))}")
+    console.print(
+        f"{len(files) // 2} plots in {output}: {', '.join(sorted({file.stem for file in files}))}", soft_wrap=True
+    )
 
 
 @app.command()

@@ -14,6 +14,7 @@ from anymri.regions import REGIONS
 from anymri.report import figures
 from anymri.report.comparing import Systems, compare
 from anymri.report.figures.calibration import FEWEST_VOXELS
+from anymri.report.figures.style import region_title
 from anymri.report.published import Published
 from anymri.report.reading import StoredEvaluation
 from anymri.report.tables import MEAN, SUBSET_NAMES, count, heading, lower_is_better, metrics_in, subset_table, unit
@@ -125,7 +126,7 @@ def _heat_maps(systems: Systems, quoted: Sequence[Published], shown: str) -> Ite
     regions = [MEAN, *systems.regions] if averaged else systems.regions
     apart = " Rows in italics are quoted results, of other cases, and have no colour." if quoted else ""
     for region in regions:
-        what = "mean of the regions" if region == MEAN else region
+        what = "mean of the regions" if region == MEAN else region_title(region)
         yield Plot(
             f"heat_map_{metric}_{region}",
             figures.system_heatmap(systems, region, quoted),

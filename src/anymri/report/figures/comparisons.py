@@ -29,6 +29,7 @@ from anymri.report.figures.style import (
     axis_label,
     limits,
     new_figure,
+    region_title,
     scaled,
     styles,
     tidy,
@@ -67,7 +68,7 @@ def by_number(systems: Systems, quoted: Sequence[Published] = ()) -> Figure:
             (dots,) = axes.plot(at, points[:, 0], look.marker, label=name, ms=4.5, mew=0.9, mec=look.colour, mfc=face)
             dots.set_clip_on(False)  # whole at the ends
             shown[region] += points.ravel().tolist()
-        title(axes, region)
+        title(axes, region_title(region))
         tidy(axes)
         axes.set_xticks(sizes)
         axes.set_xlim(min(sizes) - 0.5, max(sizes) + 0.5)
@@ -145,7 +146,7 @@ def case_strips(systems: Systems) -> Figure:
     for group, axes in zip(groups, panels[0], strict=True):
         title(axes, group)
     for region, axes in zip(systems.regions, panels[:, 0], strict=True):
-        axes.set_ylabel(region, fontsize=TITLE_POINTS, color=INK)
+        axes.set_ylabel(region_title(region), fontsize=TITLE_POINTS, color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         low, high = _ends(systems, shown, region)
         axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # whole dots at the ends

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from anymri.modalities import Subset
 from anymri.report.comparing import Systems
-from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, text_on, title
+from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, region_title, text_on, title
 from anymri.report.published import Published
 from anymri.report.tables import (
     MEAN,
@@ -100,7 +100,7 @@ def system_heatmap(systems: Systems, region: str = MEAN, quoted: Sequence[Publis
     dots.set_xticks([])
     for axes in (cells, dots):
         _without_frame(axes)
-    what = f"mean of {', '.join(systems.regions)}" if region == MEAN else region
+    what = f"mean of {', '.join(systems.regions)}" if region == MEAN else region_title(region)
     figure.suptitle(f"{axis_label(systems.metric)}, {what}", fontsize=10, color=INK)
     return figure
 

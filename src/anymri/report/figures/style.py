@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from anymri.report.tables import heading, lower_is_better, unit
+from anymri.modalities import MODALITIES
+from anymri.report.tables import REBUILT, heading, lower_is_better, unit
 
 # Sky blue, yellow, vermilion and green of Okabe and Ito (2008): told apart by the colour-blind, and visible on grey.
 REGION_COLOURS = {"WT": "#56B4E9", "TC": "#F0E442", "ET": "#D55E00", "RC": "#009E73"}
@@ -108,11 +109,19 @@ def scaled(metric: str) -> float:
 
 
 def limits(metric: str, values: Iterable[float]) -> tuple[float, float]:
-    """Ends of an axis for values as shown: from 0 where lower is better or a unit has no end, else whole tens."""
+    """Ends of an axis for values as shown: whole tens for percent, from 0 where lower is better; dB know no zero."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return 0.0, 100.0
     low, high = min(known), max(known)
-    if unit(metric) != "fraction" or lower_is_better(metric):
+    if lower_is_better(metric):
         return min(0.0, 1.05 * low), 1.05 * max(high, 1e-9)
-    return max(0.0, 10 * math.floor(low / 10)), min(100.0, 10 * math.ceil(high / 10))
+    if unit(metric) == "fraction":
+        return max(0.0, 10 * math.floor(low / 10)), min(100.0, 10 * math.ceil(high / 10))
+    room = 0.1 * max(high - low, 1e-9)
+    return low - room, high + room
+
+
+def region_title(region: str) -> str:
+    """A region, or the modality that was rebuilt."""
+    return REBUILT + region if region in MODALITIES else region
