@@ -43,6 +43,11 @@ def shared(two):
     return {name: each.loc[common] for name, each in zip(("u_hved", "mmformer"), values, strict=True)}
 
 
+@pytest.fixture(scope="module")
+def plots(two):
+    return all_plots(read_evaluations(two))
+
+
 def mixed(folder, target):
     """The same evaluation with its rows in another order."""
     target.mkdir(parents=True)
@@ -68,17 +73,17 @@ def shown(figure):
     ]
 
 
-def test_order_of_evaluations_and_rows_changes_nothing_that_is_shown(two, tmp_path):
+def test_order_of_evaluations_and_rows_changes_nothing_that_is_shown(two, plots, tmp_path):
     turned = [mixed(two[1], tmp_path / "b"), mixed(two[0], tmp_path / "a")]
-    first, second = (all_plots(read_evaluations(folders)) for folders in (two, turned))
-    assert [plot.name for plot in first] == [plot.name for plot in second]
-    for one, other in zip(first, second, strict=True):
+    again = all_plots(read_evaluations(turned))
+    assert [plot.name for plot in plots] == [plot.name for plot in again]
+    for one, other in zip(plots, again, strict=True):
         assert one.caption == other.caption
         assert shown(one.figure) == shown(other.figure), one.name
 
 
-def test_all_plots_of_both_metrics_are_there_and_named_once(two):
-    names = [plot.name for plot in all_plots(read_evaluations(two))]
+def test_all_plots_of_both_metrics_are_there_and_named_once(plots):
+    names = [plot.name for plot in plots]
     heat_maps = [f"heat_map_{metric}_{region}" for metric in ("dice", "hd95") for region in ("mean", *REGIONS)]
     others = ["by_number_dice", "by_number_hd95", "cases_dice", "cases_hd95", "contributions_dice", "reliability"]
     assert sorted(names) == sorted(heat_maps + others)  # a distance of no modality is no number: no contributions
@@ -227,22 +232,19 @@ def test_twelve_systems_differ_in_colour_and_marker():
     assert len({(look.colour, look.marker) for look in looks}) == 24
 
 
-def test_files_are_png_and_svg_and_the_same_every_time(tmp_path):
-    folder = write_evaluation(tmp_path / "a", cases=3)
-    files, again = (write_plots([folder], tmp_path / name, []) for name in ("one", "two"))
-    assert sorted(file.name for file in files if file.suffix == ".svg") == [
-        "by_number_dice.svg",
-        "cases_dice.svg",
-        "contributions_dice.svg",
-        "heat_map_dice.svg",
-    ]
+@pytest.fixture
+def one_subset(tmp_path):
+    """Masks of a tool that had all scans."""
+    folder = write_evaluation(tmp_path / "a", "nnunet", cases=3)
+    rows = pd.read_csv(folder / "scores.csv").query("subset == 'T1+T1c+T2+FLAIR'")
+    rows.to_csv(folder / "scores.csv", index=False)
+    return folder
+
+
+def test_one_subset_has_the_plots_that_it_allows_in_files_that_are_the_same_every_time(one_subset, tmp_path):
+    files, again = (write_plots([one_subset], tmp_path / name, []) for name in ("one", "two"))
+    names = ["heat_map_dice.png", "heat_map_dice.svg", "cases_dice.png", "cases_dice.svg"]
+    assert [file.name for file in files] == names
     for one, other in zip(files, again, strict=True):
         assert one.name == other.name and one.read_bytes() == other.read_bytes()
         assert one.read_bytes().startswith(b"\x89PNG" if one.suffix == ".png" else b"<?xml")
-
-
-def test_a_cohort_of_masks_with_one_subset_has_what_it_allows(tmp_path):
-    folder = write_evaluation(tmp_path / "a", "nnunet")
-    rows = pd.read_csv(folder / "scores.csv").query("subset == 'T1+T1c+T2+FLAIR'")
-    rows.to_csv(folder / "scores.csv", index=False)
-    assert [plot.name for plot in all_plots(read_evaluations([folder]))] == ["heat_map_dice", "cases_dice"]
