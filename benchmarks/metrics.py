@@ -56,7 +56,7 @@ def medpys(prediction, truth):
 
 
 if __name__ == "__main__":
-    truth = on_grid(phantom(0, SIDE).labels)
+    truth = on_grid(phantom(3, SIDE).labels)  # 98 mL, more than most tumours
     for what, prediction in (("nearly perfect", nearly_perfect(truth)), ("with errors", with_errors(truth))):
         found = ours(prediction, truth)
         np.testing.assert_allclose(found, medpys(prediction, truth), atol=1e-9)

@@ -2,7 +2,7 @@
 
 import torch
 
-import anymri
+from anymri import systems
 from anymri.data.preprocessing import Preprocessing
 from anymri.systems.weights import WeightsCard, save_weights
 
@@ -21,9 +21,9 @@ def card(**changes):
     return WeightsCard(**{**values, **changes})
 
 
-def write_weights(path, seed=0, rebuilds=False):
-    """A weights file that depends on the seed alone; `rebuilds` images too, if asked to."""
+def write_weights(path, seed=0, reconstruction=False):
+    """A weights file that depends on the arguments alone; `reconstruction`: of a network that rebuilds images too."""
     torch.manual_seed(seed)
-    network = {"width": 4, "num_classes": 4, "reconstruction": rebuilds}
-    save_weights(path, anymri.create("u_hved", **network).state_dict(), card(network=network))
+    network = card().network | {"reconstruction": reconstruction}
+    save_weights(path, systems.create("u_hved", **network).state_dict(), card(network=network))
     return path

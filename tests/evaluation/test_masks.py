@@ -64,7 +64,7 @@ def test_masks_are_scored_in_their_own_scheme_and_orientation(folders):
 
 
 def test_every_metric_of_masks_runs_from_the_runner(folders):
-    names = [name for name, metric in METRICS.items() if not metric.probabilistic]
+    names = [name for name, metric in METRICS.items() if metric.needs == "masks"]
     scores = run(folders, metrics=names)
     assert set(scores["metric"]) == set(names) and scores["value"].notna().all()
     assert set(scores.query("metric == 'lesion_dice_2024'")["region"]) == {"WT", "TC", "ET", "NETC", "SNFH"}
@@ -167,8 +167,9 @@ def test_what_is_no_label_map_is_refused(folders):
     refused(folders, LabelError, "no whole numbers")
 
 
-def test_calibration_of_masks_is_refused(folders):
+def test_metrics_that_need_more_than_masks_are_refused(folders):
     refused(folders, ConfigurationError, "ece", "probabilities", metrics=("dice", "ece"))
+    refused(folders, ConfigurationError, "psnr_brain", "rebuilt scans", metrics=("dice", "psnr_brain"))
 
 
 def test_a_folder_keeps_to_its_metrics(folders):

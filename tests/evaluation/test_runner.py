@@ -14,6 +14,7 @@ from anymri.data.image import read_image, write_image, write_like
 from anymri.data.layouts import find_cases
 from anymri.data.phantoms import write_cohort
 from anymri.errors import AnymriError, CohortError, RunError
+from anymri.evaluation import folder as evaluation_folder
 from anymri.evaluation import runner
 from anymri.evaluation.metrics import dice, score
 from anymri.evaluation.runner import evaluate, seen_in_training
@@ -133,6 +134,55 @@ def test_calibration_is_that_of_the_probabilities_in_the_brain(cohort, weights, 
     expected = ((whole - (case.classes[box] > 0)) ** 2)[brain[box]].mean()
     assert scores["value"].iloc[0] == pytest.approx(expected, rel=1e-5)
     assert scores["region"].iloc[0] == "WT"
+
+
+def test_bins_of_probability_are_kept_where_their_error_is_asked_for(complete, cohort, weights, tmp_path, monkeypatch):
+    """Interrupted and resumed, the files are those of a run from start to end, byte for byte."""
+    chosen = {"subsets": SUBSETS[-2:], "metrics": ["dice", "ece"]}
+    scores = evaluate(weights, cohort, tmp_path / "straight", **chosen).scores
+    bins = pd.read_csv(tmp_path / "straight" / "reliability.csv")
+    assert list(bins.columns) == ["case", "subset", "region", "bin", "voxels", "confidence", "frequency"]
+    assert bins["bin"].between(0, 14).all() and (bins["voxels"] > 0).all()
+    gap = (bins["confidence"] - bins["frequency"]).abs() * bins["voxels"]
+    errors = gap.groupby([bins[key] for key in ("case", "subset", "region")]).sum()
+    voxels = bins.groupby(["case", "subset", "region"])["voxels"].sum()
+    expected = scores.query("metric == 'ece'").set_index(["case", "subset", "region"])["value"]
+    pd.testing.assert_series_equal((errors / voxels).sort_index(), expected.sort_index(), check_names=False)
+    for case in find_cases(cohort):
+        brain = np.any([scan != 0 for scan in read_study(case).images.values()], axis=0)
+        assert set(voxels[case.name]) == {np.count_nonzero(brain)}
+
+    score, calls = runner.score_case, []
+
+    def stopping(study, *rest):
+        calls.append(study.case.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score(study, *rest)
+
+    monkeypatch.setattr(runner, "score_case", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(weights, cohort, tmp_path / "resumed", **chosen)
+    evaluate(weights, cohort, tmp_path / "resumed", **chosen)
+    for name in ("scores.csv", "reliability.csv"):
+        assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+    assert len(calls) == 3 and not (complete[0] / "reliability.csv").exists()
+
+
+def test_parquet_holds_the_rows_of_the_csv(complete):
+    pytest.importorskip("pyarrow")
+    folder, evaluation = complete
+    stored = pd.read_parquet(folder / "scores.parquet")
+    pd.testing.assert_frame_equal(stored, evaluation.scores, check_dtype=False)
+
+
+def test_without_pyarrow_no_parquet_is_written_and_none_is_left(cohort, weights, tmp_path, monkeypatch):
+    chosen = {"subsets": SUBSETS[-1:], "metrics": ["dice"]}
+    monkeypatch.setattr(evaluation_folder, "find_spec", lambda name: None)
+    evaluate(weights, cohort, tmp_path, **chosen)
+    (tmp_path / "scores.parquet").write_text("of an earlier run")
+    evaluate(weights, cohort, tmp_path, **chosen)
+    assert not (tmp_path / "scores.parquet").exists() and (tmp_path / "scores.csv").exists()
 
 
 def test_a_second_run_goes_on_and_does_not_score_again(cohort, weights, tmp_path, monkeypatch):

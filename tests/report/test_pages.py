@@ -141,7 +141,7 @@ def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
     cohort = folder / "cohort"
     write_cohort(cohort, 2, size=48)
-    weights = write_weights(folder / "w.safetensors", rebuilds=True)
+    weights = write_weights(folder / "w.safetensors", reconstruction=True)
     chosen = [ALL, Subset.parse("T1c")]
     evaluate(weights, cohort, folder / "weights", device="cpu", subsets=chosen, metrics=["dice"])
     for case in sorted(cohort.iterdir()):
@@ -189,7 +189,7 @@ def test_what_has_changed_or_gone_is_said_and_not_shown(real, tmp_path):
     (cases,) = examples(read_evaluations([copied]), "cpu")
     assert not cases.pictures
     assert cases.notes == [
-        f"There are no pictures of u_hved: {real / 'w.safetensors'} has changed since the evaluation."
+        f"Pictures of u_hved are missing: {real / 'w.safetensors'} has changed since the evaluation."
     ]
     for entry in manifest["inputs"].values():
         entry["file"] = entry["file"].replace(str(real), str(tmp_path / "moved"))

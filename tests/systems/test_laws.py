@@ -107,6 +107,23 @@ def test_decoding_a_shared_encoding_equals_forward(name, subset):
     torch.testing.assert_close(shared, score(system, images, subset.as_tensor()), **CLOSE)
 
 
+def test_a_scan_is_rebuilt_without_a_look_at_it(name):
+    """Though it was encoded for other subsets; styles must not come from it either."""
+    rebuilding = {"reconstruction": True} if "reconstruction" in systems.card(name).switches else {}
+    system = tiny(name, **rebuilding)
+    side, available = system.usable_side(16), Subset.parse("T1c+FLAIR").as_tensor()
+    images, other = torch.randn(2, 1, 4, side, side, side, generator=torch.Generator().manual_seed(1))
+
+    def rebuilt():
+        with torch.inference_mode():
+            return system.decode(system.encode(images, ALL.as_tensor()), available, reconstruct=True).reconstruction
+
+    expected = rebuilt()
+    assert (expected is not None) == system.rebuilds_images
+    images[~available] = other[~available]
+    torch.testing.assert_close(rebuilt(), expected, rtol=0, atol=0)
+
+
 @every_preset
 @pytest.mark.parametrize("training", [True, False])
 def test_images_are_rebuilt_only_where_asked_for(name, preset, training):

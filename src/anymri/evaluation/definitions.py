@@ -29,7 +29,7 @@ Needs = Literal["masks", "probabilities", "rebuilt scans"]
 _NESTED = ("WT", "TC", "ET", "RC")
 _RECONSTRUCTION: Mapping[str, tuple[Literal["dB", "ratio"], str]] = {
     "psnr": ("dB", "20 log10(range of the real scan / root mean squared error)"),
-    "ssim": ("ratio", "mean structural similarity in Gaussian windows of 11 voxels, sigma 1.5, K1 0.01, K2 0.03"),
+    "ssim": ("ratio", "mean structural similarity (Gaussian windows of 11 voxels, sigma 1.5, K1 0.01, K2 0.03)"),
     "nmse": ("ratio", "squared error over the squared real scan"),
 }
 _SIZE_RULE = f"after a predicted ET of fewer than {ET_SIZE_RULE_VOXELS} voxels is emptied, for this score only"
@@ -159,8 +159,8 @@ def reconstruction_metrics() -> list[Metric]:
     def metric(name: str, place: str) -> Metric:
         unit, what = _RECONSTRUCTION[name]
         convention = (
-            f"{what} over the {place}, of scans that the subset lacks as they are rebuilt, against the real ones, with "
-            f"intensities as the network sees them; no value without {place} or where the real scan is constant"
+            f"{what} in the {place}, of scans that the subset lacks, rebuilt against real, with intensities as the "
+            f"network sees them; no value without {place} or where the real scan is constant"
         )
 
         def of(comparison: Comparison, modality: str) -> float:

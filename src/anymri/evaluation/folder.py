@@ -83,7 +83,7 @@ def _kept_scores(file: Path, fingerprint: Mapping[str, str]) -> CaseScores | Non
     return CaseScores(kept["rows"], kept["curves"]) if kept["files"] == fingerprint else None
 
 
-def _write_csv(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
+def _write_csv(file: Path, rows: Sequence[Row], columns: tuple[str, ...]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
     with replacing(file) as temporary:
         table.to_csv(temporary, index=False)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 from anymri.evaluation.overlap import Mask
 from anymri.evaluation.surface import Gap, sobel_surface, surfel_surface, voxel_surface
@@ -52,9 +51,13 @@ class Pair:
 
 def box_around(mask: Mask, margin: int) -> Box:
     """The box around a mask and `margin` voxels more on each side, as far as the image goes; one voxel if empty."""
-    found = find_objects(mask.view(np.uint8))
-    if not found:
-        return (slice(0, 1),) * mask.ndim
-    return tuple(
-        slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(found[0], mask.shape, strict=True)
-    )
+    box = []
+    for axis, side in enumerate(mask.shape):
+        occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        if not len(occupied):
+            return (slice(0, 1),) * mask.ndim
+        first, last = int(occupied[0]), int(occupied[-1])
+        box.append(slice(max(first - margin, 0), min(last + 1 + margin, side)))
+        # The other axes need not be searched outside it.
+        mask = mask[(slice(None),) * axis + (slice(first, last + 1),)]
+    return tuple(box)

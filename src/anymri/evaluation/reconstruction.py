@@ -25,10 +25,11 @@ _SIGMA, _RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
 
 def psnr(rebuilt: Scan, real: Scan, mask: Mask) -> float:
     """20 log10(range / RMSE) in dB over the mask; infinite if equal, NaN if the real scan does not vary there."""
-    if not _varies(real, mask):
+    span = _range(real, mask)
+    if not span:
         return float("nan")
     error = float(np.mean((rebuilt[mask].astype(float) - real[mask]) ** 2))
-    return float(10 * np.log10(_range(real, mask) ** 2 / error)) if error else float("inf")
+    return float(10 * np.log10(span**2 / error)) if error else float("inf")
 
 
 def nmse(rebuilt: Scan, real: Scan, mask: Mask) -> float:
@@ -43,14 +44,15 @@ def ssim(rebuilt: Scan, real: Scan, mask: Mask) -> float:
 
     Windows reach beyond the mask, so the surroundings of its border count a little.
     """
-    if not _varies(real, mask):
+    span = _range(real, mask)
+    if not span:
         return float("nan")
     box = box_around(mask, _RADIUS)
     x, y, mask = rebuilt[box].astype(float), real[box].astype(float), mask[box]
     mean_x, mean_y = _blurred(x), _blurred(y)
     variance_x, variance_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
     covariance = _blurred(x * y) - mean_x * mean_y
-    c1, c2 = (_K1 * _range(real, mask)) ** 2, (_K2 * _range(real, mask)) ** 2
+    c1, c2 = (_K1 * span) ** 2, (_K2 * span) ** 2
     above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     below = (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     with np.errstate(invalid="ignore"):
@@ -84,9 +86,6 @@ def _blurred(image: Scan) -> NDArray[np.float64]:
     return blurred
 
 
-def _varies(real: Scan, mask: Mask) -> bool:
-    return bool(mask.any()) and _range(real, mask) > 0
-
-
 def _range(real: Scan, mask: Mask) -> float:
-    return float(np.ptp(real[mask]))
+    """0 if the mask is empty."""
+    return float(np.ptp(real[mask])) if mask.any() else 0.0

@@ -109,7 +109,7 @@ def surfel_surface(mask: Mask | NDArray[np.integer[Any]], spacing_mm: Sequence[f
     codes = surfel_codes(mask)
     where = (codes != 0) & (codes != 255)
     areas = surfel_areas(tuple(float(s) for s in spacing_mm))[codes[where]]
-    return Surface(where, np.argwhere(where) * np.asarray(spacing_mm, dtype=float), areas)
+    return Surface(where, _points(where, spacing_mm), areas)
 
 
 def sobel_surface(mask: Mask) -> Surface:
@@ -128,8 +128,15 @@ def sobel_surface(mask: Mask) -> Surface:
 
 
 def _unweighted(where: Mask, spacing_mm: Sequence[float]) -> Surface:
-    points = np.argwhere(where) * np.asarray(spacing_mm, dtype=float)
+    points = _points(where, spacing_mm)
     return Surface(where, points, np.ones(len(points)))
+
+
+def _points(where: Mask, spacing_mm: Sequence[float]) -> Floats:
+    """(n, 3) mm; `argwhere` takes several times as long to find a few voxels in many."""
+    indices = np.unravel_index(np.flatnonzero(where), where.shape)
+    points: Floats = np.stack(indices, axis=1) * np.asarray(spacing_mm, dtype=float)
+    return points
 
 
 def _area_percentile(distances: Floats, areas: Floats, percent: float) -> float:

@@ -83,7 +83,7 @@ def predict_and_rebuild(
         return torch.cat([prediction.probabilities(), prediction.reconstruction[:, absent]], dim=1)
 
     blended = _blended(answer, system, images, present, background, subsets, window, overlap, origin)
-    answers = blended.split([system.num_scores + len(names) for names in lacking])
+    answers = torch.split(blended, [system.num_scores + len(names) for names in lacking])
     return [
         (channels[: system.num_scores], dict(zip(names, channels[system.num_scores :], strict=True)))
         for channels, names in zip(answers, lacking, strict=True)

@@ -67,7 +67,7 @@ def examples(
             if figure := _rebuilt(original, last):
                 rebuilt[_caption_of_rebuilt(name, last.case.name)] = figure
         except AnymriError as error:
-            notes.append(f"There are no pictures of {name}: {error.what}")
+            notes.append(f"Pictures of {name} are missing: {error.what}")
     progress("", len(evaluations), len(evaluations))
     pictures: dict[str, Figure] = {}
     for choice in choices:

@@ -93,12 +93,12 @@ def means_over_regions(table: pd.DataFrame) -> pd.Series:
     """Subset -> mean over the regions of a `subset_table`, for subsets with a score in all of them; a modality that was
     given cannot be rebuilt and is none of them."""
     rows = table.drop(MEAN)
-    values = rows[[column for column in regions_in(table) if table[column].notna().any()]]
-    given = pd.DataFrame(
-        {c: rows[c.removeprefix(REBUILT)].eq(PRESENT) if c.startswith(REBUILT) else False for c in values},
-        index=values.index,
-    )
-    return values.mean(axis="columns").where((values.notna() | given).all(axis="columns")).dropna()
+    columns = [column for column in regions_in(table) if table[column].notna().any()]
+    complete = pd.Series(True, index=rows.index)
+    for column in columns:
+        given = rows[column.removeprefix(REBUILT)] == PRESENT  # of a region: false, as its column holds numbers
+        complete &= rows[column].notna() | given
+    return rows[columns].mean(axis="columns")[complete].dropna()
 
 
 def left_out(scores: pd.DataFrame) -> list[str]:
