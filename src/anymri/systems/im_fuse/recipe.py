@@ -46,6 +46,6 @@ RECIPES = {
         "tumour, then where healthy tissue is too.",
         network=dict(NANO),
         validation_share=0.05,
-        stages=one_crop(NANO["crop"], learning_rate=8e-3),
+        stages=one_crop(NANO["crop"], learning_rate=8e-3, rounds=3),
     ),
 }
