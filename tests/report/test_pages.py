@@ -55,7 +55,7 @@ def systems(tmp_path_factory):
         write_evaluation(folder / "a", "u_hved", seed=1),
         write_evaluation(folder / "b", "mmformer", 2, 0.05, 10, lacking=[(0, "T1c")]),
         write_evaluation(folder / "c", "<b>mine</b>", 3, -0.05),
-        write_evaluation(folder / "d", "unet_dropout", 4, -0.1),
+        write_evaluation(folder / "d", "unet_dropout", 4, -0.1, metrics=("dice", "assd")),
     ]
 
 
@@ -81,6 +81,7 @@ def test_the_page_says_which_cases_count(page):
     assert "u_hved, mmformer, &lt;b&gt;mine&lt;/b&gt; and unet_dropout were evaluated on 10 cases with all 15" in page
     assert "u_hved has 2 cases that another lacks; only the 10 common to all count here." in page
     assert "mmformer: case-00 has no T1c: 8 of 15 subsets not scored, and in no mean." in page
+    assert "ASSD is left out: only unet_dropout has it." in page
     assert "T1, T1c, T2, FLAIR of every case" in page and "1 necrotic core, 2 oedema, 3 enhancing" in page
 
 

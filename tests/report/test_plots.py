@@ -226,6 +226,14 @@ def test_quoted_results_are_named_so_and_are_neither_coloured_nor_bold(two):
     assert line.get_markerfacecolor() == "white"
 
 
+def test_a_metric_without_any_score_has_no_plots_and_hinders_none(tmp_path):
+    folder = write_evaluation(tmp_path / "a", cases=2, metrics=("dice", "psnr_brain"))
+    scores = pd.read_csv(folder / "scores.csv")
+    scores.loc[scores["metric"] == "psnr_brain", ["value", "status"]] = [None, "nothing to rebuild"]
+    scores.to_csv(folder / "scores.csv", index=False)
+    assert {plot.name.split("_")[-1] for plot in all_plots(read_evaluations([folder]))} == {"dice"}
+
+
 def test_twelve_systems_differ_in_colour_and_marker():
     looks = styles(map(str, range(24))).values()
     assert len({look.colour for look in list(looks)[:12]}) == len({look.marker for look in list(looks)[:12]}) == 12

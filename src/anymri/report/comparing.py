@@ -37,6 +37,10 @@ from anymri.report.tables import (
 WORSE = "†"
 
 
+class NothingSharedError(RunError):
+    """Evaluations without one score in common."""
+
+
 @dataclass(frozen=True)
 class Systems:
     """Evaluations to compare by one metric.
@@ -146,8 +150,8 @@ def read_systems(evaluations: Sequence[Path], metric: str) -> Systems:
 def compare(evaluations: Mapping[str, StoredEvaluation], metric: str) -> Systems:
     """Evaluations by name, to compare by one metric.
 
-    Raises `RunError` if one has no scores of the metric, if they computed it by different conventions, or if they share
-    no case.
+    Raises `RunError` if one has no scores of the metric, if they computed it by different conventions, and
+    `NothingSharedError` if they share no score.
     """
     said: dict[str, Path] = {}
     for each in evaluations.values():
@@ -166,8 +170,10 @@ def compare(evaluations: Mapping[str, StoredEvaluation], metric: str) -> Systems
     if next(iter(systems.common.values())).empty:
         folders = [str(each.folder) for each in evaluations.values()]
         if len(folders) == 1:
-            raise RunError(f"{folders[0]} has no scored case of {metric}.", "Its column status in scores.csv says why.")
-        raise RunError(
+            raise NothingSharedError(
+                f"{folders[0]} has no scored case of {metric}.", "Its column status in scores.csv says why."
+            )
+        raise NothingSharedError(
             f"{', '.join(folders)} have no scored case and subset of {metric} in common.",
             "Evaluate them on one cohort.",
         )

@@ -14,11 +14,11 @@ from anymri.data.preprocessing import brain_mask
 from anymri.errors import AnymriError
 from anymri.evaluation.folder import silent
 from anymri.modalities import Subset
-from anymri.report.comparing import Systems, compare
+from anymri.report.comparing import Systems
 from anymri.report.figures import montage, rebuilt_scans
 from anymri.report.html import Examples
 from anymri.report.originals import Classes, Original, label_hash, open_original, read_case
-from anymri.report.plots import shared_metrics
+from anymri.report.plots import compare_all
 from anymri.report.reading import StoredEvaluation
 from anymri.report.tables import count, format_value, heading, lower_is_better
 
@@ -50,8 +50,7 @@ def examples(
 
     progress  called with the name of a system, and how many of how many are done before it
     """
-    systems = compare(evaluations, shared_metrics(evaluations)[0])
-    choices = choose(systems)
+    choices = choose(next(iter(compare_all(evaluations).values())))
     notes: list[str] = []
     studies = {choice.case: study for choice in choices if (study := _study(evaluations, choice.case, notes))}
     made: dict[str, dict[str, dict[str, Classes]]] = {case: {} for case in studies}

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from anymri.errors import ConfigurationError
 from anymri.files import write_text
 from anymri.report import figures, reading, tables, words
-from anymri.report.comparing import Systems, average_grid, compare, subset_grid
+from anymri.report.comparing import Systems, average_grid, subset_grid
 from anymri.report.grid import Grid, to_html
-from anymri.report.plots import Plot, metric_plots, reliability_plots, shared_metrics
+from anymri.report.plots import Plot, compare_all, metric_plots, reliability_plots
 from anymri.report.published import Published
 from anymri.report.statistics import statistics_grids
 
@@ -83,7 +83,7 @@ def write_report(
     Raises `RunError` if a folder is not what it should be.
     """
     found = reading.read_evaluations(evaluations)
-    by_metric = {metric: compare(found, metric) for metric in shared_metrics(found)}
+    by_metric = compare_all(found)
     # First what was given: where it is wrong, nothing else need be drawn.
     shown, curve = [_embedded(each) for each in examples], None if run is None else _learning_curve(run)
     page = _TEMPLATES.get_template("template.html.j2").render(
@@ -93,7 +93,7 @@ def write_report(
         systems=_html(words.systems_grid(found)),
         protocol=words.protocol(found, by_metric),
         tables=[_html(grid) for grid in _tables(found, by_metric, quoted)],
-        notes=words.unscored(found),
+        notes=[*words.unscored(found), *words.not_compared(found, by_metric)],
         statistics=[_html(grid) for each in by_metric.values() for grid in statistics_grids(each)],
         plots={
             **{
@@ -132,7 +132,7 @@ def _tables(
 
 def _html(grid: Grid) -> Markup:
     """The table, escaped by `to_html`, in a frame of its own that scrolls where it is wider than the page."""
-    label = Markup.escape(grid.title or "Scores by subset")
+    label = Markup.escape(grid.title)
     return Markup(f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">\n{to_html(grid)}</div>')
 
 

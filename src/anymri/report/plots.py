@@ -12,7 +12,7 @@ from anymri.errors import RunError
 from anymri.evaluation.statistics import CONFIDENCE, by_number_of_modalities
 from anymri.regions import REGIONS
 from anymri.report import figures
-from anymri.report.comparing import Systems, compare
+from anymri.report.comparing import NothingSharedError, Systems, compare
 from anymri.report.figures.calibration import FEWEST_VOXELS
 from anymri.report.figures.style import region_title
 from anymri.report.published import Published
@@ -35,21 +35,30 @@ class Plot:
     description: str
 
 
-def shared_metrics(evaluations: Mapping[str, StoredEvaluation]) -> list[str]:
-    """Metrics that all evaluations have, Dice and HD95 first; raises `RunError` if there is none."""
+def compare_all(evaluations: Mapping[str, StoredEvaluation]) -> dict[str, Systems]:
+    """Metric -> the evaluations compared by it, Dice and HD95 first, for all metrics with a score in common.
+
+    Raises `RunError` if there is none.
+    """
     first = next(iter(evaluations.values()))
     shared = [m for m in metrics_in(first.scores) if all(m in each.metrics for each in evaluations.values())]
     if not shared:
         known = "; ".join(f"{name}: {', '.join(sorted(each.metrics))}" for name, each in evaluations.items())
         raise RunError(f"The evaluations share no metric ({known}).", "Evaluate them again with the same --metrics.")
-    return shared
+    compared, empty = {}, []
+    for metric in shared:
+        try:
+            compared[metric] = compare(evaluations, metric)
+        except NothingSharedError as error:
+            empty.append(error)
+    if not compared:
+        raise empty[0]
+    return compared
 
 
 def all_plots(evaluations: Mapping[str, StoredEvaluation], quoted: Sequence[Published] = ()) -> list[Plot]:
-    """The plots of every metric that all evaluations have, and the reliability curves if there are any."""
-    plots = [
-        plot for metric in shared_metrics(evaluations) for plot in metric_plots(compare(evaluations, metric), quoted)
-    ]
+    """The plots of every metric that the evaluations can be compared by, and their reliability curves if any."""
+    plots = [plot for systems in compare_all(evaluations).values() for plot in metric_plots(systems, quoted)]
     return [*plots, *reliability_plots(evaluations)]
 
 

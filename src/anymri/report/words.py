@@ -159,3 +159,15 @@ def unscored(evaluations: Mapping[str, StoredEvaluation]) -> list[str]:
         sentence if len(names) == len(evaluations) else f"{', '.join(names)}: {sentence}"
         for sentence, names in found.items()
     ]
+
+
+def not_compared(evaluations: Mapping[str, StoredEvaluation], by_metric: Mapping[str, Systems]) -> list[str]:
+    """Metrics that the page leaves out, and why."""
+    sentences = []
+    for metric in sorted({metric for each in evaluations.values() for metric in each.metrics} - set(by_metric)):
+        names = [name for name, each in evaluations.items() if metric in each.metrics]
+        why = f"only {', '.join(names)} has it" if len(names) == 1 else f"only {', '.join(names)} have it"
+        if len(names) == len(evaluations):
+            why = "no case has a score" if len(names) == 1 else "there is no case that all have scored"
+        sentences.append(f"{heading(metric)} is left out: {why}.")
+    return sentences
