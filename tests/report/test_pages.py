@@ -21,6 +21,7 @@ from anymri.report.examples import choose, examples
 from anymri.report.html import Examples, write_report
 from anymri.report.published import quote
 from anymri.report.reading import read_evaluations
+from anymri.report.words import seen_in_training
 from invented import write_evaluation
 from untrained import write_weights
 
@@ -111,8 +112,8 @@ def test_cases_seen_in_training_are_said(tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["configuration"]["weights"]["trained_on"] = ["case-00", "case-02"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    text = write_report(tmp_path / "r.html", "t", [folder]).read_text()
-    assert "u_hved was trained on 2 of the cases that it is scored on: their scores are no test." in text
+    (sentence,) = seen_in_training(read_evaluations([folder]))
+    assert sentence == "u_hved was trained on 2 of the cases that it is scored on: their scores are no test."
 
 
 def test_the_worst_case_and_the_one_in_the_middle_are_chosen(systems):
