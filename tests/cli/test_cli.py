@@ -18,6 +18,7 @@ import yaml
 
 from anymri import systems
 from anymri.cli import main
+from invented import write_evaluation
 
 TRAINING = ["--recipe", "nano", "--label-scheme", "brats2023", "--set", "epochs=1", "--set", "steps_per_epoch=1"]
 TRAINING += ["--set", "crop=16", "--set", "network.width=4", "--set", "batch_size=2", "--set", "window_overlap=0"]
@@ -77,7 +78,7 @@ def check_refused(result, *words):
 def test_help_and_systems_do_not_import_torch():
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom anymri.cli.commands import app\n"
-        "for arguments in (['--help'], ['systems'], ['systems', '--json'], ['train', '--help']):\n"
+        "for arguments in (['--help'], ['systems'], ['systems', '--json'], ['train', '--help'], ['plot', '--help']):\n"
         "    assert CliRunner().invoke(app, arguments).exit_code == 0, arguments\n"
         "heavy = {'torch', 'monai', 'numpy', 'nibabel', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -312,6 +313,19 @@ def test_wrong_words_are_answered_with_right_ones(tmp_path, arguments, word):
 def test_debug_shows_the_traceback(tmp_path):
     result = anymri_alone("train", "--resume", "-o", tmp_path / "out", "--debug")
     assert result.returncode != 0 and "Traceback" in result.stderr
+
+
+def test_plots_and_report_from_the_command_line(tmp_path):
+    folders = [write_evaluation(tmp_path / name, name, cases=2) for name in ("a", "b")]
+    drawn = anymri("plot", folders[0], "-o", tmp_path / "plots")
+    assert drawn.returncode == 0 and drawn.stdout.startswith("4 plots in ")
+    assert len(list((tmp_path / "plots").glob("*.svg"))) == len(list((tmp_path / "plots").glob("*.png"))) == 4
+    written = anymri("report", folders[0])
+    assert written.stdout.strip() == str(tmp_path / "a" / "report.html")
+    assert "There are no pictures of case-" in (tmp_path / "a" / "report.html").read_text()
+    check_refused(anymri("report", *folders), "-o report.html")
+    check_refused(anymri("report", tmp_path / "nowhere"), "does not exist")
+    check_refused(anymri("plot", *folders, "-o", tmp_path / "p", "--quote", "m3ae-2021"), "Did you mean m3ae-20")
 
 
 @pytest.mark.demo

@@ -195,7 +195,8 @@ def test_html_is_well_formed_and_escaped(tmp_path):
 
     class Check(HTMLParser):
         def handle_starttag(self, tag, attrs):
-            opened.append(tag)
+            if tag != "wbr":
+                opened.append(tag)
 
         def handle_endtag(self, tag):
             assert opened.pop() == tag
@@ -232,4 +233,4 @@ def test_what_cannot_be_compared_is_refused(two, tmp_path):
     refused(ConfigurationError, "twice", [two[0], two[0]], "dice", "csv", [], False, False)
     refused(ConfigurationError, "markdown", two, "dice", "word", [], False, False)
     refused(ConfigurationError, "Did you mean m3ae-20", two, "dice", "csv", ["m3ae-2021"], False, False)
-    refused(RunError, r"manifest\.json", [tmp_path / "nowhere"], "dice", "csv", [], False, False)
+    refused(RunError, "does not exist", [tmp_path / "nowhere"], "dice", "csv", [], False, False)

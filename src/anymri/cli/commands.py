@@ -24,6 +24,8 @@ console = Console(highlight=False)
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Weights = Annotated[Path, typer.Option(help="A run folder, or a .safetensors file.")]
+Quote = Annotated[list[str] | None, typer.Option(help="Published results to put beside, marked as such. Repeatable.")]
+Evaluations = Annotated[list[Path], typer.Argument(help="Folders that anymri evaluate wrote.")]
 Scan = Annotated[Path | None, typer.Option(help="A scan: NIfTI, NRRD or MHA.")]
 
 
@@ -229,13 +231,11 @@ def evaluate(
 
 @app.command()
 def table(
-    evaluations: Annotated[list[Path], typer.Argument(help="Folders that anymri evaluate wrote.")],
+    evaluations: Evaluations,
     *,
     metric: Annotated[str, typer.Option(help="One that was evaluated.")] = "dice",
     form: Annotated[str, typer.Option("--format", help="markdown, latex (booktabs), csv or html.")] = "markdown",
-    quote: Annotated[
-        list[str] | None, typer.Option(help="Published results to put beside, marked as such. Repeatable.")
-    ] = None,
+    quote: Quote = None,
     average: Annotated[bool, typer.Option("--average", help="One row a system, as ablations are shown.")] = False,
     statistics: Annotated[
         bool, typer.Option("--statistics", help="Intervals, paired tests and what each modality adds.")
@@ -253,6 +253,44 @@ def table(
 
         write_text(output, text)
         console.print(f"{output}", soft_wrap=True)
+
+
+@app.command()
+def plot(
+    evaluations: Evaluations,
+    *,
+    output: Output,
+    quote: Quote = None,
+) -> None:
+    """Draw every plot that evaluations allow, as PNG and SVG: heat maps, Dice by number of modalities, what each
+    modality adds, every case, reliability."""
+    from anymri.cli.reports import write_plots
+
+    files = write_plots(evaluations, output, quote or [])
+    console.print(
+        f"{len(files) // 2} plots in {output}: {', '.join(sorted({file.stem for file in files}))}", soft_wrap=True
+    )
+
+
+@app.command()
+def report(
+    evaluations: Evaluations,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The .html file. Default: report.html in the one evaluation.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
+    quote: Quote = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Segment the worst and the median case anew, to show them.")
+    ] = True,
+    device: Device = "auto",
+) -> None:
+    """Write one self-contained page about evaluations: data, protocol, tables, plots, worst cases, statistics,
+    manifests. It opens offline."""
+    from anymri.cli.reports import make_report
+
+    console.print(f"{make_report(console, evaluations, output, title, quote or [], pictures, device)}", soft_wrap=True)
 
 
 @app.command()

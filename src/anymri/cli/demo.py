@@ -75,21 +75,22 @@ def _report(folder: Path) -> Path:
     from anymri.inference import segment
     from anymri.regions import label_scheme
     from anymri.report.cases import case_montage
-    from anymri.report.html import write_report
+    from anymri.report.html import Examples, write_report
 
     case = find_cases(folder / "test-cohort")[0]
     segmentations = {subset: folder / "segmentations" / subset for subset in SHOWN_SUBSETS}
     for subset, output in segmentations.items():
         segment(next(iter(case.scans.values())).parent, weights=folder / "run", subset=subset, output=output)
     picture = case_montage(case, label_scheme(SCHEME), segmentations)
+    caption = f"{case.name}, a held-out phantom: its label map, and the segmentations of four subsets."
     return write_report(
         folder / "report.html",
         "anymri demo",
-        folder / "run",
-        folder / "evaluation",
-        pictures={f"{case.name}, a held-out phantom: its label map, and the segmentations of four subsets.": picture},
+        [folder / "evaluation"],
+        run=folder / "run",
+        examples=[Examples("Segmentations", pictures={caption: picture})],
         facts={
-            "Cohort": f"{TRAINING_CASES} phantoms to train on, {TEST_CASES} others to evaluate on (procedural brains)",
+            "Phantoms": f"{TRAINING_CASES} to train on, {TEST_CASES} others to evaluate on (procedural brains)",
             "Training": f"{SYSTEM}, recipe {RECIPE}, on the CPU",
         },
     )

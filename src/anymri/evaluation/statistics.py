@@ -69,12 +69,7 @@ def case_values(scores: pd.DataFrame, metric: str, region: str, subsets: Iterabl
 
     region  or a modality: then only the subsets count that lack it, because a scan that is given is not rebuilt
     """
-    wanted = [subset for subset in subsets if region not in Subset.parse(subset)]
-    if not wanted:
-        return pd.Series(dtype=float)
-    rows = scores[(scores["metric"] == metric) & (scores["region"] == region) & (scores["status"] == SCORED)]
-    values = rows.pivot(index="case", columns="subset", values="value").reindex(columns=wanted).dropna()
-    return values.mean(axis="columns").sort_index()
+    return _means(_by_case(scores, metric, region), region, subsets)
 
 
 def bootstrap_mean(values: Floats, resamples: int = RESAMPLES) -> Interval:
@@ -105,9 +100,10 @@ def compare_systems(
     _check_shared(systems)
     tests = []
     for region in regions:
+        tables = {name: _by_case(scores, metric, region) for name, scores in systems.items()}
         for group, subsets in groups.items():
             wanted = list(subsets)
-            values = {name: case_values(scores, metric, region, wanted) for name, scores in systems.items()}
+            values = {name: _means(table, region, wanted) for name, table in tables.items()}
             for first, second in combinations(systems, 2):
                 a, b = values[first].align(values[second], join="inner")
                 if len(a):
@@ -132,9 +128,7 @@ def modality_contributions(scores: pd.DataFrame, metric: str, region: str) -> di
     The worth of a subset is the mean of `metric` over the cases that are scored on all 15 subsets, that of no
     modality is 0; so the four values add up to the mean with all modalities.
     """
-    rows = scores[(scores["metric"] == metric) & (scores["region"] == region) & (scores["status"] == SCORED)]
-    names = [str(subset) for subset in SUBSETS]
-    values = rows.pivot(index="case", columns="subset", values="value").reindex(columns=names).dropna().sort_index()
+    values = _by_case(scores, metric, region).reindex(columns=[str(subset) for subset in SUBSETS]).dropna()
     by_case = values.to_numpy(dtype=float)
     weights = shapley_weights()
     return {modality: bootstrap_mean(by_case @ weights[modality]) for modality in MODALITIES}
@@ -152,6 +146,19 @@ def shapley_weights() -> dict[str, Floats]:
             else:
                 weights[modality][i] = -factorial(size) * factorial(n - size - 1) / factorial(n)
     return weights
+
+
+def _by_case(scores: pd.DataFrame, metric: str, region: str) -> pd.DataFrame:
+    """Scored values, a row a case and a column a subset."""
+    rows = scores[(scores["metric"] == metric) & (scores["region"] == region) & (scores["status"] == SCORED)]
+    return rows.pivot(index="case", columns="subset", values="value").sort_index()
+
+
+def _means(table: pd.DataFrame, region: str, subsets: Iterable[str]) -> pd.Series:
+    wanted = [subset for subset in subsets if region not in Subset.parse(subset)]
+    if not wanted:
+        return pd.Series(dtype=float)
+    return table.reindex(columns=wanted).dropna().mean(axis="columns")
 
 
 def _paired(first: str, second: str, group: str, region: str, difference: Floats) -> PairedTest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from anymri.data.case import Case, Study, read_study
 from anymri.data.image import Image, from_lps, write_like
 from anymri.data.layouts import case_from_files, find_cases
-from anymri.data.preprocessing import preprocess
+from anymri.data.preprocessing import Preprocessed, preprocess
 from anymri.errors import AnymriWarning, CohortError, ModalityError
 from anymri.files import output_folder, write_json
 from anymri.inference.device import pick_device
@@ -21,6 +22,7 @@ from anymri.inference.windows import images_for, predict
 from anymri.manifest import manifest
 from anymri.modalities import MODALITIES, Subset
 from anymri.regions import CLASSES, region_mask, to_label_map
+from anymri.systems.base import System
 from anymri.systems.weights import WeightsCard, find_weights, load_weights
 
 # Spacings this far from 1 mm are said aloud: networks see 1 mm in training.
@@ -104,9 +106,7 @@ def segment(
     data = preprocess(study, card.preprocessing)
     if output is not None:
         output_folder(Path(output))  # refused before the work, not after it
-    volume = (*images_for(data), [found.subset])
-    probabilities = predict(system, *volume, card.window, card.window_overlap, data.origin, card.window_blending)
-    classes = data.paste(to_label_map(probabilities[0], system.scores).numpy())
+    (classes,) = label_maps(system, card, data, [found.subset])
     result = Segmentation(from_lps(classes, study.reference), found.subset, study.reference, found, card)
     if output is not None:
         folder = Path(output)
@@ -115,6 +115,15 @@ def segment(
         inputs = {**found.files(), "weights": find_weights(Path(weights))}
         write_json(folder / "manifest.json", manifest("segment", record, inputs, str(where)))
     return result
+
+
+def label_maps(
+    system: System[Any], card: WeightsCard, data: Preprocessed, subsets: Sequence[Subset]
+) -> list[NDArray[np.uint8]]:
+    """Classes on the whole grid of a preprocessed case, in LPS, for each of the subsets."""
+    volume = (*images_for(data), subsets)
+    answers = predict(system, *volume, card.window, card.window_overlap, data.origin, card.window_blending)
+    return [data.paste(to_label_map(answer, system.scores).numpy()) for answer in answers]
 
 
 def _one_case(folder: Path | str | None, scans: dict[str, Path], brain_mask: Path | None) -> Case:

@@ -12,16 +12,15 @@ from functools import cached_property
 from itertools import product
 from math import isnan
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from anymri.errors import ConfigurationError, RunError
+from anymri.errors import RunError
 from anymri.evaluation.scores import PLACES, SCORED
 from anymri.evaluation.statistics import SIGNIFICANT, PairedTest, compare_systems
 from anymri.report.grid import NOTHING, Cell, Grid, Group
 from anymri.report.published import Published
-from anymri.report.reading import read_manifest, read_scores, system_name
+from anymri.report.reading import StoredEvaluation, read_evaluations
 from anymri.report.tables import (
     MEAN,
     MODALITY_COLUMNS,
@@ -33,10 +32,13 @@ from anymri.report.tables import (
     heading,
     lower_is_better,
     signs,
-    unit,
 )
 
 WORSE = "†"
+
+
+class NothingSharedError(RunError):
+    """Evaluations without one score in common."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Systems:
         for rows in scored.values():
             shared = rows.index if shared is None else shared.intersection(rows.index)
         return {name: rows.loc[shared].reset_index() for name, rows in scored.items()}
+
+    @cached_property
+    def cases(self) -> list[str]:
+        """Those that all evaluations have scored on some subset that all have."""
+        return sorted(next(iter(self.common.values()))["case"].unique())
 
     @cached_property
     def regions(self) -> list[str]:
@@ -114,68 +121,73 @@ class Systems:
 
     def notes(self) -> list[str]:
         """What the numbers are means of, and what signs mean."""
-        cases = {name: set(rows.loc[rows["status"] == SCORED, "case"]) for name, rows in self.scores.items()}
-        shared = set.intersection(*cases.values())
         notes = [f"The last row is the mean of the {count(len(self.subsets), 'subset')} above that have a value."]
         notes += self.conventions
-        if len(cases) > 1:
+        if len(self.scores) > 1:
             notes.append(
                 f"Bold: best of the row. {WORSE} differs from it in a paired Wilcoxon test, p < {SIGNIFICANT:g} after "
                 f"Holm's correction over all {count(len(self.tests), 'test')} of the table."
             )
-        for name, own in cases.items():
-            if left := own - shared:
-                notes.append(
-                    f"{name} has {count(len(left), 'case')} that another lacks; only the {len(shared)} common to all "
-                    "count here."
-                )
-        return notes
+        return notes + self.not_shared()
+
+    def not_shared(self) -> list[str]:
+        """Which systems have cases that another lacks, so that they count nowhere."""
+        cases = {name: set(rows.loc[rows["status"] == SCORED, "case"]) for name, rows in self.scores.items()}
+        shared = set.intersection(*cases.values())
+        return [
+            f"{name} has {count(len(own - shared), 'case')} that another lacks; only the {len(shared)} common to all "
+            "count here."
+            for name, own in cases.items()
+            if own - shared
+        ]
 
 
 def read_systems(evaluations: Sequence[Path], metric: str) -> Systems:
-    """Evaluation folders by the names of their systems, and of their folders where these are the same.
+    """Evaluation folders by the names of their systems, to compare by one metric; see `compare`."""
+    return compare(read_evaluations(evaluations), metric)
 
-    Raises `RunError` if one has no scores of the metric, if they computed it by different conventions, or if they share
-    no case.
+
+def compare(evaluations: Mapping[str, StoredEvaluation], metric: str) -> Systems:
+    """Evaluations by name, to compare by one metric.
+
+    Raises `RunError` if one has no scores of the metric, if they computed it by different conventions, and
+    `NothingSharedError` if they share no score.
     """
-    manifests: dict[Path, dict[str, Any]] = {path: read_manifest(path) for path in evaluations}
-    if len(manifests) < len(evaluations):
-        raise ConfigurationError("An evaluation is named twice.", "Name every folder once.")
-    names = {path: system_name(manifest) for path, manifest in manifests.items()}
-    repeated = [name for name in names.values() if list(names.values()).count(name) > 1]
-    names = {path: f"{name} ({path.resolve().name})" if name in repeated else name for path, name in names.items()}
-    if len(set(names.values())) < len(names):
-        names = {path: f"{system_name(manifests[path])} ({path})" for path in names}
-    scores = {}
     said: dict[str, Path] = {}
-    for path in evaluations:
-        scores[names[path]] = read_scores(path)
-        known = sorted(scores[names[path]]["metric"].unique())
-        if metric not in known:
+    for each in evaluations.values():
+        if metric not in each.metrics:
             raise RunError(
-                f"{path} has no scores of {metric}; it has {', '.join(known)}.",
+                f"{each.folder} has no scores of {metric}; it has {', '.join(sorted(each.metrics))}.",
                 f"Evaluate again with --metrics {metric} into a new folder, or choose another with --metric.",
             )
-        said[" ".join(conventions(manifests[path], [metric]))] = path
+        said[" ".join(conventions(each.manifest, [metric]))] = each.folder
     if len(said) > 1:
         raise RunError(
             f"{' and '.join(map(str, said.values()))} computed {metric} by different conventions.",
             "Evaluate them again with one version of anymri.",
         )
-    systems = Systems(metric, scores, [text for text in said if text])
+    systems = Systems(metric, {n: each.scores for n, each in evaluations.items()}, [text for text in said if text])
     if next(iter(systems.common.values())).empty:
-        raise RunError(
-            f"{', '.join(map(str, evaluations))} have no scored case and subset of {metric} in common.",
+        folders = [str(each.folder) for each in evaluations.values()]
+        if len(folders) == 1:
+            raise NothingSharedError(
+                f"{folders[0]} has no scored case of {metric}.", "Its column status in scores.csv says why."
+            )
+        raise NothingSharedError(
+            f"{', '.join(folders)} have no scored case and subset of {metric} in common.",
             "Evaluate them on one cohort.",
         )
     return systems
 
 
-def subset_grid(systems: Systems, quoted: Sequence[Published] = ()) -> Grid:
-    """The 15-row table of the papers: for each system its regions, and the average row."""
-    regions = systems.regions
-    groups = [Group(name, regions) for name in systems.scores]
-    groups += [Group(f"{each.name} (quoted)", regions) for each in quoted]
+def subset_grid(systems: Systems, quoted: Sequence[Published] = (), only: str | None = None) -> Grid:
+    """The 15-row table of the papers: for each system its regions, and the average row.
+
+    only  a region: then each system has one column, for that
+    """
+    regions = systems.regions if only is None else [only]
+    names = [*systems.scores, *(each.label for each in quoted)]
+    groups = [Group(name, regions) for name in names] if only is None else [Group("", names)]
     rows = []
     for row in [*SUBSET_NAMES, MEAN]:
         left = [MEAN, "", "", ""] if row == MEAN else signs(row)
@@ -208,7 +220,7 @@ def average_grid(systems: Systems, quoted: Sequence[Published] = ()) -> Grid:
         rows.append(cells)
     for each in quoted:
         means = [_quoted_cell(each, systems.metric, MEAN, region) for region in regions]
-        rows.append([Cell(f"{each.name} (quoted)", quoted=True), *means, *(Cell(NOTHING) for _ in regions)])
+        rows.append([Cell(each.label, quoted=True), *means, *(Cell(NOTHING) for _ in regions)])
     notes = [*systems.notes()[1:], *(note for each in quoted for note in each.notes(systems.metric))]
     return Grid(
         title=_title(systems),
@@ -221,8 +233,7 @@ def average_grid(systems: Systems, quoted: Sequence[Published] = ()) -> Grid:
 
 
 def _title(systems: Systems) -> str:
-    cases = next(iter(systems.common.values()))["case"].nunique()
-    return f"{heading(systems.metric)} of {', '.join(systems.scores)} on {count(cases, 'case')}"
+    return f"{heading(systems.metric)} of {', '.join(systems.scores)} on {count(len(systems.cases), 'case')}"
 
 
 def _cell(systems: Systems, name: str, row: str, region: str) -> Cell:
@@ -232,7 +243,4 @@ def _cell(systems: Systems, name: str, row: str, region: str) -> Cell:
 
 
 def _quoted_cell(each: Published, metric: str, row: str, region: str) -> Cell:
-    """Quoted values are printed as percent and mm already."""
-    known = each.rows.get(metric, {}).get(row, {}).get(region, float("nan"))
-    value = each.mean(metric, region) if row == MEAN else known
-    return Cell(format_value(value / 100 if unit(metric) == "fraction" else value, metric), quoted=True)
+    return Cell(format_value(each.value(metric, row, region), metric), quoted=True)

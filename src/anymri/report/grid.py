@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import accumulate
 from types import MappingProxyType
 
 PRESENT, ABSENT, NOTHING = "●", "○", "-"
@@ -125,18 +126,27 @@ def to_csv(grid: Grid) -> str:
 
 
 def to_html(grid: Grid) -> str:
-    """A `<table>` with its caption and notes, for a page of one's own."""
+    """A `<table>` with its caption and notes, for a page of one's own.
+
+    Classes say what cells are, for a style sheet: `sign` of a modality, `word`, and `group` where columns begin that
+    stand under one heading.
+    """
     heads = f'<td colspan="{len(grid.first)}"></td>'
     for group in grid.groups:
-        heads += f'<th scope="colgroup" colspan="{len(group.columns)}">{escape(group.heading)}</th>'
+        span = f'colspan="{len(group.columns)}"'
+        named = f'<th scope="colgroup" class="group" {span}>{_html_name(group.heading)}</th>'
+        heads += named if group.heading else f"<td {span}></td>"
+    begins = _begins(grid)
     names = [*grid.first, *(name for group in grid.groups for name in group.columns)]
-    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    body = [_html_row(row) for row in grid.rows]
+    columns = "".join(
+        f'<th scope="col"{_html_class(i, begins, grid)}>{_html_name(name)}</th>' for i, name in enumerate(names)
+    )
+    body = [_html_row(row, begins, grid) for row in grid.rows]
     foot = f"<tfoot>\n{body.pop()}\n</tfoot>" if grid.total else ""
     lines = [
         "<table>",
         f"<caption>{escape(' '.join([f'{grid.title}.', *grid.reading]))}</caption>",
-        f"<thead>\n<tr>{heads}</tr>",
+        f"<thead>\n<tr>{heads}</tr>" if any(group.heading for group in grid.groups) else "<thead>",
         f"<tr>{columns}</tr>\n</thead>",
         "<tbody>",
         *body,
@@ -179,16 +189,36 @@ def _latex(text: str) -> str:
     return "".join(special.get(sign, sign) for sign in text)
 
 
-def _html_row(row: Sequence[Cell]) -> str:
+def _html_name(text: str) -> str:
+    """A name above a column, which may be broken after an underscore: systems have long ones."""
+    return escape(text).replace("_", "_<wbr>")
+
+
+def _html_row(row: Sequence[Cell], begins: Collection[int], grid: Grid) -> str:
     cells = ""
     for i, cell in enumerate(row):
         text = escape(cell.text)
         if cell.text in (PRESENT, ABSENT):
-            text = f'<span aria-label="{"present" if cell.text == PRESENT else "absent"}">{text}</span>'
+            text = f'<span aria-label="{"present" if cell.text == PRESENT else "absent"}" role="img">{text}</span>'
         if cell.best:
             text = f"<strong>{text}</strong>"
         elif cell.quoted:
             text = f"<em>{text}</em>"
-        tag = "td" if i else 'th scope="row"'
-        cells += f"<{tag}>{text}{escape(cell.marks)}</{tag.split(maxsplit=1)[0]}>"
+        tag = "td" if i else "th"
+        scope = "" if i else ' scope="row"'
+        cells += f"<{tag}{scope}{_html_class(i, begins, grid)}>{text}{escape(cell.marks)}</{tag}>"
     return f"<tr>{cells}</tr>"
+
+
+def _begins(grid: Grid) -> list[int]:
+    """The columns at which groups with a heading begin."""
+    places = accumulate((len(group.columns) for group in grid.groups), initial=len(grid.first))
+    return [place for place, group in zip(places, grid.groups, strict=False) if group.heading]
+
+
+def _html_class(column: int, begins: Collection[int], grid: Grid) -> str:
+    """What the cells of a column are, as an attribute."""
+    if column < len(grid.first):
+        signs = bool(grid.rows) and grid.rows[0][column].text in (PRESENT, ABSENT)
+        return ' class="sign"' if signs else ' class="word"'
+    return ' class="group"' if column in begins else ""

@@ -1,4 +1,4 @@
-"""One self-contained page about an evaluation: words, table, pictures, conventions and manifest.
+"""One self-contained page about evaluations: words, tables, plots, pictures of cases and manifests.
 
 The page works offline and runs nothing: styles and images are inside it, its content policy forbids all else.
 """
@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from anymri.errors import ConfigurationError
-from anymri.evaluation.scores import SCORED
 from anymri.files import write_text
-from anymri.modalities import SUBSETS
-from anymri.report import figures, reading, tables
-from anymri.report.grid import PRESENT
+from anymri.report import figures, reading, tables, words
+from anymri.report.comparing import Systems, average_grid, subset_grid
+from anymri.report.grid import Grid, to_html
+from anymri.report.plots import Plot, compare_all, metric_plots, reliability_plots
+from anymri.report.published import Published
+from anymri.report.statistics import statistics_grids
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -30,6 +31,21 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+# More systems than these have a table for each region, with a column a system: one for all would be too wide.
+_SIDE_BY_SIDE = 3
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures of cases under a heading.
+
+    notes     sentences above them
+    pictures  caption -> figure, or the bytes of a PNG or SVG
+    """
+
+    heading: str
+    notes: Sequence[str] = ()
+    pictures: Mapping[str, Figure | bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,100 +54,90 @@ class Picture:
 
     source       data URI
     description  what a reader who cannot see it should know
+    width        in pixels of CSS, if it is not that of the image
     """
 
     source: str
     caption: str
     description: str
+    width: int | None = None
 
 
 def write_report(
     path: Path,
     title: str,
-    run: Path | None,
-    evaluation: Path,
+    evaluations: Sequence[Path],
     *,
-    pictures: Mapping[str, Figure | bytes],
-    facts: Mapping[str, str],
+    run: Path | None = None,
+    examples: Sequence[Examples] = (),
+    facts: Mapping[str, str] | None = None,
+    quoted: Sequence[Published] = (),
 ) -> Path:
     """Writes the page to `path`, whole or not at all, and returns `path`.
 
-    run         the training's folder, for its learning curve; None if there was none
-    evaluation  the folder with `scores.csv` and `manifest.json`
-    pictures    caption -> figure, or the bytes of a PNG or SVG
-    facts       name -> value, shown first: cohort, device, hours of training, ...
+    evaluations  folders with `scores.csv` and `manifest.json`, of one system each
+    run          a training's folder, for its learning curve
+    facts        name -> value, shown first: device, hours of training, ...
+    quoted       published results to put beside, marked as such
 
     Raises `RunError` if a folder is not what it should be.
     """
-    scores = reading.read_scores(evaluation)
-    manifest = reading.read_manifest(evaluation)
-    by_metric = tables.tables_of(scores)
+    found = reading.read_evaluations(evaluations)
+    by_metric = compare_all(found)
+    # First what was given: where it is wrong, nothing else need be drawn.
+    shown, curve = [_embedded(each) for each in examples], None if run is None else _learning_curve(run)
     page = _TEMPLATES.get_template("template.html.j2").render(
         title=title,
-        summary=_summary(scores, by_metric, manifest),
-        facts=facts,
-        table=_table(by_metric),
-        reading=tables.reading(by_metric),
-        heat_maps=[_heat_map(table, metric) for metric, table in by_metric.items()],
-        learning_curve=None if run is None else _learning_curve(run),
-        pictures=[Picture(_data_uri(picture), caption, caption) for caption, picture in pictures.items()],
-        notes=[
-            tables.mean_note(by_metric),
-            *tables.conventions(manifest, list(by_metric)),
-            *tables.left_out(scores),
-        ],
-        manifest=json.dumps(manifest, indent=2, ensure_ascii=False),
-        created=str(manifest.get("created", "")),
+        summary=[*words.summary(found, by_metric), *words.seen_in_training(found)],
+        facts={**(facts or {}), **words.data_facts(found)},
+        systems=_html(words.systems_grid(found)),
+        protocol=words.protocol(found, by_metric),
+        tables=[_html(grid) for grid in _tables(found, by_metric, quoted)],
+        notes=[*words.unscored(found), *words.not_compared(found, by_metric)],
+        statistics=[_html(grid) for each in by_metric.values() for grid in statistics_grids(each)],
+        plots={
+            **{
+                tables.heading(m): [_plot(plot) for plot in metric_plots(each, quoted)] for m, each in by_metric.items()
+            },
+            "Calibration": [_plot(plot) for plot in reliability_plots(found)],
+        },
+        learning_curve=curve,
+        examples=shown,
+        manifests={name: json.dumps(each.manifest, indent=2, ensure_ascii=False) for name, each in found.items()},
+        created=max(str(each.manifest.get("created", "")) for each in found.values()),
     )
     write_text(path, page)
     return path
 
 
-def _summary(scores: pd.DataFrame, by_metric: Mapping[str, pd.DataFrame], manifest: Mapping[str, Any]) -> list[str]:
-    """What was evaluated, and for each metric its range over the subsets, in words."""
-    scored = scores[scores["status"] == SCORED]
-    cases, subsets = scored["case"].nunique(), scored["subset"].nunique()
-    which = f"all {subsets}" if subsets == len(SUBSETS) else f"{subsets} of the {len(SUBSETS)}"
-    first = (
-        f"{reading.system_name(manifest)} was evaluated on {tables.count(cases, 'case')} "
-        f"with {which} subsets of T1, T1c, T2 and FLAIR."
-    )
-    return [first, *(_range_in_words(table, metric) for metric, table in by_metric.items())]
+def _tables(
+    found: Mapping[str, reading.StoredEvaluation], by_metric: Mapping[str, Systems], quoted: Sequence[Published]
+) -> list[Grid]:
+    """The 15 rows: of one system with all metrics side by side, of several with a table a metric, or a region."""
+    if len(found) == 1 and not quoted:
+        (only,) = found.values()
+        return [tables.evaluation_grid(tables.tables_of(only.scores))]
+    grids = []
+    for metric, systems in by_metric.items():
+        known, name = [each for each in quoted if each.knows(metric)], tables.heading(metric)
+        grids.append(replace(average_grid(systems, known), title=f"{name}, mean of the subsets", notes=()))
+        if len(found) + len(known) <= _SIDE_BY_SIDE:
+            grids.append(replace(subset_grid(systems, known), title=f"{name} by subset"))
+        else:
+            for region in systems.regions:
+                grid = replace(subset_grid(systems, known, region), title=f"{name}, {region}, by subset")
+                grids.append(grid if region == systems.regions[-1] else replace(grid, notes=()))
+    return grids
 
 
-def _range_in_words(table: pd.DataFrame, metric: str) -> str:
-    """The best and the worst subset by the mean over the regions that have scores."""
-    regions = [region for region in tables.regions_in(table) if table[region].notna().any()]
-    means = tables.means_over_regions(table)
-    if means.empty:
-        return f"{tables.heading(metric)}: no subset has scores in all regions."
-    ranked = means.sort_values(ascending=tables.lower_is_better(metric), kind="stable")
-    best, worst = (f"{tables.format_value(ranked.iloc[i], metric)} with {ranked.index[i]}" for i in (0, -1))
-    return (
-        f"{tables.explain(metric)}, averaged over {', '.join(regions)}: best {best}, worst {worst}, "
-        f"{tables.format_value(means.mean(), metric)} in the mean of {tables.count(len(means), 'subset')}."
-    )
+def _html(grid: Grid) -> Markup:
+    """The table, escaped by `to_html`, in a frame of its own that scrolls where it is wider than the page."""
+    label = Markup.escape(grid.title)
+    return Markup(f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">\n{to_html(grid)}</div>')
 
 
-def _table(by_metric: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """The tables as texts: `subsets` with their modalities, `blocks` of columns whose last row is the mean."""
-    first = next(iter(by_metric.values())).drop(tables.MEAN)
-    return {
-        "modalities": tables.MODALITY_COLUMNS,
-        "subsets": {subset: list(row) for subset, *row in first[list(tables.MODALITY_COLUMNS)].itertuples()},
-        "blocks": tables.blocks(by_metric),
-        "present": PRESENT,
-    }
-
-
-def _heat_map(table: pd.DataFrame, metric: str) -> Picture:
-    name = tables.heading(metric)
-    figure = figures.subset_heatmap(table, metric)
-    return Picture(
-        _data_uri(figures.as_svg(figure)),
-        f"{name} by subset and region; darker is better.",
-        f"Heat map of the mean {name} for each subset and region, with the numbers of the table.",
-    )
+def _plot(plot: Plot) -> Picture:
+    return Picture(_data_uri(figures.as_svg(plot.figure)), plot.caption, plot.description)
 
 
 def _learning_curve(run: Path) -> Picture:
@@ -142,6 +148,18 @@ def _learning_curve(run: Path) -> Picture:
         f"{panels} over {tables.count(len(log), 'epoch')} of training.",
         f"{panels} as lines over the epochs.",
     )
+
+
+def _embedded(each: Examples) -> dict[str, object]:
+    pictures = [
+        Picture(_data_uri(picture), caption, caption, _width(picture)) for caption, picture in each.pictures.items()
+    ]
+    return {"heading": each.heading, "notes": each.notes, "pictures": pictures}
+
+
+def _width(picture: Figure | bytes) -> int | None:
+    """Of a figure in inches, 96 pixels each: its PNG has more, for fine screens."""
+    return round(96 * picture.get_size_inches()[0]) if isinstance(picture, Figure) else None
 
 
 def _data_uri(picture: Figure | bytes) -> str:

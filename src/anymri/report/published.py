@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from anymri.errors import ConfigurationError
+from anymri.report.tables import MEAN, unit
 
 _FILE = Path(__file__).parent / "published.json"
 # Rounding of printed rows and means, some to one decimal, leaves no more than this between them.
@@ -36,12 +37,28 @@ class Published:
     printed_means: Mapping[str, Mapping[str, float]]
     overall_dice: float | None
 
+    @property
+    def label(self) -> str:
+        """The name as tables and figures print it: nobody should take the numbers for measured ones."""
+        return f"{self.name} (quoted)"
+
+    def knows(self, metric: str) -> bool:
+        return metric in self.rows or metric in self.printed_means
+
+    def value(self, metric: str, row: str, region: str) -> float:
+        """Of a subset, or of the row `mean`, in the units of our own scores: fractions or mm; NaN if unknown."""
+        printed = self.mean(metric, region) if row == MEAN else self._printed(metric, row, region)
+        return printed / 100 if unit(metric) == "fraction" else printed
+
     def mean(self, metric: str, region: str) -> float:
         """Of the rows, or as printed where there are none; NaN if neither is known."""
         if metric in self.rows:
             values = [row[region] for row in self.rows[metric].values() if region in row]
             return sum(values) / len(values) if values else float("nan")
         return self.printed_means.get(metric, {}).get(region, float("nan"))
+
+    def _printed(self, metric: str, row: str, region: str) -> float:
+        return self.rows.get(metric, {}).get(row, {}).get(region, float("nan"))
 
     def notes(self, metric: str) -> list[str]:
         """Where the numbers come from, and why they cannot simply be compared."""

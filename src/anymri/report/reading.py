@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from anymri.errors import RunError
+from anymri.errors import ConfigurationError, RunError
 from anymri.evaluation.scores import COLUMNS, PLACES, SCORED
 from anymri.modalities import SUBSETS
 
@@ -17,8 +19,66 @@ _LOG_COLUMNS = ("stage", "epoch", "step", "seconds", "learning_rate")
 _VALIDATION_COLUMNS = ("stage", "epoch", "step", "region", "dice")
 # A case may be called 001, so words are never read as numbers.
 _WORDS = dict.fromkeys(("case", "subset", "region", "metric", "status", "stage"), "str")
-_NUMBERS = ("value", "dice", "epoch", "step")
+_NUMBERS = ("value", "dice", "epoch", "step", "bin", "voxels", "confidence", "frequency")
+_RELIABILITY_COLUMNS = ("case", "subset", "region", "bin", "voxels", "confidence", "frequency")
+_GIVE = "Give the folder that `anymri evaluate` wrote, when it is finished."
+_AGAIN = "Run `anymri evaluate` again into an empty folder."
 _SUBSET_NAMES = [str(subset) for subset in SUBSETS]
+
+
+@dataclass(frozen=True)
+class StoredEvaluation:
+    """An evaluation folder, read.
+
+    scores       the rows of `scores.csv`
+    reliability  the rows of `reliability.csv`, None where calibration was not asked for
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    scores: pd.DataFrame
+    reliability: pd.DataFrame | None
+
+    @cached_property
+    def metrics(self) -> set[str]:
+        return set(self.scores["metric"])
+
+    @property
+    def configuration(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.manifest["configuration"]
+        return found
+
+    @property
+    def inputs(self) -> Mapping[str, Mapping[str, str]]:
+        """What -> `file` and `sha256`; files of cases are named `CASE: T1`, `CASE: label`, ..."""
+        found: Mapping[str, Mapping[str, str]] = self.manifest.get("inputs", {})
+        return found
+
+
+def read_evaluations(folders: Sequence[Path]) -> dict[str, StoredEvaluation]:
+    """Evaluation folders by the names of their systems, and of their folders where these are the same.
+
+    Raises `RunError` for a folder that is no evaluation, or one that is not finished.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigurationError("An evaluation is named twice.", "Name every folder once.")
+    found = [read_evaluation(folder) for folder in folders]
+    systems = [system_name(each.manifest) for each in found]
+    names = [
+        f"{name} ({each.folder.resolve().name})" if systems.count(name) > 1 else name
+        for name, each in zip(systems, found, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({each.folder})" for name, each in zip(systems, found, strict=True)]
+    return dict(zip(names, found, strict=True))
+
+
+def read_evaluation(folder: Path) -> StoredEvaluation:
+    """One evaluation folder; raises `RunError` that says what it is instead, or what it lacks."""
+    _check_evaluation(folder)
+    file = folder / "reliability.csv"
+    reliability = _read_csv(file, _RELIABILITY_COLUMNS, _AGAIN) if file.is_file() else None
+    return StoredEvaluation(folder, read_manifest(folder), read_scores(folder), reliability)
 
 
 def read_scores(evaluation: Path) -> pd.DataFrame:
@@ -28,7 +88,7 @@ def read_scores(evaluation: Path) -> pd.DataFrame:
     row without a value, or one case scored twice.
     """
     file = evaluation / "scores.csv"
-    scores = _read_csv(file, COLUMNS, "Give the folder that `anymri evaluate` wrote, when it is finished.")
+    scores = _read_csv(file, COLUMNS, _GIVE)
     if scores.empty:
         raise RunError(f"{file} holds no rows.", "Run `anymri evaluate` again, on at least one case.")
     keys = list(COLUMNS[:4])
@@ -40,7 +100,7 @@ def read_scores(evaluation: Path) -> pd.DataFrame:
     ):
         if rows.any():
             first = ", ".join(map(str, scores.loc[rows, keys].iloc[0]))
-            raise RunError(f"{file} holds {problem} ({first}).", "Run `anymri evaluate` again into an empty folder.")
+            raise RunError(f"{file} holds {problem} ({first}).", _AGAIN)
     return scores
 
 
@@ -75,6 +135,27 @@ def system_name(manifest: Mapping[str, Any]) -> str:
     configuration = manifest["configuration"]
     name: str = configuration.get("name") or configuration.get("weights", {}).get("system", "Unknown system")
     return name
+
+
+def _check_evaluation(folder: Path) -> None:
+    """Raises `RunError` for what is plainly no evaluation, or one that is still being made."""
+    if not folder.exists():
+        raise RunError(f"{folder} does not exist.", _GIVE)
+    if not folder.is_dir():
+        raise RunError(f"{folder} is a file, and no evaluation.", _GIVE)
+    if not any(folder.iterdir()):
+        raise RunError(f"{folder} is empty.", _GIVE)
+    if (folder / "config.yaml").is_file() and not (folder / "scores.csv").is_file():
+        raise RunError(
+            f"{folder} is a training's run, and no evaluation.",
+            f"Evaluate it first: anymri evaluate {folder} --data COHORT -o EVAL",
+        )
+    if (folder / "settings.json").is_file() and not (folder / "manifest.json").is_file():
+        cases = len(list((folder / "cases").glob("*.json")))
+        raise RunError(
+            f"{folder} holds an evaluation that is not finished ({cases} case{'' if cases == 1 else 's'} so far).",
+            "Run the same `anymri evaluate` again: it goes on where it stopped.",
+        )
 
 
 def _read_csv(file: Path, columns: Sequence[str], fix: str) -> pd.DataFrame:

@@ -17,17 +17,17 @@ from anymri.evaluation.statistics import (
 from anymri.modalities import MODALITIES
 from anymri.report.comparing import Systems
 from anymri.report.grid import NOTHING, Cell, Grid, Group
-from anymri.report.tables import SUBSET_NAMES, count, explain, format_value, heading, unit
+from anymri.report.tables import SUBSET_NAMES, count, explain, format_value, heading, lower_is_better, unit
 
 _INTERVAL = f"{CONFIDENCE:.0%} bootstrap intervals over cases ({RESAMPLES} samples, percentiles)"
 
 
 def statistics_grids(systems: Systems) -> list[Grid]:
-    """All tables of statistics that the evaluations allow."""
+    """All tables of statistics that the evaluations allow; a distance of no modality at all would be no number."""
     grids = [interval_grid(systems)]
     if len(systems.scores) > 1:
         grids.append(test_grid(systems))
-    if systems.subsets == SUBSET_NAMES:
+    if systems.subsets == SUBSET_NAMES and not lower_is_better(systems.metric):
         grids.append(contribution_grid(systems))
     return grids
 

@@ -187,9 +187,9 @@ def to_markdown(tables: Mapping[str, pd.DataFrame], title: str, notes: Sequence[
     tables  metric -> its `subset_table`; side by side where that fits in 100 columns, else one below the other
     notes   footnotes: conventions of the metrics, `left_out`
     """
-    lines = [markdown_lines(_grid(tables))]
+    lines = [markdown_lines(evaluation_grid(tables))]
     if len(lines[0][0]) > TERMINAL_COLUMNS:
-        lines = [markdown_lines(_grid({metric: table})) for metric, table in tables.items()]
+        lines = [markdown_lines(evaluation_grid({metric: table})) for metric, table in tables.items()]
     footnotes = [mean_note(tables), *notes]
     parts = [
         f"# {title}",
@@ -227,12 +227,20 @@ def mean_note(tables: Mapping[str, pd.DataFrame]) -> str:
     return f"The last row is the mean of the {count(scored, 'subset')} with a score."
 
 
-def _grid(tables: Mapping[str, pd.DataFrame]) -> Grid:
+def evaluation_grid(tables: Mapping[str, pd.DataFrame]) -> Grid:
+    """The tables of one evaluation side by side: metric -> its `subset_table`."""
     first = [*map(signs, SUBSET_NAMES), [MEAN, *[""] * (len(MODALITY_COLUMNS) - 1)]]
     made = blocks(tables)
     rows = [[*left, *(text for block in made for text in block.rows[i])] for i, left in enumerate(first)]
-    groups = [Group(block.heading, block.columns) for block in made]
-    return Grid("", MODALITY_COLUMNS, groups, [[Cell(text) for text in row] for row in rows], total=True)
+    return Grid(
+        title="Scores by subset",
+        first=MODALITY_COLUMNS,
+        groups=[Group(block.heading, block.columns) for block in made],
+        rows=[[Cell(text) for text in row] for row in rows],
+        reading=reading(tables),
+        notes=[mean_note(tables)],
+        total=True,
+    )
 
 
 def count(number: int, noun: str) -> str:

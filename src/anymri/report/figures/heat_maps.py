@@ -1,0 +1,183 @@
+"""Means as coloured cells with their numbers: subset by region of one evaluation, system by subset of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from anymri.modalities import Subset
+from anymri.report.comparing import Systems
+from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, region_title, text_on, title
+from anymri.report.published import Published
+from anymri.report.tables import (
+    MEAN,
+    MODALITY_COLUMNS,
+    SUBSET_NAMES,
+    format_value,
+    lower_is_better,
+    regions_in,
+)
+
+_GAP = 0.25  # between columns of different numbers of modalities, in columns
+_CELL_INCHES, _ROW_INCHES, _DOT_INCHES = 0.46, 0.27, 0.17
+
+
+def subset_heatmap(table: pd.DataFrame, metric: str) -> Figure:
+    """A `subset_table` as coloured cells with its numbers, without subsets that were not scored; darker is better."""
+    regions = regions_in(table)
+    rows = [name for name in table.index if name != MEAN and table.loc[name, regions].notna().any()]
+    values = table.loc[rows, regions].to_numpy(dtype=float)
+    figure = new_figure(2.4 + 0.85 * len(regions), 0.8 + 0.27 * len(rows))
+    axes = figure.subplots()
+    _draw_cells(axes, values, list(range(len(regions) + 1)), metric, _scale(values))
+    axes.set_xticks(np.arange(len(regions)) + 0.5, regions)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    axes.xaxis.tick_top()
+    _without_frame(axes)
+    title(axes, axis_label(metric))
+    return figure
+
+
+def system_means(systems: Systems, region: str, quoted: Sequence[Published] = ()) -> pd.DataFrame:
+    """One row a system, one column for each of the 15 subsets and their mean, fractions or mm; NaN where nothing is.
+
+    region  one of the systems' regions, or `mean` of all of them
+    quoted  their rows follow below, as `NAME (quoted)`
+    """
+    regions = systems.regions if region == MEAN else [region]
+    columns = [*SUBSET_NAMES, MEAN]
+    rows = {
+        name: [float(np.mean([means[column, each] for each in regions])) for column in columns]
+        for name, means in systems.means.items()
+    }
+    for each in quoted:
+        rows[each.label] = [float(np.mean([each.value(systems.metric, c, r) for r in regions])) for c in columns]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def system_heatmap(systems: Systems, region: str = MEAN, quoted: Sequence[Published] = ()) -> Figure:
+    """Systems by subset as coloured cells with their numbers; darker is better, bold is the best of a column.
+
+    region  one of the systems' regions, or `mean` of all of them
+    quoted  published results, in rows without colour: they were measured on other cases
+    """
+    means = system_means(systems, region, quoted)
+    means = means.drop(columns=[name for name in SUBSET_NAMES if name not in systems.subsets])
+    values, own = means.to_numpy(dtype=float), len(systems.means)
+    groups = _groups(list(means.columns))
+    longest = max(map(len, means.index))
+    width = 0.075 * longest + _CELL_INCHES * (len(means.columns) + _GAP * len(groups)) + 0.4
+    height = _ROW_INCHES * len(means) + _DOT_INCHES * len(MODALITY_COLUMNS) + 0.8
+    figure = new_figure(width, height)
+    ratios = [_ROW_INCHES * len(means), _DOT_INCHES * len(MODALITY_COLUMNS)]
+    cells, dots = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": ratios})
+    scale = _scale(values[:own])
+    for number, (first, last) in enumerate(groups):
+        edges = [i + _GAP * number for i in range(first, last + 1)]
+        _draw_cells(cells, values[:own, first:last], edges, systems.metric, scale, best=own > 1)
+        _draw_quoted(cells, values[own:, first:last], edges, own, systems.metric)
+        _draw_dots(dots, [str(name) for name in means.columns[first:last]], edges)
+        what = _group_name(str(means.columns[first]), last - first)
+        middle = (edges[0] + edges[-1]) / 2
+        cells.text(middle, -0.2, what, ha="center", va="bottom", fontsize=TEXT_POINTS, color=INK)
+    cells.set_ylim(len(means), 0)
+    cells.set_xlim(0, len(means.columns) + _GAP * (len(groups) - 1))
+    cells.set_yticks(np.arange(len(means)) + 0.5, list(means.index))
+    for label in cells.get_yticklabels()[own:]:
+        label.set_style("italic")
+    cells.tick_params(bottom=False, labelbottom=False)
+    dots.set_ylim(len(MODALITY_COLUMNS), 0)
+    dots.set_yticks(np.arange(len(MODALITY_COLUMNS)) + 0.5, MODALITY_COLUMNS)
+    dots.set_xticks([])
+    for axes in (cells, dots):
+        _without_frame(axes)
+    what = f"mean of {', '.join(systems.regions)}" if region == MEAN else region_title(region)
+    figure.suptitle(f"{axis_label(systems.metric)}, {what}", fontsize=10, color=INK)
+    return figure
+
+
+def _groups(columns: Sequence[str]) -> list[tuple[int, int]]:
+    """First and last + 1 of the columns with one number of modalities each, and of the mean."""
+    sizes = [0 if name == MEAN else len(Subset.parse(name)) for name in columns]
+    ends = [0, *(i for i, (a, b) in enumerate(pairwise(sizes), start=1) if a != b), len(sizes)]
+    return list(pairwise(ends))
+
+
+def _group_name(first: str, columns: int) -> str:
+    if first == MEAN:
+        return MEAN
+    size = len(Subset.parse(first))
+    return str(size) if columns == 1 else f"{size} modalit{'y' if size == 1 else 'ies'}"
+
+
+def _scale(values: NDArray[np.float64]) -> Normalize:
+    finite = values[np.isfinite(values)]
+    return Normalize(*((finite.min(), finite.max()) if finite.size else (0.0, 1.0)))
+
+
+def _draw_cells(
+    axes: Axes, values: NDArray[np.float64], edges: Sequence[float], metric: str, scale: Normalize, best: bool = False
+) -> None:
+    """Coloured cells from the top, columns between `edges`, with their numbers; the best of a column bold if asked."""
+    colours = mpl.colormaps["viridis" if lower_is_better(metric) else "viridis_r"].with_extremes(bad="#EEEEEE")
+    mesh: Any = axes.pcolormesh(
+        np.asarray(edges), np.arange(len(values) + 1), np.ma.masked_invalid(values), cmap=colours, norm=scale,
+        edgecolors="w", linewidth=1,
+    )  # fmt: skip
+    extreme = np.fmin.reduce(values) if lower_is_better(metric) else np.fmax.reduce(values)
+    for (row, column), value in np.ndenumerate(values):
+        text = format_value(value, metric)
+        bold = best and text == format_value(extreme[column], metric) and np.isfinite(value)
+        axes.text(
+            (edges[column] + edges[column + 1]) / 2,
+            row + 0.5,
+            text,
+            ha="center",
+            va="center",
+            fontsize=TEXT_POINTS,
+            color=text_on(mesh.cmap(mesh.norm(value))) if np.isfinite(value) else INK,
+            weight="bold" if bold else "normal",
+        )
+    if axes.get_ylim()[0] < axes.get_ylim()[1]:
+        axes.invert_yaxis()
+
+
+def _draw_quoted(axes: Axes, values: NDArray[np.float64], edges: Sequence[float], above: int, metric: str) -> None:
+    """Numbers of somebody else in italics, without colour, below `above` rows."""
+    for (row, column), value in np.ndenumerate(values):
+        where = ((edges[column] + edges[column + 1]) / 2, above + row + 0.5)
+        text = format_value(value, metric)
+        axes.text(*where, text, ha="center", va="center", fontsize=TEXT_POINTS, color=INK, style="italic")
+
+
+def _draw_dots(axes: Axes, names: Sequence[str], edges: Sequence[float]) -> None:
+    """Which modalities the columns have, as in the papers' tables; nothing under the mean."""
+    for i, name in enumerate(names):
+        if name == MEAN:
+            continue
+        subset = Subset.parse(name)
+        for row, modality in enumerate(MODALITY_COLUMNS):
+            filled = modality in subset
+            axes.plot(
+                (edges[i] + edges[i + 1]) / 2,
+                row + 0.5,
+                "o",
+                ms=4.5,
+                mew=0.8,
+                mfc=INK if filled else "white",
+                mec=INK if filled else "#AAAAAA",
+            )
+
+
+def _without_frame(axes: Axes) -> None:
+    axes.tick_params(length=0, labelsize=TEXT_POINTS, labelcolor=INK)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,157 @@
+"""Every plot that some evaluations allow, for `anymri plot` and for the page of `anymri report`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from anymri.errors import RunError
+from anymri.evaluation.statistics import CONFIDENCE, by_number_of_modalities
+from anymri.regions import REGIONS
+from anymri.report import figures
+from anymri.report.comparing import NothingSharedError, Systems, compare
+from anymri.report.figures.calibration import FEWEST_VOXELS
+from anymri.report.figures.style import region_title
+from anymri.report.published import Published
+from anymri.report.reading import StoredEvaluation
+from anymri.report.tables import MEAN, SUBSET_NAMES, count, heading, lower_is_better, metrics_in, subset_table, unit
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with its words.
+
+    name         of its files, without suffix
+    caption      how to read it
+    description  what a reader who cannot see it should know
+    """
+
+    name: str
+    figure: Figure
+    caption: str
+    description: str
+
+
+def compare_all(evaluations: Mapping[str, StoredEvaluation]) -> dict[str, Systems]:
+    """Metric -> the evaluations compared by it, Dice and HD95 first, for all metrics with a score in common.
+
+    Raises `RunError` if there is none.
+    """
+    first = next(iter(evaluations.values()))
+    shared = [m for m in metrics_in(first.scores) if all(m in each.metrics for each in evaluations.values())]
+    if not shared:
+        known = "; ".join(f"{name}: {', '.join(sorted(each.metrics))}" for name, each in evaluations.items())
+        raise RunError(f"The evaluations share no metric ({known}).", "Evaluate them again with the same --metrics.")
+    compared, empty = {}, []
+    for metric in shared:
+        try:
+            compared[metric] = compare(evaluations, metric)
+        except NothingSharedError as error:
+            empty.append(error)
+    if not compared:
+        raise empty[0]
+    return compared
+
+
+def all_plots(evaluations: Mapping[str, StoredEvaluation], quoted: Sequence[Published] = ()) -> list[Plot]:
+    """The plots of every metric that the evaluations can be compared by, and their reliability curves if any."""
+    plots = [plot for systems in compare_all(evaluations).values() for plot in metric_plots(systems, quoted)]
+    return [*plots, *reliability_plots(evaluations)]
+
+
+def metric_plots(systems: Systems, quoted: Sequence[Published] = ()) -> Iterator[Plot]:
+    """The plots of one metric: heat maps, by number of modalities, contributions of modalities, cases."""
+    metric, name = systems.metric, heading(systems.metric)
+    quoted = [each for each in quoted if each.knows(metric)]
+    shown = f"the {len(systems.cases)} cases that all systems have" if len(systems.scores) > 1 else _cases(systems)
+    yield from _heat_maps(systems, quoted, shown)
+    groups = by_number_of_modalities(systems.subsets)
+    axes = "" if unit(metric) == "fraction" else " Each region has an axis of its own."
+    apart = " Open markers are quoted results, of other cases." if quoted else ""
+    if len(groups) > 1:
+        yield Plot(
+            f"by_number_{metric}",
+            figures.by_number(systems, quoted),
+            f"{name} by the number of modalities present: means over {shown}, with {CONFIDENCE:.0%} bootstrap "
+            f"intervals over cases.{axes}{apart}",
+            f"Mean {name} of each system against the number of modalities present, a panel for each region.",
+        )
+    if systems.subsets == SUBSET_NAMES and not lower_is_better(metric):
+        yield Plot(
+            f"contributions_{metric}",
+            figures.contributions(systems),
+            f"What each modality adds to {name}: Shapley values, the mean gain over all orders in which the modalities "
+            f"could be added to none, with {CONFIDENCE:.0%} bootstrap intervals over cases.",
+            f"Bars of the {name} that each modality adds, for each system and region.",
+        )
+    yield Plot(
+        f"cases_{metric}",
+        figures.case_strips(systems),
+        f"{name} of every case, its mean over the subsets with that many modalities. Lines: medians.{axes}",
+        f"A dot for the {name} of each case, by system, region and number of modalities present.",
+    )
+
+
+def reliability_plots(evaluations: Mapping[str, StoredEvaluation]) -> Iterator[Plot]:
+    """Reliability curves: of each system, or of one system by the number of modalities present."""
+    found = {name: each.reliability for name, each in evaluations.items() if each.reliability is not None}
+    if not found:
+        return
+    rows = _shared_bins(found)
+    of = "of each system, all subsets together"
+    if len(rows) == 1:
+        (only,) = rows.values()
+        groups = by_number_of_modalities(only["subset"].unique())
+        rows = {size: only[only["subset"].isin(subsets)] for size, subsets in groups.items()}
+        of = f"of {next(iter(found))}, by the number of modalities present"
+    missing = sorted(set(evaluations) - set(found))
+    without = f" Evaluated without calibration: {', '.join(missing)}." if missing else ""
+    yield Plot(
+        "reliability",
+        figures.reliability_curves(rows),
+        f"Reliability {of}: how often a region is there where its probability is so high, voxels of the brain. On the "
+        f"dashed line probabilities are right; below it the network is too sure. Bins of fewer than {FEWEST_VOXELS} "
+        f"voxels are left out above.{without}",
+        "Observed frequency against mean probability, a panel for each region, with the share of voxels below.",
+    )
+
+
+def _heat_maps(systems: Systems, quoted: Sequence[Published], shown: str) -> Iterator[Plot]:
+    metric, name = systems.metric, heading(systems.metric)
+    if len(systems.scores) == 1 and not quoted:
+        (rows,) = systems.common.values()
+        yield Plot(
+            f"heat_map_{metric}",
+            figures.subset_heatmap(subset_table(rows, metric), metric),
+            f"{name} by subset and region; darker is better.",
+            f"Heat map of the mean {name} for each subset and region, with the numbers of the table.",
+        )
+        return
+    # Of rebuilt modalities no subset has all, so there is no mean of them.
+    averaged = len(systems.regions) > 1 and systems.regions[0] in REGIONS
+    regions = [MEAN, *systems.regions] if averaged else systems.regions
+    apart = " Rows in italics are quoted results, of other cases, and have no colour." if quoted else ""
+    for region in regions:
+        what = "mean of the regions" if region == MEAN else region_title(region)
+        yield Plot(
+            f"heat_map_{metric}_{region}",
+            figures.system_heatmap(systems, region, quoted),
+            f"{name}, {what}, by system and subset: means over {shown}. Darker is better; colours span the values of "
+            f"this picture.{apart}",
+            f"Heat map of the mean {name} for each system and subset, with the numbers of the tables.",
+        )
+
+
+def _cases(systems: Systems) -> str:
+    return count(len(systems.cases), "case")
+
+
+def _shared_bins(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Rows of the cases and subsets that all have."""
+    keys = ["case", "subset", "region"]
+    indexed = {name: rows.set_index(keys) for name, rows in found.items()}
+    shared = set.intersection(*(set(rows.index) for rows in indexed.values()))
+    return {name: rows[rows.index.isin(list(shared))].reset_index() for name, rows in indexed.items()}

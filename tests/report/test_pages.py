@@ -1,0 +1,221 @@
+"""The page of several evaluations, and the cases that it shows, segmented anew."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anymri.cli.reports import make_report
+from anymri.data.image import read_image, write_like
+from anymri.data.phantoms import write_cohort
+from anymri.errors import ConfigurationError
+from anymri.evaluation.masks import evaluate_masks
+from anymri.evaluation.runner import evaluate
+from anymri.modalities import ALL, Subset
+from anymri.report.comparing import read_systems
+from anymri.report.examples import choose, examples
+from anymri.report.html import Examples, write_report
+from anymri.report.published import quote
+from anymri.report.reading import read_evaluations
+from anymri.report.words import seen_in_training
+from invented import write_evaluation
+from untrained import write_weights
+
+
+class Page(HTMLParser):
+    """Attributes by tag, and whether what is opened is closed in order."""
+
+    VOID = ("meta", "img", "wbr", "link", "br", "hr", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.opened, self.tags = [], []
+        self.feed(text)
+        assert not self.opened
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.opened.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.opened.pop() == tag
+
+    def named(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+@pytest.fixture(scope="module")
+def systems(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("systems")
+    return [
+        write_evaluation(folder / "a", "u_hved", seed=1),
+        write_evaluation(folder / "b", "mmformer", 2, 0.05, 10, lacking=[(0, "T1c")]),
+        write_evaluation(folder / "c", "<b>mine</b>", 3, -0.05),
+        write_evaluation(folder / "d", "unet_dropout", 4, -0.1, metrics=("dice", "assd")),
+    ]
+
+
+@pytest.fixture(scope="module")
+def page(systems, tmp_path_factory):
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    shown = [Examples("Cases <1>", ["a & b"], {})]
+    return write_report(file, "Four systems", systems, examples=shown, quoted=[quote("m3ae-2020")]).read_text()
+
+
+def test_the_page_of_several_systems_needs_nothing_from_outside(page):
+    parsed = Page(page)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
+    assert not re.search(r"url\(|@import|https?://|<b>", page)
+    assert all(image["src"].startswith("data:image/") and image["alt"] for image in parsed.named("img"))
+    assert len(parsed.named("img")) == 4 + 3  # heat maps of the mean and three regions, and three other plots
+    targets = {attributes["id"] for _, attributes in parsed.tags if "id" in attributes}
+    assert all(link["href"].removeprefix("#") in targets for link in parsed.named("a"))
+    assert len(parsed.named("a")) == len(targets) == 7
+
+
+def test_the_page_says_which_cases_count(page):
+    assert "u_hved, mmformer, &lt;b&gt;mine&lt;/b&gt; and unet_dropout were evaluated on 10 cases with all 15" in page
+    assert "u_hved has 2 cases that another lacks; only the 10 common to all count here." in page
+    assert "mmformer: case-00 has no T1c: 8 of 15 subsets not scored, and in no mean." in page
+    assert "ASSD is left out: only unet_dropout has it." in page
+    assert "T1, T1c, T2, FLAIR of every case" in page and "1 necrotic core, 2 oedema, 3 enhancing" in page
+
+
+def test_four_systems_and_a_quoted_one_have_a_table_a_region(page):
+    captions = re.findall(r"<caption>([^.<]*)\.", page)
+    assert captions[1:5] == [
+        "Dice, mean of the subsets",
+        "Dice, WT, by subset",
+        "Dice, TC, by subset",
+        "Dice, ET, by subset",
+    ]
+    assert page.count("m3ae-2020 is quoted, not measured") == 1
+    assert "m3ae-2020 (quoted)" in page
+
+
+def test_the_highest_and_lowest_system_are_said(systems, page):
+    means = {
+        name: np.mean([each["mean", r] for r in ("WT", "TC", "ET")])
+        for name, each in read_systems(systems, "dice").means.items()
+    }
+    best, worst = max(means, key=means.get), min(means, key=means.get)
+    assert f"from {100 * means[best]:.1f} ({best}) to {100 * means[worst]:.1f} ({worst})." in page
+
+
+def test_cases_seen_in_training_are_said(tmp_path):
+    folder = write_evaluation(tmp_path / "a", "u_hved", cases=3)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["configuration"]["weights"]["trained_on"] = ["case-00", "case-02"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (sentence,) = seen_in_training(read_evaluations([folder]))
+    assert sentence == "u_hved was trained on 2 of the cases that it is scored on: their scores are no test."
+
+
+def test_the_worst_case_and_the_one_in_the_middle_are_chosen(systems):
+    chosen = choose(read_systems(systems, "dice"))
+    frames = [pd.read_csv(folder / "scores.csv") for folder in systems]
+    keys = ["case", "subset", "region"]
+    values = [frame[frame["status"] == "scored"].set_index(keys)["value"] for frame in frames]
+    common = values[1].index
+    means = sum(each.loc[common].groupby("case").mean() for each in values).sort_values()
+    assert [choice.case for choice in chosen] == [means.index[0], means.index[len(means) // 2]]
+    assert f"{100 * means.iloc[0] / 4:.1f}" in chosen[0].words
+    sizes = [[len(Subset.parse(name)) for name in choice.subsets] for choice in chosen]
+    assert sizes == [[4, 3, 2, 1]] * 2
+    worst = sum(each.loc[chosen[0].case].groupby("subset").mean() for each in values)
+    assert worst[chosen[0].subsets[-1]] == min(worst[name] for name in ("T1", "T1c", "T2", "FLAIR"))
+
+
+def test_for_distances_the_worst_case_is_the_farthest(tmp_path):
+    folder = write_evaluation(tmp_path / "a", metrics=("hd95",))
+    values = pd.read_csv(folder / "scores.csv").groupby("case")["value"].mean()
+    assert choose(read_systems([folder], "hd95"))[0].case == values.idxmax()
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A small cohort, an evaluation of weights and one of masks (the truth, a voxel to the side)."""
+    folder = tmp_path_factory.mktemp("real")
+    cohort = folder / "cohort"
+    write_cohort(cohort, 2, size=48)
+    weights = write_weights(folder / "w.safetensors", reconstruction=True)
+    chosen = [ALL, Subset.parse("T1c")]
+    evaluate(weights, cohort, folder / "weights", device="cpu", subsets=chosen, metrics=["dice"])
+    for case in sorted(cohort.iterdir()):
+        label = read_image(next(case.glob("*-seg.nii.gz")))
+        for subset in chosen:
+            path = folder / "masks" / str(subset) / f"{case.name}.nii.gz"
+            write_like(path, np.roll(label.array, 1, 0).astype(np.uint8), label)
+    evaluate_masks(folder / "masks", cohort, folder / "tool", "brats2023", metrics=["dice"], name="tool")
+    return folder
+
+
+def test_one_evaluation_shows_its_cases_segmented_anew_and_scans_rebuilt(real):
+    cases, rebuilt = examples(read_evaluations([real / "weights"]), "cpu")
+    assert not cases.notes and len(cases.pictures) == 2
+    scores = pd.read_csv(real / "weights" / "scores.csv").set_index(["case", "subset", "region"])["value"]
+    for caption, figure in cases.pictures.items():
+        case = caption.split(",")[0]
+        titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+        assert [title.split("\n")[0] for title in titles] == ["truth", "T1+T1c+T2+FLAIR", "T1c"]
+        for title in titles[1:]:  # what is drawn is what was scored
+            subset = title.split("\n")[0]
+            shown = " ".join(f"{r} {100 * scores[case, subset, r]:.0f}" for r in ("WT", "TC", "ET"))
+            assert title.endswith(f"Dice {shown}") or title.endswith("no tumour")
+    (figure,) = rebuilt.pictures.values()
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes[:4]] == ["T1", "T1c", "T2", "FLAIR"]
+    true, made, difference = (figure.axes[row * 4].images[0].get_array() for row in range(3))
+    inside = difference != 0
+    np.testing.assert_allclose((made - true)[inside], difference[inside], atol=1e-5)
+
+
+def test_weights_and_masks_of_another_tool_are_shown_side_by_side(real):
+    evaluations = read_evaluations([real / "tool", real / "weights"])
+    cases, _ = examples(evaluations, "cpu")
+    assert not cases.notes and len(cases.pictures) == 4  # two cases, with the most and the fewest modalities
+    for figure in cases.pictures.values():
+        names = [axes.get_title().split("\n")[0] for axes in figure.axes if axes.get_title()]
+        assert names == ["truth", "tool", "u_hved"]
+
+
+def test_what_has_changed_or_gone_is_said_and_not_shown(real, tmp_path):
+    copied = shutil.copytree(real / "weights", tmp_path / "weights")
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["inputs"]["weights"]["sha256"] = "0" * 64
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    (cases,) = examples(read_evaluations([copied]), "cpu")
+    assert not cases.pictures
+    assert cases.notes == [
+        f"Pictures of u_hved are missing: {real / 'w.safetensors'} has changed since the evaluation."
+    ]
+    for entry in manifest["inputs"].values():
+        entry["file"] = entry["file"].replace(str(real), str(tmp_path / "moved"))
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    (cases,) = examples(read_evaluations([copied]), "cpu")
+    assert not cases.pictures and len(cases.notes) == 2
+    assert all("is not there any more" in note for note in cases.notes)
+
+
+def test_systems_scored_on_labels_that_differ_are_not_shown_together(real, tmp_path):
+    copied = shutil.copytree(real / "weights", tmp_path / "weights")
+    text = (copied / "manifest.json").read_text()
+    manifest = json.loads(text)
+    for what, entry in manifest["inputs"].items():
+        if what.endswith("label"):
+            entry["sha256"] = "1" * 64
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    (cases,) = examples(read_evaluations([copied, real / "tool"]), "cpu")
+    assert not cases.pictures and all("label maps that differ" in note for note in cases.notes)
+
+
+def test_where_a_report_is_written(systems, tmp_path):
+    copied = shutil.copytree(systems[0], tmp_path / "a")
+    assert make_report(None, [copied], None, None, [], False, "cpu") == copied / "report.html"
+    with pytest.raises(ConfigurationError, match="none of their folders"):
+        make_report(None, systems[:2], None, None, [], False, "cpu")
+    assert not (systems[0] / "report.html").exists()

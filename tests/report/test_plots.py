@@ -1,0 +1,258 @@
+"""What plots show is held against the rows on disk, not against what draws them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import LineCollection, PathCollection
+
+from anymri.cli.reports import write_plots
+from anymri.evaluation.statistics import shapley_weights
+from anymri.modalities import MODALITIES, SUBSETS
+from anymri.report import figures
+from anymri.report.comparing import read_systems
+from anymri.report.figures.calibration import pool_bins
+from anymri.report.figures.comparisons import spread
+from anymri.report.figures.heat_maps import system_means
+from anymri.report.figures.style import styles
+from anymri.report.plots import all_plots, reliability_plots
+from anymri.report.published import quote
+from anymri.report.reading import read_evaluations
+from invented import REGIONS, write_evaluation
+
+NAMES = [str(subset) for subset in SUBSETS]
+SIZES = {size: [name for name in NAMES if name.count("+") == size - 1] for size in (1, 2, 3, 4)}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Two systems, of which the second lacks two cases, and T1c in one."""
+    folder = tmp_path_factory.mktemp("two")
+    return [
+        write_evaluation(folder / "a", "u_hved", seed=1, metrics=("dice", "hd95"), reliability=True),
+        write_evaluation(folder / "b", "mmformer", 2, 0.05, 10, ("dice", "hd95"), [(0, "T1c")], reliability=True),
+    ]
+
+
+@pytest.fixture(scope="module")
+def shared(two):
+    """Name -> (case, subset, region) -> Dice, of what both have scored."""
+    frames = [pd.read_csv(folder / "scores.csv").query("status == 'scored' and metric == 'dice'") for folder in two]
+    keys = ["case", "subset", "region"]
+    values = [frame.set_index(keys)["value"] for frame in frames]
+    common = values[0].index.intersection(values[1].index)
+    return {name: each.loc[common] for name, each in zip(("u_hved", "mmformer"), values, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def plots(two):
+    return all_plots(read_evaluations(two))
+
+
+def mixed(folder, target):
+    """The same evaluation with its rows in another order."""
+    target.mkdir(parents=True)
+    for name in ("scores.csv", "reliability.csv"):
+        pd.read_csv(folder / name).sample(frac=1, random_state=5).to_csv(target / name, index=False)
+    (target / "manifest.json").write_text((folder / "manifest.json").read_text())
+    return target
+
+
+def shown(figure):
+    """Everything that a figure shows as numbers: lines, dots, bars and texts of each of its axes."""
+    return [
+        (
+            axes.get_title(),
+            sorted(text.get_text() for text in axes.texts),
+            sorted(np.round(line.get_ydata(), 9).tolist() for line in axes.get_lines()),
+            sorted(
+                np.round(each.get_offsets()[:, 0], 9).tolist() for each in axes.collections if len(each.get_offsets())
+            ),
+            sorted(round(bar.get_width(), 9) for bar in axes.patches),
+        )
+        for axes in figure.axes
+    ]
+
+
+def test_order_of_evaluations_and_rows_changes_nothing_that_is_shown(two, plots, tmp_path):
+    turned = [mixed(two[1], tmp_path / "b"), mixed(two[0], tmp_path / "a")]
+    again = all_plots(read_evaluations(turned))
+    assert [plot.name for plot in plots] == [plot.name for plot in again]
+    for one, other in zip(plots, again, strict=True):
+        assert one.caption == other.caption
+        assert shown(one.figure) == shown(other.figure), one.name
+
+
+def test_all_plots_of_both_metrics_are_there_and_named_once(plots):
+    names = [plot.name for plot in plots]
+    heat_maps = [f"heat_map_{metric}_{region}" for metric in ("dice", "hd95") for region in ("mean", *REGIONS)]
+    others = ["by_number_dice", "by_number_hd95", "cases_dice", "cases_hd95", "contributions_dice", "reliability"]
+    assert sorted(names) == sorted(heat_maps + others)  # a distance of no modality is no number: no contributions
+
+
+def test_the_heat_map_shows_means_over_common_cases(two, shared):
+    systems = read_systems(two, "dice")
+    for region in REGIONS:
+        means = system_means(systems, region)
+        for name, values in shared.items():
+            expected = values.xs(region, level="region").groupby("subset").mean()
+            np.testing.assert_allclose(means.loc[name, NAMES].astype(float), expected[NAMES])
+            assert means.loc[name, "mean"] == pytest.approx(expected[NAMES].mean())
+    overall = system_means(systems, "mean")
+    for name, values in shared.items():
+        assert overall.loc[name, "mean"] == pytest.approx(values.groupby(["subset", "region"]).mean().mean())
+    texts = [text.get_text() for text in figures.system_heatmap(systems).axes[0].texts]
+    numbers = sorted(f"{100 * value:.1f}" for value in overall.to_numpy(dtype=float).ravel())
+    assert sorted(text for text in texts if "." in text) == numbers
+
+
+def test_the_dots_of_a_heat_map_are_the_modalities_of_its_columns(two):
+    cells, dots = figures.system_heatmap(read_systems(two, "dice"), "ET").axes
+    centres = {round(text.get_position()[0], 6) for text in cells.texts if "." in text.get_text()}
+    filled = {}
+    for line in dots.get_lines():
+        x, y = round(float(line.get_xdata()[0]), 6), int(line.get_ydata()[0])
+        if line.get_markerfacecolor() != "white":
+            filled.setdefault(x, set()).add(("FLAIR", "T1", "T1c", "T2")[y])
+    assert [filled[x] for x in sorted(filled)] == [set(subset) for subset in SUBSETS]
+    assert set(filled) < centres and len(centres) == 16
+
+
+def test_the_best_of_each_column_is_bold_and_of_one_system_none(two):
+    systems = read_systems(two, "dice")
+    means = system_means(systems, "WT")
+    bold = [t for t in figures.system_heatmap(systems, "WT").axes[0].texts if t.get_weight() == "bold"]
+    winners = {f"{100 * value:.1f}" for value in means.max()}
+    assert {text.get_text() for text in bold} <= winners and len(bold) >= 16
+    lone = figures.system_heatmap(read_systems(two[:1], "dice"), "WT")
+    assert not any(text.get_weight() == "bold" for text in lone.axes[0].texts)
+
+
+def test_lines_by_number_are_means_of_the_cases_with_all_subsets_of_that_size(two, shared):
+    figure = figures.by_number(read_systems(two, "dice"))
+    for region, axes in zip(REGIONS, figure.axes, strict=True):
+        drawn = {line.get_label(): line.get_ydata() for line in axes.get_lines() if line.get_label() in shared}
+        for name, values in shared.items():
+            table = values.xs(region, level="region").unstack("subset")
+            expected = [100 * table[SIZES[size]].dropna().mean(axis=1).mean() for size in SIZES]
+            np.testing.assert_allclose(drawn[name], expected)
+    low, high = figure.axes[0].get_ylim()
+    assert 0 <= low < high <= 100
+
+
+def test_intervals_hold_their_means_and_lie_on_the_same_place(two):
+    for axes in figures.by_number(read_systems(two, "dice")).axes:
+        means = {x: y for line in axes.get_lines() for x, y in zip(*line.get_data(), strict=True)}
+        for lines in axes.collections:
+            for (x, low), (_, high) in lines.get_segments():
+                assert low <= means[x] <= high and low < high
+
+
+def test_bars_are_the_shapley_values_and_add_up_to_the_mean_with_all(two, shared):
+    figure = figures.contributions(read_systems(two, "dice"))
+    assert [axes.get_title() for axes in figure.axes] == list(MODALITIES)
+    weights = shapley_weights()
+    for modality, axes in zip(MODALITIES, figure.axes, strict=True):
+        widths = iter(bar.get_width() for bar in axes.patches)
+        for values in shared.values():
+            for region in REGIONS:
+                table = values.xs(region, level="region").unstack("subset")[NAMES].dropna()
+                assert next(widths) == pytest.approx(100 * (table.to_numpy() @ weights[modality]).mean())
+        assert axes.get_xlim()[0] <= 0
+
+
+def test_every_case_is_a_dot_and_the_line_is_the_median(two, shared):
+    figure = figures.case_strips(read_systems(two, "dice"))
+    panels = iter(figure.axes)
+    for region in REGIONS:
+        for size in SIZES:
+            axes = next(panels)
+            dots = [each for each in axes.collections if isinstance(each, PathCollection)]
+            medians = [each.get_segments()[0][0][0] for each in axes.collections if isinstance(each, LineCollection)]
+            for values, drawn, median in zip(shared.values(), dots, medians, strict=True):
+                table = values.xs(region, level="region").unstack("subset")
+                expected = 100 * table[SIZES[size]].dropna().mean(axis=1)
+                np.testing.assert_allclose(drawn.get_offsets()[:, 0], sorted(expected))
+                assert median == pytest.approx(expected.median())
+
+
+def test_dots_spread_within_their_row_and_neighbours_lie_apart():
+    places = spread(100)
+    assert np.abs(places).max() <= 0.3 and len(set(places)) == 100
+    assert np.abs(np.diff(places)).min() > 0.1
+    assert len(spread(0)) == 0
+
+
+def test_reliability_pools_voxels_of_common_cases_alone(two):
+    rows = [pd.read_csv(folder / "reliability.csv") for folder in two]
+    cases = set(rows[0]["case"]) & set(rows[1]["case"])
+    (plot,) = reliability_plots(read_evaluations(two))
+    for region, axes in zip(REGIONS, plot.figure.axes, strict=False):
+        drawn = {line.get_label(): line for line in axes.get_lines()}
+        for name, each in zip(("u_hved", "mmformer"), rows, strict=True):
+            own = each[each["case"].isin(cases) & (each["region"] == region) & (each["voxels"] > 0)]
+            expected = [100 * np.average(bins["frequency"], weights=bins["voxels"]) for _, bins in own.groupby("bin")]
+            np.testing.assert_allclose(drawn[name].get_ydata(), expected)
+
+
+def test_empty_bins_and_bins_of_few_voxels_are_not_drawn():
+    rows = pd.DataFrame(
+        [["a", "T1", "WT", 0, 5000, 0.01, 0.0], ["a", "T1", "WT", 7, 99, 0.5, 1.0], ["a", "T1", "WT", 9, 0, 0.0, 0.0]],
+        columns=["case", "subset", "region", "bin", "voxels", "confidence", "frequency"],
+    )
+    assert pool_bins(rows).index.tolist() == [("WT", 0), ("WT", 7)]
+    curve = figures.reliability_curves({"x": rows}).axes[0].get_lines()[1]
+    assert curve.get_xdata().tolist() == [1.0]
+
+
+def test_one_system_has_a_curve_for_each_number_of_modalities(two):
+    (plot,) = reliability_plots(read_evaluations(two[:1]))
+    labels = [line.get_label() for line in plot.figure.axes[0].get_lines()[1:]]
+    assert labels == ["1 modality", "2 modalities", "3 modalities", "4 modalities"]
+
+
+def test_quoted_results_are_named_so_and_are_neither_coloured_nor_bold(two):
+    quoted = [quote("m3ae-2020")]
+    heat_map = figures.system_heatmap(read_systems(two, "dice"), "WT", quoted)
+    cells = heat_map.axes[0]
+    assert [label.get_text() for label in cells.get_yticklabels()][-1] == "m3ae-2020 (quoted)"
+    own = [text for text in cells.texts if text.get_style() == "italic"]
+    assert [text.get_text() for text in own][:4] == ["86.1", "78.9", "79.0", "88.0"] and len(own) == 16
+    assert all(text.get_weight() == "normal" for text in own)
+    assert all(mesh.get_array().shape[0] == 2 for mesh in cells.collections)
+    lines = figures.by_number(read_systems(two, "dice"), quoted).axes[0].get_lines()
+    (line,) = (line for line in lines if line.get_label() == "m3ae-2020 (quoted)")
+    rows = quoted[0].rows["dice"]
+    np.testing.assert_allclose(line.get_ydata(), [np.mean([rows[n]["WT"] for n in SIZES[s]]) for s in SIZES])
+    assert line.get_markerfacecolor() == "white"
+
+
+def test_a_metric_without_any_score_has_no_plots_and_hinders_none(tmp_path):
+    folder = write_evaluation(tmp_path / "a", cases=2, metrics=("dice", "psnr_brain"))
+    scores = pd.read_csv(folder / "scores.csv")
+    scores.loc[scores["metric"] == "psnr_brain", ["value", "status"]] = [None, "nothing to rebuild"]
+    scores.to_csv(folder / "scores.csv", index=False)
+    assert {plot.name.split("_")[-1] for plot in all_plots(read_evaluations([folder]))} == {"dice"}
+
+
+def test_twelve_systems_differ_in_colour_and_marker():
+    looks = styles(map(str, range(24))).values()
+    assert len({look.colour for look in list(looks)[:12]}) == len({look.marker for look in list(looks)[:12]}) == 12
+    assert len({(look.colour, look.marker) for look in looks}) == 24
+
+
+@pytest.fixture
+def one_subset(tmp_path):
+    """Masks of a tool that had all scans."""
+    folder = write_evaluation(tmp_path / "a", "nnunet", cases=3)
+    rows = pd.read_csv(folder / "scores.csv").query("subset == 'T1+T1c+T2+FLAIR'")
+    rows.to_csv(folder / "scores.csv", index=False)
+    return folder
+
+
+def test_one_subset_has_the_plots_that_it_allows_in_files_that_are_the_same_every_time(one_subset, tmp_path):
+    files, again = (write_plots([one_subset], tmp_path / name, []) for name in ("one", "two"))
+    names = ["heat_map_dice.png", "heat_map_dice.svg", "cases_dice.png", "cases_dice.svg"]
+    assert [file.name for file in files] == names
+    for one, other in zip(files, again, strict=True):
+        assert one.name == other.name and one.read_bytes() == other.read_bytes()
+        assert one.read_bytes().startswith(b"\x89PNG" if one.suffix == ".png" else b"<?xml")
