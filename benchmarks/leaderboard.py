@@ -23,6 +23,7 @@ from anymri.data.phantoms import write_cohort
 from anymri.files import write_text
 from anymri.modalities import ALL
 from anymri.report.comparing import read_systems
+from anymri.report.figures import as_png, as_svg, by_number, system_heatmap
 from anymri.report.tables import MEAN, format_value
 
 CORES = 2
@@ -45,6 +46,8 @@ Values of each subset: [leaderboard.csv](leaderboard.csv).
 |---|--:|--:|--:|--:|--:|--:|"""
 TAIL = """
 ![Dice of each system with each subset](images/leaderboard.png)
+
+![Dice of each system by the number of modalities present](images/leaderboard_by_number.png)
 """
 
 
@@ -83,7 +86,7 @@ def anymri(*arguments):
 
 
 def publish(work):
-    """Writes docs/leaderboard.csv and .md, and the picture."""
+    """Writes docs/leaderboard.csv and .md, and their pictures."""
     evaluations = [work / "evals" / name for name in systems.names()]
     dice, hd95 = (read_systems(evaluations, metric) for metric in ("dice", "hd95"))
     with (DOCS / "leaderboard.csv").open("w", newline="") as file:
@@ -96,6 +99,9 @@ def publish(work):
     for name in sorted(dice.means, key=lambda name: -sum(dice.means[name][MEAN, r] for r in dice.regions)):
         lines.append(f"| {' | '.join(row(work, name, dice, hd95))} |")
     write_text(DOCS / "leaderboard.md", "\n".join([*lines, TAIL]))
+    for name, figure in {"leaderboard": system_heatmap(dice), "leaderboard_by_number": by_number(dice)}.items():
+        (DOCS / "images" / f"{name}.png").write_bytes(as_png(figure))
+        (DOCS / "images" / f"{name}.svg").write_bytes(as_svg(figure))
 
 
 def row(work, name, dice, hd95):
