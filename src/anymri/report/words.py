@@ -92,7 +92,7 @@ def _scans(evaluations: Mapping[str, StoredEvaluation], cases: Sequence[str]) ->
 
 def systems_grid(evaluations: Mapping[str, StoredEvaluation]) -> Grid:
     """One row a system: its weights and how they were used."""
-    columns = ("trained on", "of these cases", "window", "overlap", "input", "evaluated", "anymri")
+    columns = ("trained on", "of these cases", "window", "overlap", "weights in it", "input", "evaluated", "anymri")
     rows = []
     for name, each in evaluations.items():
         card = each.configuration.get("weights", {})
@@ -103,6 +103,7 @@ def systems_grid(evaluations: Mapping[str, StoredEvaluation]) -> Grid:
             str(len(here)) if known else NOTHING,
             f"{card['window']}³" if "window" in card else NOTHING,
             f"{card['window_overlap']:.0%}" if "window_overlap" in card else NOTHING,
+            card.get("window_blending", NOTHING),
             _input(card.get("preprocessing", {})) if card else "masks of another tool",
             str(each.manifest.get("created", NOTHING))[:10],
             str(each.manifest.get("versions", {}).get("anymri", NOTHING)),
@@ -139,8 +140,8 @@ def protocol(evaluations: Mapping[str, StoredEvaluation], by_metric: Mapping[str
     ]
     if any("weights" in each.configuration for each in evaluations.values()):
         sentences.append(
-            "Networks see overlapping windows, blended with Gaussian weights, and every window is encoded once for all "
-            "subsets. Their answers are pasted back to the whole scan before they are scored."
+            "Networks see overlapping windows, blended with weights that are Gaussian or constant, and every window is "
+            "encoded once for all subsets. Their answers are pasted back to the whole scan before they are scored."
         )
     if len(evaluations) > 1:
         sentences.append(
