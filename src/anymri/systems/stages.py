@@ -6,6 +6,8 @@ from typing import Any
 
 from anymri.systems.recipes import Optimiser, Stage
 
+FOR_A_LAPTOP = "For a laptop without a GPU: eight minutes on two cores at most (docs/leaderboard.md)."
+
 
 def small_patches(epochs: int, **settings: Any) -> Stage:
     """40 steps an epoch of small patches around the parts of tumours; `settings` are a stage's, in place of these."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 from anymri.systems.im_fuse import CARD
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import one_crop
+from anymri.systems.stages import FOR_A_LAPTOP, one_crop
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {
@@ -57,9 +57,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="im_fuse",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 nine minutes on two cores, WT Dice 0.77 with all "
-        "four modalities, TC and ET half of that. The network takes one crop only: first around each part of a "
-        "tumour, then where healthy tissue is too.",
+        about=f"{FOR_A_LAPTOP} The network takes one crop only: first around each part of a tumour, then where "
+        "healthy tissue is too.",
         source=OURS,
         network=dict(NANO),
         validation_share=0.05,

@@ -13,7 +13,7 @@ from anymri.systems.losses import at_level, region_channels
 from anymri.systems.mam import CARD
 from anymri.systems.mam.network import MAM, MAMPrediction
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import large_patches, small_patches
+from anymri.systems.stages import FOR_A_LAPTOP, large_patches, small_patches
 
 # Of the levels, finest first. The fifth had no weight in the reference either.
 LEVEL_WEIGHTS = tuple(weight / 15 for weight in (8, 4, 2, 1))
@@ -119,9 +119,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="mam",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 five minutes on two cores, WT Dice 0.91 with all "
-        "four modalities. The network takes one crop only: first around each part of a tumour, then where healthy "
-        "tissue is too.",
+        about=f"{FOR_A_LAPTOP} The network takes one crop only: first around each part of a tumour, then where "
+        "healthy tissue is too.",
         source=OURS,
         network=dict(NANO),
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),

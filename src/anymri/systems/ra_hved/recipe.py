@@ -5,6 +5,7 @@ from __future__ import annotations
 from anymri.systems.deviations import OURS
 from anymri.systems.hved import NANO_STAGES
 from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems.stages import FOR_A_LAPTOP
 
 RECIPES = {
     "published": Recipe(
@@ -50,9 +51,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="ra_hved",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 seven minutes on two cores, WT Dice 0.83 with all "
-        "four modalities. As published: adversarial, incomplete subsets by size. Not as published: the images are "
-        "learnt first, one decoder rebuilds them all, the discriminator is narrow.",
+        about=f"{FOR_A_LAPTOP} As published: adversarial, incomplete subsets by size. Not as published: the images "
+        "are learnt first, one decoder rebuilds them all, the discriminator is narrow.",
         source=OURS,
         network={"width": 8, "shared_reconstruction": True},
         validation_share=0.05,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 from anymri.systems.recipes import Optimiser, Recipe, Stage
 from anymri.systems.sfusion import CARD
-from anymri.systems.stages import one_crop
+from anymri.systems.stages import FOR_A_LAPTOP, one_crop
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {
@@ -49,9 +49,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="sfusion",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 nine minutes on two cores, WT Dice 0.76 with all "
-        "four modalities. No styles and no images, which are most of the cost of a step. The network takes one crop "
-        "only: first around each part of a tumour, then where healthy tissue is too.",
+        about=f"{FOR_A_LAPTOP} No styles and no images, which are most of the cost of a step. The network takes one "
+        "crop only: first around each part of a tumour, then where healthy tissue is too.",
         source=OURS,
         network=dict(NANO),
         validation_share=0.05,

@@ -14,7 +14,7 @@ from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_SPLIT
 from anymri.systems.losses import region_channels
 from anymri.systems.recipes import Optimiser, Recipe, Stage
 from anymri.systems.shaspec.network import ShaSpec
-from anymri.systems.stages import large_patches, small_patches
+from anymri.systems.stages import FOR_A_LAPTOP, large_patches, small_patches
 
 SHARED_WEIGHT = 0.1
 SPECIFIC_WEIGHT = 0.02
@@ -166,8 +166,7 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="shaspec",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 seven minutes on two cores, WT Dice 0.85 with all "
-        "four modalities. Absent ones stay out of the auxiliary losses, which spares their encoders.",
+        about=f"{FOR_A_LAPTOP} Absent ones stay out of the auxiliary losses, which spares their encoders.",
         source=OURS,
         network={"width": 8},
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),

@@ -15,7 +15,7 @@ from anymri.systems.losses import (
     weighted_cross_entropy_loss,
 )
 from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import large_patches, small_patches
+from anymri.systems.stages import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.u_hved.network import UHVED
 
 DIVERGENCE_WEIGHT = 0.1
@@ -103,9 +103,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="u_hved",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 about three minutes on two cores, WT Dice 0.9 with "
-        "all four modalities (anymri demo). Not the published training: no reconstruction, which halves the cost of a "
-        "step. Small patches around each part of a tumour teach the parts; large ones, where healthy tissue is.",
+        about=f"{FOR_A_LAPTOP} Not the published training: no reconstruction, which halves the cost of a step. Small "
+        "patches around each part of a tumour teach the parts; large ones, where healthy tissue is.",
         source=OURS,
         network={"width": 8, "reconstruction": False},
         validation_share=0.05,

@@ -6,6 +6,7 @@ from anymri.data.preprocessing import Preprocessing
 from anymri.systems.deviations import OURS
 from anymri.systems.hved import NANO_STAGES
 from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems.stages import FOR_A_LAPTOP
 
 RECIPES = {
     "published": Recipe(
@@ -57,8 +58,7 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="xlstm_hved",
-        about="For a laptop without a GPU: on 24 phantoms of 96^3 eight minutes on two cores, WT Dice 0.80 with all "
-        "four modalities. All the paper's stages: the images are learnt first, then all of it, against a "
+        about=f"{FOR_A_LAPTOP} All the paper's stages: the images are learnt first, then all of it, against a "
         "discriminator, here a narrow one.",
         source=OURS,
         network={"width": 4},
