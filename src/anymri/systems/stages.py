@@ -38,19 +38,15 @@ def large_patches(crop: int, epochs: int, steps_per_epoch: int, **settings: Any)
     return Stage(crop=crop, epochs=epochs, steps_per_epoch=steps_per_epoch, **chosen | settings)
 
 
-def one_crop(crop: int, learning_rate: float, epochs: int = 1, steps_per_epoch: int = 16) -> list[Stage]:
-    """For networks that take a single crop, which holds much of a brain: first around tumours, then everywhere.
-
-    epochs           of 40 steps, around tumours
-    steps_per_epoch  in each of three epochs, everywhere
-    """
+def one_crop(crop: int, learning_rate: float) -> list[Stage]:
+    """For networks that take a single crop, which holds most of a brain: first around tumours, then everywhere."""
     return [
-        small_patches(epochs=epochs, crop=crop, optimiser=Optimiser(learning_rate=learning_rate)),
+        small_patches(epochs=1, crop=crop, optimiser=Optimiser(learning_rate=learning_rate)),
         # Two patches at a time: torch's convolutions of a single small one are several times slower on a CPU.
         large_patches(
             crop,
             epochs=3,
-            steps_per_epoch=steps_per_epoch,
+            steps_per_epoch=16,
             batch_size=2,
             optimiser=Optimiser(learning_rate=learning_rate / 2),
         ),

@@ -20,7 +20,7 @@ CARD = Card(
     presets={
         "published": {**_PUBLISHED, "first_skip": True},
         "light": {**_PUBLISHED, "first_skip": False},
-        "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 48, "first_skip": False},
+        "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 64, "first_skip": False},
     },
     parameters=61_166_616,
     inference_parameters=60_572_284,

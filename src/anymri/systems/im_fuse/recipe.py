@@ -62,6 +62,6 @@ RECIPES = {
         source=OURS,
         network=dict(NANO),
         validation_share=0.05,
-        stages=one_crop(NANO["crop"], learning_rate=8e-3, epochs=3, steps_per_epoch=30),
+        stages=one_crop(NANO["crop"], learning_rate=8e-3),
     ),
 }
