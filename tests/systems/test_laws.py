@@ -21,7 +21,8 @@ def name(request):
     return request.param
 
 
-# u_hved's nano preset trains no image decoders; presets of the others train the same parts at other widths.
+# u_hved's nano preset trains no image decoders. Nor do those of robust_mseg and sfusion, whose parity tests have them;
+# presets of the others train the same parts at other widths.
 every_preset = pytest.mark.parametrize(
     ("name", "preset"), [*((name, "nano") for name in systems.names()), ("u_hved", "published")]
 )
