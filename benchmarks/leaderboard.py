@@ -108,13 +108,12 @@ def row(work, name, dice, hd95):
     """Cells of a system: its name, means over the subsets, Dice with all scans, and what the training took."""
     took = json.loads((work / "runs" / f"{name}.json").read_text())
     log = pd.read_csv(work / "runs" / name / "log.csv")
-    steps = log.groupby("stage", sort=False)["step"].max().sum()
     waited = (log["data_wait"] * log["seconds"]).sum() / log["seconds"].sum()
     of_regions = [
         " / ".join(format_value(those.means[name][where, region], those.metric) for region in those.regions)
         for those, where in ((dice, MEAN), (dice, str(ALL)), (hd95, MEAN))
     ]
-    return [name, *of_regions, str(steps), f"{took['core_minutes']:.1f}", f"{100 * waited:.1f} %"]
+    return [name, *of_regions, str(log["step"].iloc[-1]), f"{took['core_minutes']:.1f}", f"{100 * waited:.1f} %"]
 
 
 if __name__ == "__main__":
