@@ -23,7 +23,7 @@ from anymri.data.phantoms import write_cohort
 from anymri.files import write_text
 from anymri.modalities import ALL
 from anymri.report.comparing import read_systems
-from anymri.report.figures import as_png, as_svg, by_number, system_heatmap
+from anymri.report.figures import by_number, save, system_heatmap
 from anymri.report.tables import MEAN, format_value
 
 CORES = 2
@@ -99,9 +99,8 @@ def publish(work):
     for name in sorted(dice.means, key=lambda name: -sum(dice.means[name][MEAN, r] for r in dice.regions)):
         lines.append(f"| {' | '.join(row(work, name, dice, hd95))} |")
     write_text(DOCS / "leaderboard.md", "\n".join([*lines, TAIL]))
-    for name, figure in {"leaderboard": system_heatmap(dice), "leaderboard_by_number": by_number(dice)}.items():
-        (DOCS / "images" / f"{name}.png").write_bytes(as_png(figure))
-        (DOCS / "images" / f"{name}.svg").write_bytes(as_svg(figure))
+    save(system_heatmap(dice), DOCS / "images" / "leaderboard")
+    save(by_number(dice), DOCS / "images" / "leaderboard_by_number")
 
 
 def row(work, name, dice, hd95):

@@ -43,6 +43,20 @@ def complete(cohort, weights, tmp_path_factory):
     return folder, evaluate(weights, cohort, folder)
 
 
+def stopped_once(monkeypatch):
+    """Interrupts the second scoring of a case; returns the list that names of cases join as they are scored."""
+    score, calls = runner.score_case, []
+
+    def stopping(study, *rest):
+        calls.append(study.case.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score(study, *rest)
+
+    monkeypatch.setattr(runner, "score_case", stopping)
+    return calls
+
+
 def without(cohort, folder, *suffixes):
     """A copy of the cohort whose first case lacks some scans."""
     copied = Path(shutil.copytree(cohort, folder))
@@ -152,15 +166,7 @@ def test_bins_of_probability_are_kept_where_their_error_is_asked_for(complete, c
         brain = np.any([scan != 0 for scan in read_study(case).images.values()], axis=0)
         assert set(voxels[case.name]) == {np.count_nonzero(brain)}
 
-    score, calls = runner.score_case, []
-
-    def stopping(study, *rest):
-        calls.append(study.case.name)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return score(study, *rest)
-
-    monkeypatch.setattr(runner, "score_case", stopping)
+    calls = stopped_once(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         evaluate(weights, cohort, tmp_path / "resumed", **chosen)
     evaluate(weights, cohort, tmp_path / "resumed", **chosen)
@@ -186,16 +192,7 @@ def test_without_pyarrow_no_parquet_is_written_and_none_is_left(cohort, weights,
 
 
 def test_a_second_run_goes_on_and_does_not_score_again(cohort, weights, tmp_path, monkeypatch):
-    calls = []
-    score = runner.score_case
-
-    def counted(study, *rest):
-        calls.append(study.case.name)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return score(study, *rest)
-
-    monkeypatch.setattr(runner, "score_case", counted)
+    calls = stopped_once(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         evaluate(weights, cohort, tmp_path)
     assert not (tmp_path / "scores.csv").exists()

@@ -64,7 +64,8 @@ def systems(tmp_path_factory):
 def page(systems, tmp_path_factory):
     file = tmp_path_factory.mktemp("page") / "report.html"
     shown = [Examples("Cases <1>", ["a & b"], {})]
-    return write_report(file, "Four systems", systems, examples=shown, quoted=[quote("m3ae-2020")]).read_text()
+    found = read_evaluations(systems)
+    return write_report(file, "Four systems", found, examples=shown, quoted=[quote("m3ae-2020")]).read_text()
 
 
 def test_the_page_of_several_systems_needs_nothing_from_outside(page):

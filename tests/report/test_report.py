@@ -56,7 +56,9 @@ def report(folder, evaluation, run=None, pictures=None):
     path = folder / "report.html"
     examples = [Examples("Segmentations", pictures=pictures)] if pictures else []
     facts = {"Device": "1 < 2 cores"}
-    written = write_report(path, "<b>bold</b>", [evaluation], run=run, examples=examples, facts=facts)
+    written = write_report(
+        path, "<b>bold</b>", reading.read_evaluations([evaluation]), run=run, examples=examples, facts=facts
+    )
     assert written == path
     return path.read_text(encoding="utf-8")
 

@@ -188,31 +188,30 @@ def test_parts_that_the_network_does_not_have_are_refused_before_training(cohort
         configured(cohort, tmp_path, *M3AE, "parts.frozen=[subsitute]", system="m3ae")
 
 
+def rates_by_epoch(stage, epochs):
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=stage.optimiser.learning_rate)
+    steps = make_schedule(stage, optimiser)
+    found = []
+    for _ in range(epochs):
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        steps.step()
+    return found
+
+
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [("constant", [1, 1, 1]), ("poly", [1, 0.5**0.9, 0]), ("cosine", [1, 0.5, 0])],
 )
 def test_schedules_fall_to_nothing_or_stand(schedule, rates):
-    stage = Stage(epochs=4, steps_per_epoch=1, crop=16, schedule=schedule)
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1)
-    steps = make_schedule(stage, optimiser)
-    found = []
-    for _ in range(5):
-        found.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-        steps.step()
+    stage = Stage(epochs=4, steps_per_epoch=1, crop=16, schedule=schedule, optimiser={"learning_rate": 1})
+    found = rates_by_epoch(stage, 5)
     assert found[::2] == pytest.approx(rates, abs=1e-12)
 
 
 def test_rates_of_im_fuses_family_are_rounded():
     stage = Stage(epochs=300, steps_per_epoch=1, crop=16, schedule="poly_rounded", optimiser={"learning_rate": 1e-4})
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-4)
-    steps = make_schedule(stage, optimiser)
-    found = []
-    for _ in range(300):
-        found.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-        steps.step()
+    found = rates_by_epoch(stage, 300)
     # Exactly: 9.97e-5, 5.36e-5 and 5.89e-7, of which 8 decimals are left.
     assert [found[epoch] for epoch in (0, 1, 150, 299)] == pytest.approx([1e-4, 9.97e-5, 5.359e-5, 5.9e-7], rel=1e-9)
 

@@ -76,6 +76,7 @@ def _report(folder: Path) -> Path:
     from anymri.regions import label_scheme
     from anymri.report.cases import case_montage
     from anymri.report.html import Examples, write_report
+    from anymri.report.reading import read_evaluations
 
     case = find_cases(folder / "test-cohort")[0]
     segmentations = {subset: folder / "segmentations" / subset for subset in SHOWN_SUBSETS}
@@ -86,7 +87,7 @@ def _report(folder: Path) -> Path:
     return write_report(
         folder / "report.html",
         "anymri demo",
-        [folder / "evaluation"],
+        read_evaluations([folder / "evaluation"]),
         run=folder / "run",
         examples=[Examples("Segmentations", pictures={caption: picture})],
         facts={

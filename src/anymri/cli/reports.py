@@ -9,8 +9,8 @@ from rich.console import Console
 
 from anymri.cli.progress import case_progress
 from anymri.errors import ConfigurationError
-from anymri.files import output_folder, replacing
-from anymri.report.figures import as_png, as_svg
+from anymri.files import output_folder
+from anymri.report.figures import save
 from anymri.report.plots import all_plots
 from anymri.report.published import quote
 from anymri.report.reading import read_evaluations
@@ -42,7 +42,7 @@ def make_report(
         with case_progress(console, "segmenting examples") as progress:
             examples = make_examples(found, device, progress)
     names = ", ".join(found) if len(found) <= 3 else f"{len(found)} systems"
-    return write_report(path, title or f"Evaluation of {names}", evaluations, examples=examples, quoted=published)
+    return write_report(path, title or f"Evaluation of {names}", found, examples=examples, quoted=published)
 
 
 def write_plots(evaluations: Sequence[Path], output: Path, quoted: Sequence[str]) -> list[Path]:
@@ -50,11 +50,4 @@ def write_plots(evaluations: Sequence[Path], output: Path, quoted: Sequence[str]
     published = [quote(name) for name in quoted]
     found = read_evaluations(evaluations)
     output_folder(output)
-    files = []
-    for plot in all_plots(found, published):
-        for suffix, content in (("png", as_png(plot.figure)), ("svg", as_svg(plot.figure))):
-            file = output / f"{plot.name}.{suffix}"
-            with replacing(file) as temporary:
-                temporary.write_bytes(content)
-            files.append(file)
-    return files
+    return [file for plot in all_plots(found, published) for file in save(plot.figure, output / plot.name)]

@@ -66,7 +66,7 @@ class Picture:
 def write_report(
     path: Path,
     title: str,
-    evaluations: Sequence[Path],
+    evaluations: Mapping[str, reading.StoredEvaluation],
     *,
     run: Path | None = None,
     examples: Sequence[Examples] = (),
@@ -75,36 +75,35 @@ def write_report(
 ) -> Path:
     """Writes the page to `path`, whole or not at all, and returns `path`.
 
-    evaluations  folders with `scores.csv` and `manifest.json`, of one system each
+    evaluations  by system, as `reading.read_evaluations` gives them
     run          a training's folder, for its learning curve
     facts        name -> value, shown first: device, hours of training, ...
     quoted       published results to put beside, marked as such
 
     Raises `RunError` if a folder is not what it should be.
     """
-    found = reading.read_evaluations(evaluations)
-    by_metric = compare_all(found)
+    by_metric = compare_all(evaluations)
     # First what was given: where it is wrong, nothing else need be drawn.
     shown, curve = [_embedded(each) for each in examples], None if run is None else _learning_curve(run)
     page = _TEMPLATES.get_template("template.html.j2").render(
         title=title,
-        summary=[*words.summary(found, by_metric), *words.seen_in_training(found)],
-        facts={**(facts or {}), **words.data_facts(found)},
-        systems=_html(words.systems_grid(found)),
-        protocol=words.protocol(found, by_metric),
-        tables=[_html(grid) for grid in _tables(found, by_metric, quoted)],
-        notes=[*words.unscored(found), *words.not_compared(found, by_metric)],
+        summary=[*words.summary(evaluations, by_metric), *words.seen_in_training(evaluations)],
+        facts={**(facts or {}), **words.data_facts(evaluations)},
+        systems=_html(words.systems_grid(evaluations)),
+        protocol=words.protocol(evaluations, by_metric),
+        tables=[_html(grid) for grid in _tables(evaluations, by_metric, quoted)],
+        notes=[*words.unscored(evaluations), *words.not_compared(evaluations, by_metric)],
         statistics=[_html(grid) for each in by_metric.values() for grid in statistics_grids(each)],
         plots={
             **{
                 tables.heading(m): [_plot(plot) for plot in metric_plots(each, quoted)] for m, each in by_metric.items()
             },
-            "Calibration": [_plot(plot) for plot in reliability_plots(found)],
+            "Calibration": [_plot(plot) for plot in reliability_plots(evaluations)],
         },
         learning_curve=curve,
         examples=shown,
-        manifests={name: json.dumps(each.manifest, indent=2, ensure_ascii=False) for name, each in found.items()},
-        created=max(str(each.manifest.get("created", "")) for each in found.values()),
+        manifests={name: json.dumps(each.manifest, indent=2, ensure_ascii=False) for name, each in evaluations.items()},
+        created=max(str(each.manifest.get("created", "")) for each in evaluations.values()),
     )
     write_text(path, page)
     return path

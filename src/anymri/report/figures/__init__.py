@@ -10,7 +10,7 @@ from anymri.report.figures.comparisons import by_number, case_strips, contributi
 from anymri.report.figures.heat_maps import subset_heatmap, system_heatmap
 from anymri.report.figures.montage import montage
 from anymri.report.figures.rebuilt import rebuilt_scans
-from anymri.report.figures.style import REGION_COLOURS, as_png, as_svg
+from anymri.report.figures.style import REGION_COLOURS, as_png, as_svg, save
 from anymri.report.figures.training import learning_curve
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "montage",
     "rebuilt_scans",
     "reliability_curves",
+    "save",
     "subset_heatmap",
     "system_heatmap",
 ]

@@ -6,12 +6,14 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from anymri.files import replacing
 from anymri.modalities import MODALITIES
 from anymri.report.tables import REBUILT, heading, lower_is_better, unit
 
@@ -74,6 +76,15 @@ def as_png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=_PNG_DPI)
     return stream.getvalue()
+
+
+def save(figure: Figure, place: Path) -> list[Path]:
+    """Writes the figure as PNG and as SVG, at `place` with these suffixes, and returns the files."""
+    files = [place.with_name(f"{place.name}.{suffix}") for suffix in ("png", "svg")]
+    for file, content in zip(files, (as_png(figure), as_svg(figure)), strict=True):
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
+    return files
 
 
 def tidy(axes: Axes, label: str = "", *, grid: str = "y") -> None:
