@@ -19,7 +19,7 @@ from anymri.evaluation.metrics import choose
 from anymri.evaluation.reconstruction import RECONSTRUCTION
 from anymri.evaluation.runner import evaluate
 from anymri.inference import windows
-from anymri.inference.windows import images_for, predict, predict_and_rebuild
+from anymri.inference.windows import Volume, Windows, predict, predict_and_rebuild
 from anymri.modalities import ALL, MODALITIES, SUBSETS, Subset
 from anymri.regions import label_scheme
 from anymri.report.reading import read_scores
@@ -64,9 +64,7 @@ def test_values_are_those_of_rebuilt_and_real_scan_in_brain_and_tumour(complete,
     system, card = load_weights(weights)
     study = read_study(find_cases(cohort)[0], label_scheme("brats2023"))
     data = preprocess(study, card.preprocessing)
-    [(_, rebuilt)] = predict_and_rebuild(
-        system, *images_for(data), [SOME], card.window, card.window_overlap, data.origin
-    )
+    [(_, rebuilt)] = predict_and_rebuild(system, Volume.of(data), [SOME], Windows.of(card))
     places = {"brain": brain_mask(study)[data.box], "tumour": data.classes > 0}
     rows = scores[scores["subset"] == str(SOME)]
     values = rows.set_index(["metric", "region"])["value"]
@@ -88,16 +86,16 @@ def test_segmentations_are_scored_as_without_rebuilding(complete, cohort, weight
 def test_rebuilt_volumes_are_those_of_the_decoder_and_never_see_the_scan_they_stand_for(weights):
     system, _ = load_weights(weights)
     images = torch.randn(1, 4, 32, 32, 32, generator=torch.Generator().manual_seed(0))
-    volume = (ALL.as_tensor(), torch.zeros(4), [SOME, ALL], 32, 0.0)
-    (probabilities, rebuilt), (_, nothing) = predict_and_rebuild(system, images, *volume)
+    asked = (system, Volume(images, ALL.as_tensor(), torch.zeros(4)), [SOME, ALL], Windows(32, 0.0))
+    (probabilities, rebuilt), (_, nothing) = predict_and_rebuild(*asked)
     with torch.inference_mode():
         decoded = system.decode(system.encode(images, ALL.as_tensor()), SOME.as_tensor(), reconstruct=True)
     assert list(rebuilt) == ["T1", "T2"] and not nothing
     for number, made in ((0, rebuilt["T1"]), (2, rebuilt["T2"])):
         torch.testing.assert_close(made, decoded.reconstruction[0, number])
-    torch.testing.assert_close(probabilities, predict(system, images, *volume)[0], rtol=0, atol=0)
+    torch.testing.assert_close(probabilities, predict(*asked)[0], rtol=0, atol=0)
     images[:, [0, 2]] = 7
-    for modality, again in predict_and_rebuild(system, images, *volume)[0][1].items():
+    for modality, again in predict_and_rebuild(*asked)[0][1].items():
         torch.testing.assert_close(again, rebuilt[modality], rtol=0, atol=0)
 
 

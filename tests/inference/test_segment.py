@@ -14,7 +14,7 @@ from anymri.data.image import read_image
 from anymri.data.layouts import find_cases
 from anymri.data.phantoms import write_cohort
 from anymri.errors import AnymriError, AnymriWarning, CohortError, GeometryError, ModalityError, OutputError
-from anymri.inference.windows import predict
+from anymri.inference.windows import Volume, Windows, predict
 from anymri.modalities import SUBSETS, Subset
 from untrained import write_weights
 
@@ -87,9 +87,9 @@ def test_a_volume_smaller_than_the_window_is_padded(tmp_path, weights):
 def test_windows_of_one_volume_agree_with_a_single_forward_pass():
     system = anymri.create("u_hved", preset="nano")
     images = torch.randn(1, 4, 32, 32, 32)
-    present = torch.ones(1, 4, dtype=torch.bool)
+    volume = Volume(images, torch.ones(1, 4, dtype=torch.bool), torch.zeros(4))
     subsets = [Subset.parse("T2"), Subset.parse("T1c+FLAIR")]
-    answers = predict(system, images, present, torch.zeros(4), subsets, window=32, overlap=0.5)
+    answers = predict(system, volume, subsets, Windows(32, 0.5))
     for subset, answer in zip(subsets, answers, strict=True):
         with torch.inference_mode():
             expected = system(images, subset.as_tensor()).probabilities()[0]
@@ -104,7 +104,8 @@ def test_windows_count_alike_where_they_overlap_only_if_told_to(blending):
     images = torch.randn(1, 4, 48, 32, 32)
     everything = SUBSETS[-1]
     present = everything.as_tensor()
-    [answer] = predict(system, images, present, torch.zeros(4), [everything], 32, 0.5, blending=blending)
+    volume = Volume(images, present, torch.zeros(4))
+    [answer] = predict(system, volume, [everything], Windows(32, 0.5, blending))
     with torch.inference_mode():
         first, second = (system(images[:, :, x : x + 32], present).probabilities()[0] for x in (0, 16))
     mean = (first[:, 16:] + second[:, :16]) / 2

@@ -7,7 +7,7 @@ import torch
 
 from anymri import systems
 from anymri.errors import AnymriError, ModalityError, ShapeError
-from anymri.inference.windows import predict
+from anymri.inference.windows import Volume, Windows, predict
 from anymri.modalities import ALL, MODALITIES, SUBSETS, Subset
 from anymri.systems.base import Batch
 
@@ -188,9 +188,10 @@ def test_a_crop_that_does_not_fit_is_refused_with_the_nearest_that_does(name):
 def test_a_volume_of_any_size_is_segmented(name):
     """In windows of the one crop that fits, where there is one; shorter sides are padded."""
     system = tiny(name)
-    volume = torch.randn(1, 4, 5, system.usable_side(32) + 3, 16)
-    probabilities = predict(system, volume, ALL.as_tensor(), torch.zeros(4), [ALL], system.usable_side(48), 0.5)
-    assert probabilities.shape == (1, system.num_scores, *volume.shape[2:]) and probabilities.isfinite().all()
+    images = torch.randn(1, 4, 5, system.usable_side(32) + 3, 16)
+    volume = Volume(images, ALL.as_tensor(), torch.zeros(4))
+    probabilities = predict(system, volume, [ALL], Windows(system.usable_side(48), 0.5))
+    assert probabilities.shape == (1, system.num_scores, *images.shape[2:]) and probabilities.isfinite().all()
 
 
 def test_decoding_what_was_not_encoded_is_refused(name):

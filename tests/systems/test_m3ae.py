@@ -5,7 +5,7 @@ import torch
 
 from anymri import systems
 from anymri.errors import ConfigurationError, WeightsError
-from anymri.inference.windows import predict
+from anymri.inference.windows import Volume, Windows, predict
 from anymri.modalities import ALL, SUBSETS, Subset
 from anymri.systems.base import Batch, middle_corners
 from anymri.systems.m3ae.masking import SIDE, draw_visible
@@ -51,13 +51,14 @@ def test_outside_the_substitute_its_border_goes_on():
 def test_windows_see_the_substitute_at_their_place_in_the_scan_or_in_the_padded_box(placement):
     """A box of 16x12x24 voxels, padded to 16 along y, that begins at voxel (3, 5, -2) of the scan's middle."""
     system = create(placement=placement)
-    volume = torch.arange(16 * 12 * 24.0).view(1, 1, 16, 12, 24).repeat(1, 4, 1, 1, 1)
+    images = torch.arange(16 * 12 * 24.0).view(1, 1, 16, 12, 24).repeat(1, 4, 1, 1, 1)
     seen = []
     encode_at = system._encode_at
     system._encode_at = lambda images, present, corners: (
         seen.append((images, corners)) or encode_at(images, present, corners)
     )
-    predict(system, volume, ALL.as_tensor(), torch.full((4,), -1.0), [SOME], 16, 0.5, origin=(3, 5, -2))
+    volume = Volume(images, ALL.as_tensor(), torch.full((4,), -1.0), origin=(3, 5, -2))
+    predict(system, volume, [SOME], Windows(16, 0.5))
     windows = [(image, corner) for images, corners in seen for image, corner in zip(images, corners, strict=True)]
     assert len(windows) == 2
     for image, (first, last) in windows:
@@ -118,7 +119,8 @@ def test_one_voxel_at_the_bottleneck_and_one_sample_are_enough(objective):
     named = OBJECTIVES[objective](system, batch(side=system.minimum_side))
     named["total"].backward()
     assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
-    probabilities = predict(system.eval(), torch.randn(1, 4, 5, 3, 4), ALL.as_tensor(), torch.zeros(4), [SOME], 8, 0.5)
+    volume = Volume(torch.randn(1, 4, 5, 3, 4), ALL.as_tensor(), torch.zeros(4))
+    probabilities = predict(system.eval(), volume, [SOME], Windows(8, 0.5))
     assert probabilities.shape == (1, 3, 5, 3, 4) and probabilities.isfinite().all()
 
 

@@ -6,7 +6,7 @@ from torch.nn.functional import conv3d
 
 from anymri import systems
 from anymri.errors import ConfigurationError, WeightsError
-from anymri.inference.windows import predict
+from anymri.inference.windows import Volume, Windows, predict
 from anymri.modalities import ALL, SUBSETS, Subset
 from anymri.systems.base import Batch
 from anymri.systems.losses import at_level
@@ -105,7 +105,8 @@ def test_one_voxel_at_the_coarsest_level_trains_and_segments():
     named = OBJECTIVE(system, batch(system))
     named["total"].backward()
     assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
-    probabilities = predict(system.eval(), torch.randn(1, 4, 5, 3, 4), ALL.as_tensor(), torch.zeros(4), [SOME], 64, 0.5)
+    volume = Volume(torch.randn(1, 4, 5, 3, 4), ALL.as_tensor(), torch.zeros(4))
+    probabilities = predict(system.eval(), volume, [SOME], Windows(64, 0.5))
     assert probabilities.shape == (1, 3, 5, 3, 4) and probabilities.isfinite().all()
 
 

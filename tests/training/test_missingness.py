@@ -199,9 +199,9 @@ def test_a_dedicated_network_sees_its_subset_alone(place, tmp_path):
 def test_a_dedicated_network_is_validated_on_its_subset_alone(place, tmp_path, monkeypatch):
     judged = []
 
-    def spy(system, images, present, background, subsets, *rest):
+    def spy(system, volume, subsets, windows):
         judged.append(subsets)
-        return predict(system, images, present, background, subsets, *rest)
+        return predict(system, volume, subsets, windows)
 
     monkeypatch.setattr(validation, "predict", spy)
     train(configured(place, "subsets=T1c+FLAIR"), tmp_path / "run", Silent())

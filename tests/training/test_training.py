@@ -330,6 +330,13 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(cohort, tmp_path):
         train(configured(cohort, tmp_path, "optimiser.learning_rate=1e30"), tmp_path / "run", Silent())
 
 
+def test_shaspec_says_that_the_authors_first_weights_bear_no_missing_scans(cohort, tmp_path):
+    """Gradients of an empty image overflow in norms that begin at zero; sheet shaspec, section 7."""
+    settings = ("network.init=reference", "crop=64", "missing=0.5")
+    with pytest.raises(RunError, match=r"network\.init=own"):
+        train(configured(cohort, tmp_path, *settings, system="shaspec"), tmp_path / "run", Silent())
+
+
 @pytest.mark.parametrize("augmentation", ["none", "flip_intensity"])
 def test_copies_of_a_patch_differ_in_their_subset_alone_and_know_their_place(cohort, tmp_path, augmentation):
     case = cached(cohort, tmp_path)

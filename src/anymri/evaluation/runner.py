@@ -23,7 +23,7 @@ from anymri.evaluation.reconstruction import RebuiltScans
 from anymri.evaluation.scores import CaseScores
 from anymri.files import sha256
 from anymri.inference.device import pick_device
-from anymri.inference.windows import check_rebuilds, images_for, predict, predict_and_rebuild
+from anymri.inference.windows import Volume, Windows, check_rebuilds, predict, predict_and_rebuild
 from anymri.modalities import SUBSETS, Subset
 from anymri.regions import LabelScheme, label_scheme, region_mask, to_label_map
 from anymri.systems.base import System
@@ -104,10 +104,9 @@ def score_case(
     data = preprocess(study, card.preprocessing)
     classes = study.classes[data.box]
     real = dict(zip(data.modalities, data.images, strict=True))
-    windows = (card.window, card.window_overlap, data.origin, card.window_blending)
-    volume = (*images_for(data), possible, *windows)
     rebuilds = _needs(metrics, "rebuilt scans")
-    answers = iter(predict_and_rebuild(system, *volume) if rebuilds else ((a, {}) for a in predict(system, *volume)))
+    asked = (system, Volume.of(data), possible, Windows.of(card))
+    answers = iter(predict_and_rebuild(*asked) if rebuilds else ((answer, {}) for answer in predict(*asked)))
     brain = brain_mask(study)[data.box] if rebuilds or _needs(metrics, "probabilities") else None
     spacing = np.linalg.norm(study.affine[:3, :3], axis=0).tolist()
     scored = CaseScores()

@@ -18,7 +18,7 @@ from anymri.data.preprocessing import Preprocessed, preprocess
 from anymri.errors import AnymriWarning, CohortError, ModalityError
 from anymri.files import output_folder, write_json
 from anymri.inference.device import pick_device
-from anymri.inference.windows import images_for, predict
+from anymri.inference.windows import Volume, Windows, predict
 from anymri.manifest import manifest
 from anymri.modalities import MODALITIES, Subset
 from anymri.regions import CLASSES, region_mask, to_label_map
@@ -121,8 +121,7 @@ def label_maps(
     system: System[Any], card: WeightsCard, data: Preprocessed, subsets: Sequence[Subset]
 ) -> list[NDArray[np.uint8]]:
     """Classes on the whole grid of a preprocessed case, in LPS, for each of the subsets."""
-    volume = (*images_for(data), subsets)
-    answers = predict(system, *volume, card.window, card.window_overlap, data.origin, card.window_blending)
+    answers = predict(system, Volume.of(data), subsets, Windows.of(card))
     return [data.paste(to_label_map(answer, system.scores).numpy()) for answer in answers]
 
 

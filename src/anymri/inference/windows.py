@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -12,66 +12,71 @@ from anymri.data.preprocessing import Preprocessed
 from anymri.errors import ConfigurationError
 from anymri.modalities import MODALITIES, Subset
 from anymri.systems.base import System, middle_corners
+from anymri.systems.weights import WeightsCard
 
 # Small windows go through the network together: on a CPU torch's fast convolutions want several at once.
 VOXELS_AT_ONCE = 128**3
 
 
-def images_for(data: Preprocessed) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (1, 4, X, Y, Z), zero where absent, present (1, 4) bool and background (4,) of a preprocessed case."""
-    present = torch.tensor([[m in data.modalities for m in MODALITIES]])
-    images = torch.zeros(1, len(MODALITIES), *data.images.shape[1:])
-    background = torch.zeros(len(MODALITIES))
-    images[present] = torch.from_numpy(data.images)
-    background[present[0]] = torch.from_numpy(data.background)
-    return images, present, background
+class Volume(NamedTuple):
+    """A case as networks take it.
+
+    images      (1, 4, X, Y, Z) of any size, zero where absent
+    present     (1, 4) bool
+    background  (4,) what lies around the images
+    origin      where the images' first voxel lies, counted from the middle of the scan's grid; by default they lie in
+                its middle
+    """
+
+    images: Tensor
+    present: Tensor
+    background: Tensor
+    origin: Sequence[int] | None = None
+
+    @classmethod
+    def of(cls, data: Preprocessed) -> Self:
+        present = torch.tensor([[m in data.modalities for m in MODALITIES]])
+        images = torch.zeros(1, len(MODALITIES), *data.images.shape[1:])
+        background = torch.zeros(len(MODALITIES))
+        images[present] = torch.from_numpy(data.images)
+        background[present[0]] = torch.from_numpy(data.background)
+        return cls(images, present, background, data.origin)
+
+
+class Windows(NamedTuple):
+    """How cubic windows cover a volume; sides of a volume shorter than a window are padded with the background.
+
+    side      voxels, where the system does not fix it
+    overlap   share of a window that its neighbour covers
+    blending  weights of a window's voxels where windows overlap: `gaussian`, most in its middle, or `constant`
+    """
+
+    side: int
+    overlap: float
+    blending: str = "gaussian"
+
+    @classmethod
+    def of(cls, card: WeightsCard) -> Self:
+        return cls(card.window, card.window_overlap, card.window_blending)
 
 
 @torch.inference_mode()
-def predict(
-    system: System[Any],
-    images: Tensor,
-    present: Tensor,
-    background: Tensor,
-    subsets: Sequence[Subset],
-    window: int,
-    overlap: float,
-    origin: Sequence[int] | None = None,
-    blending: str = "gaussian",
-) -> Tensor:
-    """Probabilities (S, K, X, Y, Z) on the CPU, one row a subset.
-
-    images      (1, 4, X, Y, Z) of any size: sides shorter than the window are padded with the background
-    present     (1, 4) bool
-    background  (4,) what lies around the images
-    window      side of the cubic windows, voxels, where the system does not fix it; overlap  share of a window that its
-                neighbour covers
-    origin      where the images' first voxel lies, counted from the middle of the scan's grid; by default they lie in
-                its middle
-    blending    weights of a window's voxels where windows overlap: `gaussian`, most in its middle, or `constant`
-    """
+def predict(system: System[Any], volume: Volume, subsets: Sequence[Subset], windows: Windows) -> Tensor:
+    """Probabilities (S, K, X, Y, Z) on the CPU, one row a subset."""
 
     def answer(encoding: Any, available: Tensor) -> Tensor:
         return system.decode(encoding, available).probabilities()
 
-    blended = _blended(answer, system, images, present, background, subsets, window, overlap, origin, blending)
+    blended = _blended(answer, system, volume, subsets, windows)
     return blended.reshape(len(subsets), -1, *blended.shape[1:])
 
 
 @torch.inference_mode()
 def predict_and_rebuild(
-    system: System[Any],
-    images: Tensor,
-    present: Tensor,
-    background: Tensor,
-    subsets: Sequence[Subset],
-    window: int,
-    overlap: float,
-    origin: Sequence[int] | None = None,
-    blending: str = "gaussian",
+    system: System[Any], volume: Volume, subsets: Sequence[Subset], windows: Windows
 ) -> list[tuple[Tensor, dict[str, Tensor]]]:
     """For each subset its probabilities, (K, X, Y, Z), and every modality that it lacks as the system rebuilds it from
-    the others, (X, Y, Z); all on the CPU and blended alike. Arguments are those of `predict`.
+    the others, (X, Y, Z); all on the CPU and blended alike.
 
     Raises `ConfigurationError` if the system rebuilds no images.
     """
@@ -85,8 +90,9 @@ def predict_and_rebuild(
             return prediction.probabilities()
         return torch.cat([prediction.probabilities(), prediction.reconstruction[:, absent]], dim=1)
 
-    blended = _blended(answer, system, images, present, background, subsets, window, overlap, origin, blending)
-    answers = torch.split(blended, [system.num_scores + len(names) for names in lacking])
+    answers = torch.split(
+        _blended(answer, system, volume, subsets, windows), [system.num_scores + len(names) for names in lacking]
+    )
     return [
         (channels[: system.num_scores], dict(zip(names, channels[system.num_scores :], strict=True)))
         for channels, names in zip(answers, lacking, strict=True)
@@ -106,35 +112,39 @@ def check_rebuilds(system: System[Any]) -> None:
 def _blended(
     answer: Callable[[Any, Tensor], Tensor],
     system: System[Any],
-    images: Tensor,
-    present: Tensor,
-    background: Tensor,
+    volume: Volume,
     subsets: Sequence[Subset],
-    window: int,
-    overlap: float,
-    origin: Sequence[int] | None,
-    blending: str,
+    windows: Windows,
 ) -> Tensor:
     """What `answer` says of each window's one encoding and of each subset, (B, 4) bool: channels (C, X, Y, Z) of all
     subsets one after the other."""
     from monai.inferers.utils import sliding_window_inference
 
-    window = system.crop or window
+    images, present, background, origin = volume
+    side = system.crop or windows.side
     device = next(system.parameters()).device
-    padded, inside = _pad(images, background, window)
+    padded, inside = _pad(images, background, side)
     lies_at = middle_corners(1, images.shape[2:])[0, 0] if origin is None else torch.tensor(origin)
     first = system.window_origin(lies_at - torch.tensor([axis.start or 0 for axis in inside]))
-    at_once = max(1, VOXELS_AT_ONCE // window**3)
+    at_once = max(1, VOXELS_AT_ONCE // side**3)
 
-    def answers(patches: Tensor, windows: list[list[slice]]) -> Tensor:
-        corners = window_corners(windows, first).to(device)
+    def answers(patches: Tensor, places: list[list[slice]]) -> Tensor:
+        corners = window_corners(places, first).to(device)
         encoding = system.encode(patches, present.to(device).expand(len(patches), -1), corners)
         choices = (subset.as_tensor(len(patches)).to(device) for subset in subsets)
         return torch.cat([answer(encoding, choice) for choice in choices], dim=1)
 
     with system.fixed_weights():
         blended: Tensor = sliding_window_inference(
-            padded, window, at_once, answers, overlap, blending, sw_device=device, device="cpu", with_coord=True
+            padded,
+            side,
+            at_once,
+            answers,
+            windows.overlap,
+            windows.blending,
+            sw_device=device,
+            device="cpu",
+            with_coord=True,
         )
     return blended[(0, slice(None), *inside)]
 

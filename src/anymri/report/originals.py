@@ -17,7 +17,7 @@ from anymri.errors import CohortError, RunError
 from anymri.files import sha256
 from anymri.inference.device import pick_device
 from anymri.inference.segmentation import label_maps
-from anymri.inference.windows import images_for, predict_and_rebuild
+from anymri.inference.windows import Volume, Windows, predict_and_rebuild
 from anymri.modalities import MODALITIES, Subset
 from anymri.regions import label_scheme
 from anymri.report.reading import StoredEvaluation
@@ -55,10 +55,7 @@ class Weights:
         if not self.system.rebuilds_images or len(data.modalities) < 2:
             return None
         others = [Subset.of(other for other in data.modalities if other != m) for m in data.modalities]
-        card, volume = self.card, (*images_for(data), others)
-        answers = predict_and_rebuild(
-            self.system, *volume, card.window, card.window_overlap, data.origin, card.window_blending
-        )
+        answers = predict_and_rebuild(self.system, Volume.of(data), others, Windows.of(self.card))
         return data, {m: made[m].numpy() for m, (_, made) in zip(data.modalities, answers, strict=True)}
 
 

@@ -15,6 +15,7 @@ import torch
 
 from anymri.errors import AnymriWarning, ConfigurationError, RunError
 from anymri.files import output_folder, write_json, write_text
+from anymri.inference.windows import Windows
 from anymri.manifest import manifest
 from anymri.systems import build, parts
 from anymri.systems.base import System
@@ -160,7 +161,7 @@ class _Trainer:
             if not all(map(math.isfinite, agreed)):
                 raise RunError(
                     f"The loss is no finite number in epoch {position.epoch + 1}, step {step}.",
-                    "Lower the learning rate, as in --set optimiser.learning_rate=1e-4; what was saved is kept.",
+                    f"{self._remedy()}; what was saved is kept.",
                 )
             self.watch.step(stage, position.epoch + 1, step, position.sums["total"] / step)
             if halt or save:
@@ -168,6 +169,13 @@ class _Trainer:
             if halt:
                 raise self.stop.interrupted()
             clock = time.perf_counter()
+
+    def _remedy(self) -> str:
+        """What to change after a loss that is no number."""
+        rate = "the learning rate, as in --set optimiser.learning_rate=1e-4"
+        if self.recipe.network.get("init") == "reference":
+            return f"Begin from other first weights than the authors', --set network.init=own, or lower {rate}"
+        return f"Lower {rate}"
 
     def _row(self, stage: Stage, position: Position, first_step: int, rate: float) -> dict[str, Any]:
         """The epoch's row of log.csv."""
@@ -192,8 +200,8 @@ class _Trainer:
         with self.stop.at_once():
             if self.team.number == 0:
                 losses = parts(self.recipe.system).segmentation_losses
-                windows = (stage.crop, self.recipe.window_overlap, self.recipe.window_blending)
-                judged = validate(self.system, self.cohort.validation, *windows, losses, stage.single_subset)
+                windows = Windows(stage.crop, self.recipe.window_overlap, self.recipe.window_blending)
+                judged = validate(self.system, self.cohort.validation, windows, losses, stage.single_subset)
             judged = self.team.told(judged)
         assert judged is not None
         place = {key: row[key] for key in ("stage", "epoch", "step")}

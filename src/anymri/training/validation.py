@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anymri.data.cache import CachedCase
 from anymri.evaluation.metrics import dice
-from anymri.inference.windows import predict
+from anymri.inference.windows import Volume, Windows, predict
 from anymri.modalities import MODALITIES, SUBSETS, Subset
 from anymri.regions import region_mask, to_label_map
 from anymri.systems.base import System
@@ -43,9 +43,7 @@ def subsets_for(case: CachedCase, number: int, cases: int) -> list[Subset]:
 def validate(
     system: System[Any],
     cases: Sequence[CachedCase],
-    window: int,
-    overlap: float,
-    blending: str,
+    windows: Windows,
     losses: Callable[[Tensor, Tensor], dict[str, Tensor]],
     single: Subset | None = None,
 ) -> Validation:
@@ -57,9 +55,8 @@ def validate(
     for number, case in enumerate(cases):
         images, labels = case.read_patch((0, 0, 0), case.shape)
         subsets = [single] if single else subsets_for(case, number, len(cases))
-        volume = (images[None], case.present[None], case.background)
-        answers = predict(system, *volume, subsets, window, overlap, case.origin, blending)
-        for probabilities in answers:
+        volume = Volume(images[None], case.present[None], case.background, case.origin)
+        for probabilities in predict(system, volume, subsets, windows):
             named = losses(probabilities[None], labels[None].long())
             values.append(float(torch.stack(list(named.values())).sum()))
             classes = to_label_map(probabilities, system.scores).numpy()
