@@ -38,8 +38,9 @@ def _make_loggers(names: Sequence[str], folder: Path) -> list[Any]:
 
     name, place = folder.absolute().name, str(folder.absolute())
     offline = os.environ.get("WANDB_MODE") != "online"
+    store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
     makers: dict[str, Callable[[], Any]] = {
-        "mlflow": lambda: MLFlowLogger("anymri", name, save_dir=f"{place}/mlruns"),
+        "mlflow": lambda: MLFlowLogger("anymri", name, store, artifact_location=f"{place}/mlruns"),
         "wandb": lambda: WandbLogger(name, place, project="anymri", offline=offline),
     }
     made = []
