@@ -38,10 +38,13 @@ def large_patches(crop: int, epochs: int, steps_per_epoch: int, **settings: Any)
     return Stage(crop=crop, epochs=epochs, steps_per_epoch=steps_per_epoch, **chosen | settings)
 
 
-def one_crop(crop: int, learning_rate: float) -> list[Stage]:
-    """For networks that take a single crop, which holds most of a brain: first around tumours, then everywhere."""
+def one_crop(crop: int, learning_rate: float, **first: Any) -> list[Stage]:
+    """For networks that take a single crop, which holds most of a brain: first around tumours, then everywhere.
+
+    first  settings of the first stage, in place of ours
+    """
     return [
-        small_patches(epochs=1, crop=crop, optimiser=Optimiser(learning_rate=learning_rate)),
+        small_patches(epochs=1, crop=crop, optimiser=Optimiser(learning_rate=learning_rate), **first),
         # Two patches at a time: torch's convolutions of a single small one are several times slower on a CPU.
         large_patches(
             crop,

@@ -57,11 +57,11 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="im_fuse",
-        about=f"{FOR_A_LAPTOP} The network takes one crop only: first around each part of a tumour, then where "
-        "healthy tissue is too.",
+        about=f"{FOR_A_LAPTOP} The network takes one crop only: first around each part of a tumour, with all "
+        "modalities, or the Mamba blocks would not learn the parts in time; then where healthy tissue is too.",
         source=OURS,
         network=dict(NANO),
         validation_share=0.05,
-        stages=one_crop(NANO["crop"], learning_rate=8e-3),
+        stages=one_crop(NANO["crop"], learning_rate=1.6e-2, subsets="all"),
     ),
 }
