@@ -54,6 +54,6 @@ RECIPES = {
         source=OURS,
         network=dict(NANO),
         validation_share=0.05,
-        stages=one_crop(NANO["crop"], learning_rate=8e-3),
+        stages=one_crop(NANO["crop"], learning_rate=1.6e-2),
     ),
 }
