@@ -23,7 +23,7 @@ from anymri.data.phantoms import write_cohort
 from anymri.files import write_text
 from anymri.modalities import ALL
 from anymri.report.comparing import read_systems
-from anymri.report.figures import by_number, save, system_heatmap
+from anymri.report.figures import as_png, by_number, system_heatmap
 from anymri.report.tables import MEAN, format_value
 
 CORES = 2
@@ -99,8 +99,8 @@ def publish(work):
     for name in sorted(dice.means, key=lambda name: -sum(dice.means[name][MEAN, r] for r in dice.regions)):
         lines.append(f"| {' | '.join(row(work, name, dice, hd95))} |")
     write_text(DOCS / "leaderboard.md", "\n".join([*lines, TAIL]))
-    save(system_heatmap(dice), DOCS / "images" / "leaderboard")
-    save(by_number(dice), DOCS / "images" / "leaderboard_by_number")
+    (DOCS / "images" / "leaderboard.png").write_bytes(as_png(system_heatmap(dice)))
+    (DOCS / "images" / "leaderboard_by_number.png").write_bytes(as_png(by_number(dice)))
 
 
 def row(work, name, dice, hd95):

@@ -80,7 +80,7 @@ def write_report(
     facts        name -> value, shown first: device, hours of training, ...
     quoted       published results to put beside, marked as such
 
-    Raises `RunError` if a folder is not what it should be.
+    Raises `RunError` if evaluations cannot be compared or `run` is not the folder of a training.
     """
     by_metric = compare_all(evaluations)
     # First what was given: where it is wrong, nothing else need be drawn.
