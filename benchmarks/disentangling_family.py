@@ -11,9 +11,9 @@ from unittest.mock import patch
 
 import torch
 
-from anymri import systems
 from anymri.layers.streams import encode_each
 from anymri.modalities import ALL, SUBSETS
+from anymri.systems import registry
 from anymri.systems.sfusion.fusion import SFusionBlock
 from measure import decode_all, gmacs, images, median_ms, own_peak_gb, peak_gb, show
 
@@ -29,9 +29,9 @@ def plain_fusion(self, features, tokens):
     for layer in self.layers:
         mixed = layer(mixed)
     cubes = (len(mixed), len(features), *[self.grid] * 3, -1, *[self.factor] * 3)
-    scores = self.upsample(mixed).view(cubes).permute(0, 1, 5, 2, 6, 3, 7, 4, 8)
+    logits = self.upsample(mixed).view(cubes).permute(0, 1, 5, 2, 6, 3, 7, 4, 8)
     stack = torch.stack(list(features), dim=1)
-    return (scores.reshape(stack.shape).softmax(1) * stack).sum(1)
+    return (logits.reshape(stack.shape).softmax(1) * stack).sum(1)
 
 
 def plainly():
@@ -41,7 +41,7 @@ def plainly():
 
 def one_pass(system, scans, subset):
     encode_each(system.style_encoders, scans, ALL.as_tensor())
-    return system.decode(system.encode(scans, ALL.as_tensor()), subset.as_tensor()).scores
+    return system.decode(system.encode(scans, ALL.as_tensor()), subset.as_tensor()).logits
 
 
 def pass_by_pass(system, scans):
@@ -50,7 +50,7 @@ def pass_by_pass(system, scans):
 
 
 def create(name, side):
-    return systems.create(name, crop=side)
+    return registry.create(name, crop=side)
 
 
 def subsets(name, side):

@@ -1,6 +1,6 @@
 """RA-HVED and XLSTM-HVED against the plain way of their published code, in one run: python benchmarks/hved_family.py
 
-Plain: gates as two convolutions, attention maps once a modality, every encoder in every pass, images rebuilt in every
+Plain: gates as two convolutions, attention maps once a modality, every encoder in every pass, images reconstructed in every
 pass of RA-HVED, and the mLSTM with all its S x S matrices. Both ways give the same answers, which is checked first.
 """
 
@@ -12,10 +12,10 @@ from unittest.mock import patch
 import torch
 from torch.nn.functional import logsigmoid, pad
 
-from anymri import systems
 from anymri.layers import mlstm
-from anymri.layers.hved import GATE_SIDE, AttentiveJoin, SpatialGate
 from anymri.modalities import ALL, SUBSETS
+from anymri.systems import registry
+from anymri.systems.families.hved.blocks import GATE_SIDE, AttentiveJoin, SpatialGate
 from anymri.systems.xlstm_hved.save import AttentionMap
 from measure import counted, decode_all, gmacs, images, own_peak_gb, peak_gb, show
 
@@ -58,21 +58,21 @@ def plainly():
     return stack
 
 
-def pass_by_pass(system, scans, rebuild):
+def pass_by_pass(system, scans, reconstruct):
     with plainly():
         return [
-            system.decode(system.encode(scans, ALL.as_tensor()), subset.as_tensor(), reconstruct=rebuild).scores
+            system.decode(system.encode(scans, ALL.as_tensor()), subset.as_tensor(), reconstruct=reconstruct).logits
             for subset in SUBSETS
         ]
 
 
 def subsets(name):
-    system, rebuild = systems.create(name), name in REBUILD
+    system, reconstruct = registry.create(name), name in REBUILD
     small = images(*CHECKED)
-    pairs = zip(decode_all(system, small), pass_by_pass(system, small, rebuild), strict=True)
+    pairs = zip(decode_all(system, small), pass_by_pass(system, small, reconstruct), strict=True)
     assert max((ours - plain).abs().max().item() for ours, plain in pairs) < CLOSE
     scans = images(*TIMED)
-    found = [counted(lambda: decode_all(system, scans)), counted(lambda: pass_by_pass(system, scans, rebuild))]
+    found = [counted(lambda: decode_all(system, scans)), counted(lambda: pass_by_pass(system, scans, reconstruct))]
     for (ours, plain), unit in zip(zip(*found, strict=True), ("GMAC", "ms"), strict=True):
         show(f"{name}: 15 subsets of 64^3", ours, plain, unit)
 
@@ -92,7 +92,7 @@ def gates():
 
 
 def attention():
-    system, scans = systems.create("xlstm_hved"), images(*CUBE)
+    system, scans = registry.create("xlstm_hved"), images(*CUBE)
     guides = system.guide(scans)
 
     def run():
@@ -106,7 +106,7 @@ def attention():
 
 def one_pass(plain):
     """One evaluation of all modalities at the published crop; prints the memory it took."""
-    system, scans = systems.create("xlstm_hved"), images(*PUBLISHED_CROP)
+    system, scans = registry.create("xlstm_hved"), images(*PUBLISHED_CROP)
     with plainly() if plain else ExitStack():
         system(scans, ALL.as_tensor())
     print(own_peak_gb())

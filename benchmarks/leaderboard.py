@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from anymri import systems
-from anymri.data.phantoms import write_cohort
+from anymri.analysis.comparison import read_comparison
+from anymri.analysis.tables import MEAN, format_value
 from anymri.files import write_text
 from anymri.modalities import ALL
-from anymri.report.comparing import read_systems
 from anymri.report.figures import as_png, by_number, system_heatmap
-from anymri.report.tables import MEAN, format_value
+from anymri.synthesis.phantoms import write_cohort
+from anymri.systems import registry
 
 CORES = 2
 # Eight minutes on two cores.
@@ -55,7 +55,7 @@ def main(work, chosen):
     for folder, count, seed in (("train", 40, 0), ("test", 12, 1)):
         if not (work / folder).exists():
             write_cohort(work / folder, count, seed)
-    names = chosen or systems.names()
+    names = chosen or registry.names()
     with ThreadPoolExecutor(CORES) as pool:
         list(pool.map(partial(learn_and_score, work), names))
     if not chosen:
@@ -71,7 +71,7 @@ def learn_and_score(work, name):
             *("--cache", work / "cache", "-o", run),
         )
         record.write_text(json.dumps({"core_minutes": took}))
-    if not (evaluation / "scores.csv").exists():
+    if not (evaluation / "metrics.csv").exists():
         anymri("evaluate", run, "--data", work / "test", "-o", evaluation)
 
 
@@ -87,8 +87,8 @@ def anymri(*arguments):
 
 def publish(work):
     """Writes docs/leaderboard.csv and .md, and their pictures."""
-    evaluations = [work / "evals" / name for name in systems.names()]
-    dice, hd95 = (read_systems(evaluations, metric) for metric in ("dice", "hd95"))
+    evaluations = [work / "evals" / name for name in registry.names()]
+    dice, hd95 = (read_comparison(evaluations, metric) for metric in ("dice", "hd95"))
     with (DOCS / "leaderboard.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["system", "subset", "region", "dice", "hd95_mm"])

@@ -7,10 +7,10 @@ comes with the extra `bench`.
 import numpy as np
 from medpy.metric.binary import dc, hd95
 
-from anymri.data.phantoms import phantom
-from anymri.evaluation.comparison import Comparison
 from anymri.evaluation.metrics import METRICS
+from anymri.evaluation.metrics.comparison import Comparison
 from anymri.regions import ED, ET, NCR, REGIONS
+from anymri.synthesis.phantoms import phantom
 from measure import median_ms, show
 
 GRID = (240, 240, 155)

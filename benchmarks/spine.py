@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from anymri import systems
 from anymri.data.cache import cache_case
 from anymri.data.image import write_image
 from anymri.data.layouts import find_cases
@@ -16,10 +15,11 @@ from anymri.data.preprocessing import Preprocessing
 from anymri.layers.streams import encode_each
 from anymri.modalities import ALL, SUBSETS
 from anymri.regions import label_scheme
+from anymri.systems import registry
 from measure import gmacs, median_ms, show
 
 WINDOW = 64
-# Systems whose published evaluation rebuilds the images in every pass, though nobody looks at them.
+# Systems whose published evaluation reconstructs the images in every pass, though nobody looks at them.
 REBUILD = {"ra_hved"}
 # Systems whose published evaluation runs style encoders that nothing reads.
 STYLED = {"robust_mseg", "sfusion"}
@@ -27,10 +27,10 @@ STYLED = {"robust_mseg", "sfusion"}
 
 @torch.inference_mode()
 def fifteen_subsets(name):
-    system = systems.create(name)
+    system = registry.create(name)
     if system.crop:
-        system = systems.create(name, crop=WINDOW)
-    with system.fixed_weights():
+        system = registry.create(name, crop=WINDOW)
+    with system.folded_weights():
         compare(name, system)
 
 
@@ -91,7 +91,7 @@ def start_up():
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or systems.names():
+    for name in sys.argv[1:] or registry.names():
         fifteen_subsets(name)
     if not sys.argv[1:]:
         patches()

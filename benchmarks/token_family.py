@@ -11,9 +11,9 @@ from unittest.mock import patch
 
 import torch
 
-from anymri import systems
 from anymri.layers.selective_scan import selective_scan
 from anymri.modalities import ALL, SUBSETS
+from anymri.systems import registry
 from measure import decode_all, gmacs, images, median_ms, own_memory_gb, own_peak_gb, run_apart, show
 
 CUBE = 128
@@ -28,7 +28,7 @@ CHANNELS, NUMBERS = 16, 8
 
 def counted(name):
     """At the published crop; what one subset takes does not depend on which it is."""
-    system, scans, count = systems.create(name), images(*[CUBE] * 3), len(SUBSETS)
+    system, scans, count = registry.create(name), images(*[CUBE] * 3), len(SUBSETS)
     encoding = system.encode(scans, ALL.as_tensor())
     encode = gmacs(lambda: system.encode(scans, ALL.as_tensor()))
     decode = gmacs(lambda: system.decode(encoding, SUBSETS[0].as_tensor()))
@@ -39,10 +39,10 @@ def counted(name):
 
 def timed(name):
     """One pass as published, times 15: which subset it is makes no difference to it."""
-    system, scans, count = systems.create(name, crop=TIMED), images(*[TIMED] * 3), len(SUBSETS)
+    system, scans, count = registry.create(name, crop=TIMED), images(*[TIMED] * 3), len(SUBSETS)
 
     def one_pass():
-        return system.decode(system.encode(scans, ALL.as_tensor()), SUBSETS[0].as_tensor()).scores
+        return system.decode(system.encode(scans, ALL.as_tensor()), SUBSETS[0].as_tensor()).logits
 
     ours = decode_all(system, scans)[0]
     with patch("anymri.layers.mamba.selective_scan", all_states):
@@ -110,7 +110,7 @@ def memory_of_scan():
 
 def memory_of_window():
     """Prints what one window of the published IM-Fuse takes, torch and all."""
-    system, scans = systems.create("im_fuse"), images(*[CUBE] * 3)
+    system, scans = registry.create("im_fuse"), images(*[CUBE] * 3)
     began = time.perf_counter()
     system(scans, ALL.as_tensor())
     print(time.perf_counter() - began)

@@ -21,7 +21,7 @@ SMALL = (
 
 
 class Silent:
-    """A watch that stops the training after so many epochs, or never."""
+    """A callback that stops the training after so many epochs, or never."""
 
     def __init__(self, stop_after=None):
         self.stop_after = stop_after
@@ -38,7 +38,7 @@ class Silent:
 
 
 class AtStep(Silent):
-    """A watch that does something after so many steps of this call."""
+    """A callback that does something after so many steps of this call."""
 
     def __init__(self, count, act):
         super().__init__()

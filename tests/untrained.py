@@ -2,9 +2,12 @@
 
 import torch
 
-from anymri import systems
+from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import Preprocessing
-from anymri.systems.weights import WeightsCard, save_weights
+from anymri.modalities import ALL
+from anymri.systems import registry
+from anymri.weights.card import WeightsCard
+from anymri.weights.store import save_weights
 
 
 def card(**changes):
@@ -22,8 +25,17 @@ def card(**changes):
 
 
 def write_weights(path, seed=0, reconstruction=False):
-    """A weights file that depends on the arguments alone; `reconstruction`: of a network that rebuilds images too."""
+    """A weights file that depends on the arguments alone; `reconstruction`: of a network that reconstructs images too."""
     torch.manual_seed(seed)
     network = card().network | {"reconstruction": reconstruction}
-    save_weights(path, systems.create("u_hved", **network).state_dict(), card(network=network))
+    save_weights(path, registry.create("u_hved", **network).state_dict(), card(network=network))
     return path
+
+
+def prepared(images, present=ALL, background=0.0, origin=None):
+    """A prepared case of images (4, X, Y, Z), by default from the middle of its scan."""
+    sides = images.shape[1:]
+    first = origin or [-(side // 2) for side in sides]
+    # A grid that is even and large has its middle at 1000.
+    x, y, z = (slice(1000 + start, 1000 + start + side) for start, side in zip(first, sides, strict=True))
+    return Prepared(images, present.as_tensor()[0], torch.full((4,), background), None, (x, y, z), (2000,) * 3)

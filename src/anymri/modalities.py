@@ -75,6 +75,11 @@ class Subset:
         """The subset of these modalities, given in any order."""
         return cls(tuple(modalities))
 
+    @classmethod
+    def from_flags(cls, flags: Iterable[bool]) -> Subset:
+        """Return the subset of the modalities whose flag is true, one flag per modality of `MODALITIES`."""
+        return cls(tuple(m for m, flag in zip(MODALITIES, flags, strict=True) if flag))
+
     @property
     def flags(self) -> tuple[bool, ...]:
         """One truth value for each of `MODALITIES`."""
@@ -84,7 +89,7 @@ class Subset:
         """(batch_size, 4) bool: the same subset for every sample."""
         import torch
 
-        return torch.tensor([self.flags]).repeat(batch_size, 1)
+        return torch.tensor([self.flags], device="cpu").repeat(batch_size, 1)
 
     def __str__(self) -> str:
         return "+".join(self.modalities)
@@ -100,6 +105,11 @@ class Subset:
 
     def __le__(self, other: Subset) -> bool:
         return set(self.modalities) <= set(other.modalities)
+
+
+def as_subset(subset: Subset | str) -> Subset:
+    """Return the subset that a name such as "T1c+FLAIR" stands for; a subset is returned as it is."""
+    return Subset.parse(subset) if isinstance(subset, str) else subset
 
 
 # Rows of the papers' tables (protocol sheet, section 6).

@@ -31,7 +31,7 @@ REGIONS: Mapping[str, frozenset[int]] = {
     "NETC": frozenset({NCR}),
     "SNFH": frozenset({ED}),
 }
-ScoreKind = Literal["classes", "regions"]
+OutputKind = Literal["classes", "regions"]
 
 # Scale factors in a header leave label values this far from whole numbers at most.
 WHOLE_NUMBER_TOLERANCE = 1e-3
@@ -144,7 +144,7 @@ def region_mask(classes: NDArray[np.uint8], region: str) -> NDArray[np.bool_]:
     return mask
 
 
-def to_label_map(scores: Any, kind: ScoreKind) -> Any:
+def to_label_map(scores: Any, kind: OutputKind) -> Any:
     """Scores of one volume as a map of classes, uint8 (X, Y, Z).
 
     scores  numpy array or torch tensor; `classes`: (K, X, Y, Z), one score a class, highest wins;

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import yaml
 
-from anymri import systems
 from anymri.cli import main
-from invented import write_evaluation
+from anymri.systems import registry
+from made_evaluations import write_evaluation
 
 TRAINING = ["--recipe", "nano", "--label-scheme", "brats2023", "--set", "epochs=1", "--set", "steps_per_epoch=1"]
 TRAINING += ["--set", "crop=16", "--set", "network.width=4", "--set", "batch_size=2", "--set", "window_overlap=0"]
@@ -89,7 +89,7 @@ def test_help_and_systems_do_not_import_torch():
 def test_systems_as_json_hold_every_card():
     cards = json.loads(anymri("systems", "--json").stdout)
     parameters = {card["name"]: card["parameters"] for card in cards}
-    assert parameters.keys() == set(systems.names()) and parameters["u_hved"] == 1_250_552
+    assert parameters.keys() == set(registry.names()) and parameters["u_hved"] == 1_250_552
 
 
 def test_a_card_is_shown_whole():
@@ -104,7 +104,7 @@ def test_segment_writes_what_it_promises(workshop, case, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "manifest.json",
+        "provenance.json",
         "segmentation.nii.gz",
         "volumes.json",
     ]
@@ -115,7 +115,7 @@ def test_evaluate_writes_scores_and_the_table(workshop, tmp_path):
     result = anymri("evaluate", workshop / "run", "--data", workshop / "data", "-o", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     written = {p.name for p in (tmp_path / "out").iterdir()}
-    assert written == {"cases", "manifest.json", "scores.csv", "settings.json", "table.md"}
+    assert written == {"cases", "provenance.json", "metrics.csv", "settings.json", "table.md"}
     assert "trained on 2 of the cases" in result.stdout and "Dice WT" in result.stdout
 
 
@@ -335,7 +335,7 @@ def test_the_demo_learns_what_a_missing_modality_costs(tmp_path):
 
     result = anymri_alone("demo", "-o", tmp_path / "demo")
     assert result.returncode == 0, result.stderr
-    scores = pd.read_csv(tmp_path / "demo" / "evaluation" / "scores.csv").query("metric == 'dice'")
+    scores = pd.read_csv(tmp_path / "demo" / "evaluation" / "metrics.csv").query("metric == 'dice'")
     mean = scores.groupby(["region", "subset"])["value"].mean()
     with_t1c = mean["ET"].index.str.contains("T1c")
     assert mean["WT"]["T1+T1c+T2+FLAIR"] >= 0.80

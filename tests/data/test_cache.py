@@ -10,10 +10,10 @@ from anymri.data import cache
 from anymri.data.cache import cache_case
 from anymri.data.case import read_study
 from anymri.data.layouts import find_cases
-from anymri.data.phantoms import write_cohort
 from anymri.data.preprocessing import Preprocessing, preprocess
 from anymri.errors import OutputError
 from anymri.regions import label_scheme
+from anymri.synthesis.phantoms import write_cohort
 
 SCHEME = label_scheme("brats2023")
 

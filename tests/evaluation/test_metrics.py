@@ -6,12 +6,12 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from anymri.errors import ConfigurationError
-from anymri.evaluation.calibration import BINS, RegionProbabilities, brier, reliability
-from anymri.evaluation.comparison import Comparison
-from anymri.evaluation.lesions import GLI_2023, group, score_2023
 from anymri.evaluation.metrics import METRICS, ONE_EMPTY_HD95_MM, choose, conventions, dice, score
-from anymri.evaluation.reconstruction import nmse, psnr, ssim
-from anymri.evaluation.surfels import surfel_areas
+from anymri.evaluation.metrics.calibration import BINS, RegionProbabilities, brier, reliability
+from anymri.evaluation.metrics.comparison import Comparison
+from anymri.evaluation.metrics.lesions import GLI_2023, group, score_2023
+from anymri.evaluation.metrics.reconstruction import nmse, psnr, ssim
+from anymri.evaluation.metrics.surfels import surfel_areas
 
 SHAPE = (6, 5, 4)
 masks = arrays(bool, SHAPE)
@@ -228,8 +228,8 @@ def test_reconstructions_are_compared_inside_the_mask_only():
     real = rng.normal(size=(12, 12, 12))
     mask = np.zeros(real.shape, bool)
     mask[3:9, 3:9, 3:9] = True
-    rebuilt = np.where(mask, real, np.nan)
-    assert psnr(rebuilt, real, mask) == np.inf and nmse(rebuilt, real, mask) == 0
+    reconstructed = np.where(mask, real, np.nan)
+    assert psnr(reconstructed, real, mask) == np.inf and nmse(reconstructed, real, mask) == 0
     assert ssim(real, real, mask) == pytest.approx(1)
     off = real + 0.1
     assert psnr(off, real, mask) == pytest.approx(20 * np.log10(np.ptp(real[mask]) / 0.1))

@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 
 import anymri
+from anymri.analysis.tables import write_tables
 from anymri.data.case import read_study
 from anymri.data.image import read_image, write_image, write_like
 from anymri.data.layouts import find_cases
-from anymri.data.phantoms import write_cohort
 from anymri.errors import AnymriError, CohortError, RunError
 from anymri.evaluation import folder as evaluation_folder
 from anymri.evaluation import runner
 from anymri.evaluation.metrics import dice, score
+from anymri.evaluation.rows import COLUMNS
 from anymri.evaluation.runner import evaluate, seen_in_training
-from anymri.evaluation.scores import COLUMNS
 from anymri.modalities import SUBSETS, Subset
 from anymri.regions import label_scheme
-from anymri.report.tables import write_tables
+from anymri.synthesis.phantoms import write_cohort
 from untrained import write_weights
 
 
@@ -69,7 +69,7 @@ def test_every_case_subset_region_and_metric_is_one_row(complete):
     folder, evaluation = complete
     assert tuple(evaluation.scores.columns) == COLUMNS
     assert len(evaluation.scores) == 2 * 15 * 3 * 2 and (evaluation.scores["status"] == "scored").all()
-    stored = pd.read_csv(folder / "scores.csv")
+    stored = pd.read_csv(folder / "metrics.csv")
     np.testing.assert_allclose(stored["value"], evaluation.scores["value"])
     assert list(stored["subset"].unique()) == [str(s) for s in SUBSETS]
 
@@ -120,7 +120,7 @@ def test_a_region_that_the_scheme_lacks_is_marked(cohort, weights, tmp_path):
 def test_chosen_subsets_and_metrics_are_those_of_the_whole_table(complete, cohort, weights, tmp_path):
     subsets = [Subset.parse("T1c+FLAIR"), Subset.parse("T2")]
     names = ["hd95", "assd", "brier", "ece"]
-    scores = evaluate(weights, cohort, tmp_path / "out", subsets=subsets, metrics=names).scores
+    scores = evaluate(weights, cohort, tmp_path / "out", subsets=subsets, metrics=names).metrics
     assert list(scores["subset"].unique()) == ["T1c+FLAIR", "T2"] and list(scores["metric"].unique()) == names
     assert len(scores) == 2 * 2 * 3 * 4 and scores["value"].between(0, 1e3).all()
     keys = ["case", "subset", "region", "metric"]
@@ -139,7 +139,7 @@ def test_calibration_is_that_of_the_probabilities_in_the_brain(cohort, weights, 
     answers = []
     plain = runner.predict
     monkeypatch.setattr(runner, "predict", lambda *arguments: answers.append(plain(*arguments)) or answers[-1])
-    scores = evaluate(weights, cohort, tmp_path / "out", subsets=SUBSETS[-1:], metrics=["brier"]).scores
+    scores = evaluate(weights, cohort, tmp_path / "out", subsets=SUBSETS[-1:], metrics=["brier"]).metrics
     case = read_study(find_cases(cohort)[0], label_scheme("brats2023"))
     brain = np.any([scan != 0 for scan in case.images.values()], axis=0)
     x, y, z = (np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3))
@@ -153,7 +153,7 @@ def test_calibration_is_that_of_the_probabilities_in_the_brain(cohort, weights, 
 def test_bins_of_probability_are_kept_where_their_error_is_asked_for(complete, cohort, weights, tmp_path, monkeypatch):
     """Interrupted and resumed, the files are those of a run from start to end, byte for byte."""
     chosen = {"subsets": SUBSETS[-2:], "metrics": ["dice", "ece"]}
-    scores = evaluate(weights, cohort, tmp_path / "straight", **chosen).scores
+    scores = evaluate(weights, cohort, tmp_path / "straight", **chosen).metrics
     bins = pd.read_csv(tmp_path / "straight" / "reliability.csv")
     assert list(bins.columns) == ["case", "subset", "region", "bin", "voxels", "confidence", "frequency"]
     assert bins["bin"].between(0, 14).all() and (bins["voxels"] > 0).all()
@@ -170,7 +170,7 @@ def test_bins_of_probability_are_kept_where_their_error_is_asked_for(complete, c
     with pytest.raises(KeyboardInterrupt):
         evaluate(weights, cohort, tmp_path / "resumed", **chosen)
     evaluate(weights, cohort, tmp_path / "resumed", **chosen)
-    for name in ("scores.csv", "reliability.csv"):
+    for name in ("metrics.csv", "reliability.csv"):
         assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
     assert len(calls) == 3 and not (complete[0] / "reliability.csv").exists()
 
@@ -178,7 +178,7 @@ def test_bins_of_probability_are_kept_where_their_error_is_asked_for(complete, c
 def test_parquet_holds_the_rows_of_the_csv(complete):
     pytest.importorskip("pyarrow")
     folder, evaluation = complete
-    stored = pd.read_parquet(folder / "scores.parquet")
+    stored = pd.read_parquet(folder / "metrics.parquet")
     pd.testing.assert_frame_equal(stored, evaluation.scores, check_dtype=False)
 
 
@@ -186,16 +186,16 @@ def test_without_pyarrow_no_parquet_is_written_and_none_is_left(cohort, weights,
     chosen = {"subsets": SUBSETS[-1:], "metrics": ["dice"]}
     monkeypatch.setattr(evaluation_folder, "find_spec", lambda name: None)
     evaluate(weights, cohort, tmp_path, **chosen)
-    (tmp_path / "scores.parquet").write_text("of an earlier run")
+    (tmp_path / "metrics.parquet").write_text("of an earlier run")
     evaluate(weights, cohort, tmp_path, **chosen)
-    assert not (tmp_path / "scores.parquet").exists() and (tmp_path / "scores.csv").exists()
+    assert not (tmp_path / "metrics.parquet").exists() and (tmp_path / "metrics.csv").exists()
 
 
 def test_a_second_run_goes_on_and_does_not_score_again(cohort, weights, tmp_path, monkeypatch):
     calls = stopped_once(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         evaluate(weights, cohort, tmp_path)
-    assert not (tmp_path / "scores.csv").exists()
+    assert not (tmp_path / "metrics.csv").exists()
     evaluation = evaluate(weights, cohort, tmp_path)
     assert calls == ["PHANTOM-00000-000", "PHANTOM-00001-000", "PHANTOM-00001-000"]
     assert evaluation.scores["case"].nunique() == 2
@@ -203,22 +203,22 @@ def test_a_second_run_goes_on_and_does_not_score_again(cohort, weights, tmp_path
 
 def test_a_changed_case_is_scored_again(cohort, weights, tmp_path):
     copied = without(cohort, tmp_path / "data")
-    before = evaluate(weights, copied, tmp_path / "out").scores
+    before = evaluate(weights, copied, tmp_path / "out").metrics
     label = next(sorted(copied.iterdir())[0].glob("*-seg.nii.gz"))
     image = read_image(label)
     write_like(label, np.where(image.array == 3, 1, image.array).astype(np.uint8), image)
-    after = evaluate(weights, copied, tmp_path / "out").scores
+    after = evaluate(weights, copied, tmp_path / "out").metrics
     changed = before["value"] != after["value"]
     assert set(before.loc[changed, "case"]) == {"PHANTOM-00000-000"}
 
 
 def test_a_folder_of_other_weights_is_refused_and_kept(complete, cohort, tmp_path):
     folder, _ = complete
-    before = (folder / "scores.csv").read_bytes()
+    before = (folder / "metrics.csv").read_bytes()
     write_weights(tmp_path / "other.safetensors", seed=1)
     with pytest.raises(RunError, match="other weights"):
         evaluate(tmp_path / "other.safetensors", cohort, folder)
-    assert (folder / "scores.csv").read_bytes() == before
+    assert (folder / "metrics.csv").read_bytes() == before
 
 
 def test_a_folder_with_other_things_is_refused(cohort, weights, tmp_path):

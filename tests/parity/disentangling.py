@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from anymri.modalities import MODALITIES, parse_modality
-from anymri.systems import parts
-from anymri.systems.base import Batch
+from anymri.systems.batch import Batch
+from anymri.systems.registry import spec
 from parity import reference
 
 
@@ -32,13 +32,13 @@ class DisentanglingFixture:
 
     def build(self):
         """A network with the fixture's weights, by the converter, in evaluation mode; laid out as training has it."""
-        network = parts(self.name).network(**self.converted.network | self.switches)
+        network = spec(self.name).network(**self.converted.network | self.switches)
         network.load_state_dict(self.converted.state)
         return network.eval().to(memory_format=torch.channels_last_3d)
 
     @cached_property
     def converted(self):
-        return parts(self.name).convert(reference.reference_state(self.json))
+        return spec(self.name).convert(reference.reference_state(self.json))
 
     def ours(self, order, values):
         """Columns in the reference's order, brought into ours."""
@@ -62,15 +62,15 @@ class DisentanglingFixture:
         return self.images().masked_fill(~available[..., None, None, None], torch.nan)
 
     def step(self, name):
-        """Everything of one training step by the recipe's objective: network, prediction, images rebuilt, losses."""
+        """Everything of one training step by the recipe's objective: network, prediction, images reconstructed, losses."""
         system = self.build().train()
         seen = {}
-        for method in ("decode", "rebuild"):
+        for method in ("decode", "reconstruct"):
             setattr(system, method, recorded(getattr(system, method), seen, method))
         available = self.available(name)
-        batch = Batch(self.images(), self.labels(), torch.ones_like(available), available)
-        named = parts(self.name).objectives["train"](system, batch)
-        return system, seen["decode"], seen["rebuild"], named
+        batch = Batch.of(self.images(), self.labels(), torch.ones_like(available), available)
+        named = spec(self.name).objectives["train"](system, batch).named()
+        return system, seen["decode"], seen["reconstruct"], named
 
     def check(self, name, outputs, tolerance):
         """All outputs that the fixture stores of a case, and none besides."""
@@ -79,17 +79,17 @@ class DisentanglingFixture:
         for key, each in expected.items():
             reference.check_output(outputs[key], each, self.stored[f"{name}/{key}"], self.tolerance[tolerance])
 
-    def training_outputs(self, system, prediction, rebuilt):
-        """Outputs of a training step by the fixture's names, but for scores."""
+    def training_outputs(self, system, prediction, reconstructed):
+        """Outputs of a training step by the fixture's names, but for logits."""
         outputs = {"seg_pred": prediction.probabilities()}
-        batch_size = len(prediction.scores)
+        batch_size = len(prediction.logits)
         for number, modality in enumerate(MODALITIES):
             name = modality.lower()
             with torch.no_grad():
                 contents = system.content_encoders[modality](self.images()[:, number : number + 1])
             outputs |= {f"content_{name}_s{scale}": content for scale, content in enumerate(contents, start=1)}
-            outputs[f"reconstruct_{name}"] = rebuilt.images[:, number : number + 1]
-            numbers = {"style": rebuilt.styles, "mu": rebuilt.scales, "sigma": rebuilt.shifts}
+            outputs[f"reconstruct_{name}"] = reconstructed.images[:, number : number + 1]
+            numbers = {"style": reconstructed.styles, "mu": reconstructed.scales, "sigma": reconstructed.shifts}
             outputs |= {f"{key}_{name}": each[:, number].view(batch_size, -1, 1, 1, 1) for key, each in numbers.items()}
         return outputs
 

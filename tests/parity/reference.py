@@ -1,4 +1,4 @@
-"""Reads parity fixtures: numbers that the authors' code computed from weights and inputs that `filler` rebuilds.
+"""Reads parity fixtures: numbers that the authors' code computed from weights and inputs that `filler` reconstructs.
 
 The folder comes from the environment variable ANYMRI_FIXTURES (default: the one beside this file); everything that
 decides a test, tolerances included, is read from its JSON files.
@@ -35,7 +35,7 @@ def arrays(name):
 
 
 def reference_state(fixture, dtype=torch.float32):
-    """The reference's state dict, rebuilt from names, shapes and seed."""
+    """The reference's state dict, reconstructed from names, shapes and seed."""
     values = filler.fill(fixture["seed"], dict(map(tuple, fixture["parameters"])), fixture["integer_buffers"])
     return {name: torch.from_numpy(value).to(dtype) for name, value in values.items()}
 

@@ -8,8 +8,8 @@ import torch
 
 from anymri.layers.mamba import Mamba
 from anymri.modalities import ALL
-from anymri.systems import parts
 from anymri.systems.im_fuse.converter import our_name
+from anymri.systems.registry import spec
 from parity import filler, reference
 from parity.token_fixture import TokenFixture
 
@@ -46,7 +46,7 @@ def idle(name, variant):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_converter_sees_the_switches_and_keeps_every_parameter_in_use(name):
     variant = VARIANTS[name]
-    converted = parts("im_fuse").convert(FIXTURE.state(variant))
+    converted = spec("im_fuse").convert(FIXTURE.state(variant))
     assert all(converted.network[switch] == variant[switch] for switch in ("first_skip", "mamba_skip"))
     kept = sum(value.numel() for value in converted.state.values())
     idle_count = sum(np.prod(shape) for key, shape in variant["parameters"] if idle(key, variant))
@@ -71,12 +71,12 @@ def test_what_the_decoder_and_the_second_transformer_see_matches(name):
     system, available = system_of(case), FIXTURE.available(case)
     seen = {}
 
-    def watch(key, module, inputs, output):
+    def callback(key, module, inputs, output):
         seen[key] = (*inputs, output)
 
     fusions = {f"dec_x{int(level) + 1}": fusion for level, fusion in system.fusions.items()}
     for key, module in {"tokens": system.transformer, **fusions}.items():
-        module.register_forward_hook(partial(watch, key))
+        module.register_forward_hook(partial(callback, key))
     system.decode(FIXTURE.encode(system, available), available)
     for key in fusions:
         FIXTURE.check(case, key, seen[key][0])
@@ -94,7 +94,7 @@ def test_training_outputs_match(name):
 def test_losses_and_gradients_match(name):
     case = CASES[name]
     system = system_of(case)
-    named = parts("im_fuse").objectives["train"](system.train(), FIXTURE.batch(case))
+    named = spec("im_fuse").objectives["train"](system.train(), FIXTURE.batch(case)).named()
     FIXTURE.check_losses(case, named)
     if case.get("grad"):
         variant = VARIANTS[case["variant"]]

@@ -13,19 +13,19 @@ from monai.inferers.utils import sliding_window_inference
 from anymri.evaluation.metrics import dice
 from anymri.inference.windows import window_corners
 from anymri.modalities import MODALITIES, parse_modality
-from anymri.systems import parts
-from anymri.systems.base import Batch
+from anymri.systems.batch import Batch
 from anymri.systems.losses import region_channels
 from anymri.systems.m3ae.converter import our_name
 from anymri.systems.m3ae.masking import SIDE, voxels_of
 from anymri.systems.m3ae.recipe import LEVELS, dice_losses
+from anymri.systems.registry import spec
 from parity import reference
 
 FIXTURE = reference.load("m3ae")
 STORED = reference.arrays("m3ae")
 OUTPUTS, SEED, CROP = FIXTURE["outputs"], FIXTURE["seed"], FIXTURE["config"]["crop"]
 CASES = {case["name"]: case for case in FIXTURE["eval_cases"]}
-M3AE = parts("m3ae")
+M3AE = spec("m3ae")
 # Ours of the fixture's channels, which are named.
 CHANNELS = [[parse_modality(m) for m in FIXTURE["modality_order"]].index(m) for m in MODALITIES]
 REGIONS = [FIXTURE["region_order"].index(region) for region in ("WT", "TC", "ET")]
@@ -86,8 +86,8 @@ def check(name, actual):
         np.testing.assert_allclose(moments, expected, rtol=0, atol=OUTPUTS[name]["tolerance_abs_float32"])
 
 
-def check_scores(name, scores):
-    check(name, turned(scores)[:, np.argsort(REGIONS)])
+def check_scores(name, logits):
+    check(name, turned(logits)[:, np.argsort(REGIONS)])
 
 
 def check_gradients(stage, system):
@@ -120,8 +120,8 @@ def test_evaluation_of_a_subset_matches(name):
     x = images(case["input"], case["shape"])
     available = flags([[channel not in case["missing"] for channel in range(4)]] * len(x))
     holey = x.masked_fill(~available[..., None, None, None], torch.nan)
-    scores = system(holey, available, corners(case["location"]).expand(len(x), -1, -1)).scores
-    check_scores(f"eval/{name}/logits", scores)
+    logits = system(holey, available, corners(case["location"]).expand(len(x), -1, -1)).logits
+    check_scores(f"eval/{name}/logits", logits)
 
 
 @torch.inference_mode()
@@ -133,11 +133,11 @@ def test_windows_placed_as_in_the_reference_match():
     origin = system.window_origin(torch.tensor([7, -3, 5]))
 
     def answer(patches, windows):
-        return system(patches, available.expand(len(patches), -1), window_corners(windows, origin)).scores
+        return system(patches, available.expand(len(patches), -1), window_corners(windows, origin)).logits
 
-    scores = sliding_window_inference(volume, case["window"], 1, answer, case["overlap"], "constant", with_coord=True)
-    check_scores("sliding/logits", scores)
-    check("sliding/binary_voxels", (scores.sigmoid() > 0.5).sum((0, 2, 3, 4))[np.argsort(REGIONS)].float())
+    logits = sliding_window_inference(volume, case["window"], 1, answer, case["overlap"], "constant", with_coord=True)
+    check_scores("sliding/logits", logits)
+    check("sliding/binary_voxels", (logits.sigmoid() > 0.5).sum((0, 2, 3, 4))[np.argsort(REGIONS)].float())
 
 
 def fine_tuning(dtype):
@@ -163,14 +163,14 @@ def test_fine_tuning_outputs_match(dtype):
     for depth, name in ((2, "c2d"), (3, "c3d")):
         system.unet.encoder[depth][0].register_forward_hook(lambda *args, name=name: seen.update({name: args[2]}))
     prediction = system.decode(system.encode(batch.images, batch.present, batch.corners), batch.available)
-    for name, scores in zip(REFERENCE_LEVELS.values(), (prediction.scores, *prediction.coarser), strict=True):
-        check_scores(f"finetune/{name}", scores)
+    for name, logits in zip(REFERENCE_LEVELS.values(), (prediction.logits, *prediction.deep_supervision), strict=True):
+        check_scores(f"finetune/{name}", logits)
     for name, features in (seen | {"c4d": prediction.bottleneck}).items():
         check(f"finetune/{name}", turned(features))
     # Nothing is masked inside.
     check("finetune/mask_sum", torch.ones_like(batch.images).sum((2, 3, 4)))
-    target = region_channels(batch.labels, system.num_scores).to(dtype)
-    probabilities = prediction.scores.sigmoid()
+    target = region_channels(batch.labels, system.out_channels).to(dtype)
+    probabilities = prediction.logits.sigmoid()
     check("finetune/loss.soft_dice_channels_out1", dice_losses(probabilities, target)[np.argsort(REGIONS)])
     masks = ((probabilities > 0.5).numpy(), target.bool().numpy())
     found = [[dice(*pair) for pair in zip(*sample, strict=True)] for sample in zip(*masks, strict=True)]
@@ -180,7 +180,7 @@ def test_fine_tuning_outputs_match(dtype):
 @precisions
 def test_fine_tuning_losses_and_gradients_match(dtype):
     system, batch = fine_tuning(dtype)
-    named = M3AE.objectives["train"](system, batch)
+    named = M3AE.objectives["train"](system, batch).named()
     levels = {ref: named[f"{level}_dice"] + named[f"{level}_ce"] for level, ref in REFERENCE_LEVELS.items()}
     for level, loss in levels.items():
         check(f"finetune/loss.seg.{level}", loss)
@@ -190,7 +190,7 @@ def test_fine_tuning_losses_and_gradients_match(dtype):
     named["total"].backward()
     check_gradients("finetune", system)
     with torch.no_grad():
-        variant = M3AE.objectives["train_bottleneck"](system, batch)
+        variant = M3AE.objectives["train_bottleneck"](system, batch).named()
     check("finetune/loss.distill_bottleneck_variant", variant["distillation"])
 
 
@@ -211,7 +211,7 @@ def test_pretraining_matches(dtype):
     seen = {}
     system.image_head.register_forward_hook(lambda *args: seen.update(recon=args[2]))
     system.unet.encoder[-1].register_forward_hook(lambda *args: seen.update(c4d=args[2]))
-    named = M3AE.objectives["pretraining"](system, batch)
+    named = M3AE.objectives["pretraining"](system, batch).named()
     check("pretrain/recon", turned(seen["recon"])[:, np.argsort(CHANNELS)])
     check("pretrain/c4d", turned(seen["c4d"]))
     check("pretrain/loss.mse", named["reconstruction"])

@@ -11,18 +11,18 @@ import torch
 from torch.nn.functional import conv3d
 
 from anymri.modalities import MODALITIES
-from anymri.systems import parts
-from anymri.systems.base import Batch
+from anymri.systems.batch import Batch
 from anymri.systems.losses import at_level, region_channels
 from anymri.systems.mam.converter import MODALITY_ORDER, UNUSED, our_name
 from anymri.systems.mam.recipe import level_losses
+from anymri.systems.registry import spec
 from parity import filler, reference
 
 FIXTURE = reference.load("mam")
 STORED = reference.arrays("mam")
 TOLERANCE = FIXTURE["tolerance"]
 CASES = {case["name"]: case for case in FIXTURE["cases"]}
-MAM = parts("mam")
+MAM = spec("mam")
 CHANNELS = [MODALITY_ORDER.index(m) for m in MODALITIES]
 DEAD_HEAD = "decoder.seg_layers.0"
 
@@ -57,7 +57,7 @@ def batch(case, mask):
     t = reference.noise(case["seed"], "labels", [case["batch"], 1, *case["crop"]]).double()
     labels = turned((4 / (1 + torch.exp(-t))).floor().clamp(0, 3).long()[:, 0])
     available = flags(case, mask)
-    return Batch(images(case), labels, torch.ones_like(available), available)
+    return Batch.of(images(case), labels, torch.ones_like(available), available)
 
 
 def check(case, key, actual, stride=(1, 1, 1)):
@@ -108,7 +108,7 @@ def test_evaluation_of_a_subset_matches(name, mask):
     available = flags(case, case["eval_masks"][mask])
     holey = images(case).masked_fill(~available[..., None, None, None], torch.nan)
     prediction = system(holey, available)
-    check(case, f"eval.{mask}.logits", turned(prediction.scores), case["stride"])
+    check(case, f"eval.{mask}.logits", turned(prediction.logits), case["stride"])
     check_coarsest(case, f"eval.{mask}.bottleneck", prediction.coarsest)
     everything, left_out = prediction.coarsest, ~available
     if left_out.any():
@@ -122,7 +122,7 @@ def test_a_subset_of_a_shared_encoding_matches(mask):
     case, system = CASES["small"], build("small")
     available = flags(case, case["eval_masks"][mask])
     prediction = system.decode(system.encode(images(case), torch.ones_like(available)), available)
-    check(case, f"eval.{mask}.logits", turned(prediction.scores), case["stride"])
+    check(case, f"eval.{mask}.logits", turned(prediction.logits), case["stride"])
 
 
 def trainings():
@@ -137,14 +137,14 @@ def test_training_outputs_match(name, mask):
     features = []
     system.decoder[-1].register_forward_hook(lambda *args: features.append(args[2]))
     prediction = system.decode(system.encode(each.images, each.available), each.available)
-    levels = [prediction.scores, *prediction.coarser, unweighted_scores(name, *features)]
-    for level, scores in enumerate(levels):
+    levels = [prediction.logits, *prediction.deep_supervision, unweighted_scores(name, *features)]
+    for level, logits in enumerate(levels):
         stride = [max(1, step // 2**level) for step in case["stride"]]
-        check(case, f"train.{mask}.logits{level}", turned(scores), stride)
+        check(case, f"train.{mask}.logits{level}", turned(logits), stride)
     check_coarsest(case, f"train.{mask}.bottleneck", prediction.coarsest)
 
     expected = case["results"][f"train.{mask}.losses"]
-    target = at_level(region_channels(each.labels, system.num_scores), len(levels) - 1)
+    target = at_level(region_channels(each.labels, system.out_channels), len(levels) - 1)
     last = level_losses(levels[-1], target)
     named = {"bce_per_scale": last["ce"], "dice_per_scale": last["dice"]}
     for key, value in named.items():
@@ -161,13 +161,13 @@ def unweighted_scores(name, features):
 def test_losses_and_gradients_match(name, mask):
     case, system = CASES[name], build(name).train()
     each = batch(case, case["train_masks"][mask])
-    named = MAM.objectives["train"](system, each)
+    named = MAM.objectives["train"](system, each).named()
     expected = case["results"][f"train.{mask}.losses"]
     for kind, key in (("ce", "bce_per_scale"), ("dice", "dice_per_scale")):
         found = [named[f"level{level}_{kind}"].item() for level in range(len(expected[key]) - 1)]
         assert found == pytest.approx(expected[key][:-1], abs=TOLERANCE["losses_abs"])
-    rebuilt = named.get("rebuilt", torch.zeros(()))
-    found = {"total": named["total"], "mse": rebuilt, "seg": named["total"] - rebuilt}
+    reconstructed = named.get("reconstructed", torch.zeros(()))
+    found = {"total": named["total"], "mse": reconstructed, "seg": named["total"] - reconstructed}
     for key, value in found.items():
         assert value.item() == pytest.approx(expected[key], abs=TOLERANCE["losses_abs"]), key
     assert mean_errors(system, each) == pytest.approx(expected["mse_per_missing_modality"], abs=TOLERANCE["losses_abs"])
@@ -178,7 +178,7 @@ def test_losses_and_gradients_match(name, mask):
 
 @torch.no_grad()
 def mean_errors(system, each):
-    """Of what is rebuilt, one a missing modality in the fixture's order."""
+    """Of what is reconstructed, one a missing modality in the fixture's order."""
     left_out = ~each.available
     if not left_out.any():
         return []

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from anymri.evaluation.comparison import Comparison
-from anymri.evaluation.lesions import GLI_2023, MET_2023
 from anymri.evaluation.metrics import METRICS, ONE_EMPTY_HD95_MM, score
+from anymri.evaluation.metrics.comparison import Comparison
+from anymri.evaluation.metrics.lesions import GLI_2023, MET_2023
 from parity import filler, reference
 
 FIXTURE = reference.load("metrics")
@@ -98,13 +98,13 @@ def test_metrics_of_whole_masks(pair):
 def test_lesions_by_the_rules_of_2023(pair, key, rules):
     case, _, _, comparison = pair
     for region, expected in case["expected"][key].items():
-        scores = comparison.lesions_2023(region, rules)
+        logits = comparison.lesions_2023(region, rules)
         actual = {
-            "LesionWise_Score_Dice": scores.dice,
-            "LesionWise_Score_HD95": scores.hd95_mm,
-            "Num_TP": scores.found,
-            "Num_FP": scores.false_positives,
-            "Num_FN": scores.missed,
+            "LesionWise_Score_Dice": logits.dice,
+            "LesionWise_Score_HD95": logits.hd95_mm,
+            "Num_TP": logits.found,
+            "Num_FP": logits.false_positives,
+            "Num_FN": logits.missed,
             "Sensitivity": METRICS["sensitivity"].of(comparison, region),
             "Specificity": METRICS["specificity"].of(comparison, region),
             "Legacy_Dice": METRICS["dice"].of(comparison, region),
@@ -117,15 +117,15 @@ def test_lesions_by_the_rules_of_2023(pair, key, rules):
 def test_lesions_by_the_rules_of_2024(pair):
     case, _, _, comparison = pair
     for region, expected in case["expected"]["lesionwise_2024_GLI"].items():
-        scores = comparison.lesions_2024[region]
+        logits = comparison.lesions_2024[region]
         actual = {
-            "LesionWise_Score_Dice": scores.dice,
-            "LesionWise_Score_HD95": scores.hd95_mm,
-            **{f"LesionWise_Score_NSD @ {tolerance:.1f}": value for tolerance, value in scores.nsd.items()},
-            "Num_TP": scores.found,
-            "Num_FP": scores.false_positives,
-            "Num_FN": scores.missed,
-            "Legacy_Dice": score("dice", scores.predicted > 0, comparison.masks(region)[1]),
+            "LesionWise_Score_Dice": logits.dice,
+            "LesionWise_Score_HD95": logits.hd95_mm,
+            **{f"LesionWise_Score_NSD @ {tolerance:.1f}": value for tolerance, value in logits.nsd.items()},
+            "Num_TP": logits.found,
+            "Num_FP": logits.false_positives,
+            "Num_FN": logits.missed,
+            "Legacy_Dice": score("dice", logits.predicted > 0, comparison.masks(region)[1]),
             "Legacy_HD95": METRICS["hd95_legacy_2024"].of(comparison, region),
         }
         for field, value in expected.items():
@@ -134,10 +134,10 @@ def test_lesions_by_the_rules_of_2024(pair):
 
 def test_registered_lesion_metrics_are_those_scores(pair):
     *_, comparison = pair
-    for region, scores in comparison.lesions_2024.items():
-        assert METRICS["lesion_dice_2024"].of(comparison, region) == scores.dice
-        assert METRICS["lesion_hd95_2024"].of(comparison, region) == scores.hd95_mm
-        assert METRICS["lesion_nsd_0.5mm_2024"].of(comparison, region) == scores.nsd[0.5]
+    for region, logits in comparison.lesions_2024.items():
+        assert METRICS["lesion_dice_2024"].of(comparison, region) == logits.dice
+        assert METRICS["lesion_hd95_2024"].of(comparison, region) == logits.hd95_mm
+        assert METRICS["lesion_nsd_0.5mm_2024"].of(comparison, region) == logits.nsd[0.5]
     for region in ("WT", "TC", "ET"):
         met = comparison.lesions_2023(region, MET_2023)
         assert METRICS["lesion_dice_2023_met"].of(comparison, region) == met.dice

@@ -5,7 +5,7 @@ import torch
 
 from anymri.layers.streams import encode_each
 from anymri.modalities import ALL
-from anymri.systems import parts
+from anymri.systems.registry import spec
 from parity.token_fixture import TokenFixture
 
 FIXTURE = TokenFixture("mmformer")
@@ -34,7 +34,7 @@ def test_a_checkpoint_of_the_original_repository_converts():
         embed = state[f"{modality}_encode_conv.weight"]
         checkpoint[f"module.{modality}_decode_conv.weight"] = embed.transpose(0, 1)
         checkpoint[f"module.{modality}_decode_conv.bias"] = embed[0].flatten()
-    convert = parts("mmformer").convert
+    convert = spec("mmformer").convert
     plain, wrapped = (convert(each) for each in (state, {"epoch": 1, "state_dict": checkpoint}))
     assert plain.network == wrapped.network and plain.state.keys() == wrapped.state.keys()
     assert all(torch.equal(plain.state[name], wrapped.state[name]) for name in plain.state)
@@ -81,7 +81,7 @@ def test_training_outputs_match(system, name):
 
 @pytest.mark.parametrize("name", of_mode("train"))
 def test_losses_and_gradients_match(system, name):
-    named = parts("mmformer").objectives["train"](system.train(), FIXTURE.batch(CASES[name]))
+    named = spec("mmformer").objectives["train"](system.train(), FIXTURE.batch(CASES[name])).named()
     FIXTURE.check_losses(CASES[name], named)
     if CASES[name].get("grad"):
         named["total"].backward()

@@ -36,9 +36,9 @@ def step(request):
 
 
 def test_training_outputs_match(step):
-    name, system, prediction, rebuilt, _ = step
-    outputs = FIXTURE.training_outputs(system, prediction, rebuilt)
-    FIXTURE.check(name, {**outputs, "seg_logit": prediction.scores}, "train_outputs_abs")
+    name, system, prediction, reconstructed, _ = step
+    outputs = FIXTURE.training_outputs(system, prediction, reconstructed)
+    FIXTURE.check(name, {**outputs, "seg_logit": prediction.logits}, "train_outputs_abs")
 
 
 def test_losses_and_gradients_match(step):

@@ -42,8 +42,8 @@ def step(request):
 
 
 def test_training_outputs_match(step):
-    name, system, prediction, rebuilt, _ = step
-    FIXTURE.check(name, FIXTURE.training_outputs(system, prediction, rebuilt), "train_outputs_abs")
+    name, system, prediction, reconstructed, _ = step
+    FIXTURE.check(name, FIXTURE.training_outputs(system, prediction, reconstructed), "train_outputs_abs")
 
 
 def test_losses_and_gradients_match(step):

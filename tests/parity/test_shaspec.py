@@ -9,8 +9,8 @@ import torch
 
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.regions import REGIONS
-from anymri.systems import parts
-from anymri.systems.base import Batch
+from anymri.systems.batch import Batch
+from anymri.systems.registry import spec
 from anymri.systems.shaspec.converter import UNUSED, our_name
 from parity import filler, reference
 
@@ -36,8 +36,8 @@ def state():
 
 @pytest.fixture(scope="module")
 def network():
-    converted = parts("shaspec").convert({"model": state(), "iter": 1, "val_Dice_best": 0.5})
-    built = parts("shaspec").network(**converted.network)
+    converted = spec("shaspec").convert({"model": state(), "iter": 1, "val_Dice_best": 0.5})
+    built = spec("shaspec").network(**converted.network)
     built.load_state_dict(converted.state)
     return built.double()
 
@@ -66,7 +66,7 @@ def batch(case):
     batch_size, _, *sides = case["shape"]
     z = reference.noise(SEED, case["label"], [batch_size, *sides]).double()
     labels = (4 / (1 + torch.exp(-z))).floor().clamp(max=3).long().movedim(1, -1)
-    return Batch(images(case), labels, torch.ones_like(available(case)), available(case))
+    return Batch.of(images(case), labels, torch.ones_like(available(case)), available(case))
 
 
 def step(system, name):
@@ -76,8 +76,8 @@ def step(system, name):
     return system.train(), batch(STEPS[name])
 
 
-def their_scores(scores):
-    return scores[..., THEIR_REGIONS, :, :, :].movedim(-1, -3)
+def their_scores(logits):
+    return logits[..., THEIR_REGIONS, :, :, :].movedim(-1, -3)
 
 
 def check(name, actual):
@@ -104,8 +104,8 @@ def test_converter_keeps_all_but_a_branch_that_does_nothing(system):
 def test_evaluation_matches(system, name):
     case = EVALUATION[name]
     with torch.inference_mode():
-        scores = system(images(case), available(case)).scores
-    check(f"eval/{name}/logits", their_scores(scores))
+        logits = system(images(case), available(case)).logits
+    check(f"eval/{name}/logits", their_scores(logits))
 
 
 @torch.inference_mode()
@@ -113,17 +113,17 @@ def test_windows_over_a_volume_match(system):
     """Where the fixture puts them, each voxel the mean of those over it."""
     case = FIXTURE["sliding_case"]
     whole, flags = images(case), available(case)
-    sums = torch.zeros(2, 1, system.num_scores, *whole.shape[2:], dtype=torch.double)
+    sums = torch.zeros(2, 1, system.out_channels, *whole.shape[2:], dtype=torch.double)
     count = torch.zeros(whole.shape[2:])
-    with system.fixed_weights():
+    with system.folded_weights():
         for z0, z1, x0, x1, y0, y1 in STORED["sliding/tiles"].astype(int):
             window = slice(x0, x1), slice(y0, y1), slice(z0, z1)
             prediction = system(whole[(..., *window)], flags)
-            sums[(..., *window)] += torch.stack([prediction.probabilities(), prediction.scores])
+            sums[(..., *window)] += torch.stack([prediction.probabilities(), prediction.logits])
             count[window] += 1
-    probabilities, scores = (their_scores(values)[0] for values in sums / count)
+    probabilities, logits = (their_scores(values)[0] for values in sums / count)
     check("sliding/probabilities", probabilities)
-    check("sliding/mean_logits", scores)
+    check("sliding/mean_logits", logits)
     check("sliding/binary_voxels", probabilities.round().sum((1, 2, 3)))
 
 
@@ -132,8 +132,8 @@ def test_a_training_step_matches(system, name, monkeypatch):
     seen = {}
     for method in ("decode", "shared_features", "domain_scores"):
         monkeypatch.setattr(system, method, kept(seen, method, getattr(system, method)))
-    named = parts("shaspec").objectives["train"](*step(system, name))
-    check(f"{name}/logits", their_scores(seen["decode"].scores))
+    named = spec("shaspec").objectives["train"](*step(system, name)).named()
+    check(f"{name}/logits", their_scores(seen["decode"].logits))
     check(f"{name}/shared_features", seen["shared_features"][:, THEIRS].movedim(-1, -3).flatten(0, 1))
     check(f"{name}/domain_logits", seen["domain_scores"][:, THEIRS][..., THEIRS].flatten(0, 1))
     assert {f"{name}/loss.{loss}" for loss in named} == {key for key in OUTPUTS if key.startswith(f"{name}/loss.")}

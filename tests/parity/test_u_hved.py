@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from anymri.modalities import MODALITIES, parse_modality
-from anymri.systems import parts
-from anymri.systems.base import Batch
+from anymri.systems.batch import Batch
+from anymri.systems.registry import spec
 from anymri.systems.u_hved.converter import our_name
 from anymri.systems.u_hved.recipe import losses
 from parity import reference
@@ -20,8 +20,8 @@ STORED = reference.arrays("u_hved")
 
 @pytest.fixture
 def system():
-    converted = parts("u_hved").convert(reference.reference_state(FIXTURE))
-    network = parts("u_hved").network(**converted.network)
+    converted = spec("u_hved").convert(reference.reference_state(FIXTURE))
+    network = spec("u_hved").network(**converted.network)
     network.load_state_dict(converted.state)
     return network.eval()
 
@@ -45,7 +45,7 @@ def labels():
 
 def batch(case):
     flags = available(case)
-    return Batch(images(), labels(), torch.ones_like(flags), flags)
+    return Batch.of(images(), labels(), torch.ones_like(flags), flags)
 
 
 def replay_noise(system, case):
@@ -76,9 +76,9 @@ def test_labels_are_those_of_the_reference():
 @pytest.mark.parametrize("name", of_mode("eval"))
 def test_evaluation_scores_match(system, name):
     with torch.inference_mode():
-        scores = system(images(), available(CASES[name])).scores
+        logits = system(images(), available(CASES[name])).logits
     expected = CASES[name]["outputs"]["seg_logits"]
-    reference.check_output(scores, expected, STORED[f"{name}/seg_logits"], TOLERANCE["eval_outputs_abs"])
+    reference.check_output(logits, expected, STORED[f"{name}/seg_logits"], TOLERANCE["eval_outputs_abs"])
 
 
 @pytest.mark.parametrize("name", of_mode("train"))

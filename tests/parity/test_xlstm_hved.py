@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from anymri.modalities import ALL
-from anymri.systems import parts
 from anymri.systems.ra_hved.converter import MODALITY_ORDER as RA_HVED_ORDER
+from anymri.systems.registry import spec
 from anymri.systems.xlstm_hved.converter import our_name, unused
 from parity import reference
 from parity.two_passes import TwoPasses
@@ -44,7 +44,7 @@ def test_a_checkpoint_as_saved_converts():
     """Tensors with two names, and the wrapping of the authors' files."""
     state = reference.filled_state(FIXTURE["seed"], FIXTURE["model"])
     state |= {alias: state[name] for alias, name in FIXTURE["model"]["aliases"].items()}
-    convert = parts("xlstm_hved").convert
+    convert = spec("xlstm_hved").convert
     plain, wrapped = (convert(checkpoint).state for checkpoint in (state, {"epoch": 1, "model_sd": state}))
     assert all(torch.equal(plain[name], wrapped[name]) for name in plain)
 
@@ -85,8 +85,8 @@ def test_evaluation_of_an_ablation_matches(variant, number):
 def test_images_without_segmentation_match(variant):
     system = PASSES.build(PASSES.variants[variant]["model"])
     with torch.inference_mode():
-        rebuilt, _ = system.rebuild(system.encode(PASSES.images(), PASSES.complete), PASSES.complete)
-    PASSES.check(f"variant/{variant}/eval{COMPLETE}/recon", PASSES.theirs(rebuilt))
+        reconstructed, _ = system.reconstruct(system.encode(PASSES.images(), PASSES.complete), PASSES.complete)
+    PASSES.check(f"variant/{variant}/eval{COMPLETE}/recon", PASSES.theirs(reconstructed))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_training_with_noise_matches(training):
     PASSES.check_prediction(f"train{INCOMPLETE}", incomplete)
 
 
-@pytest.mark.parametrize("name", FIXTURE["watch_buffers"])
+@pytest.mark.parametrize("name", FIXTURE["callback_buffers"])
 def test_running_statistics_match(training, name):
     system, *_ = training
     value = system.state_dict()[our_name(name, shared_reconstruction=True)]
@@ -139,7 +139,7 @@ def test_the_leak_is_off_unless_asked_for_and_never_in_evaluation():
         system.draw_noise = torch.zeros_like
         with torch.no_grad():
             one, two = (system.decode(system.encode(x, ALL.as_tensor()), PASSES.incomplete) for x in (images, other))
-        return (one.scores - two.scores).abs().max()
+        return (one.logits - two.logits).abs().max()
 
     assert difference(leaky, training=True) > 0.01
     assert difference(leaky, training=False) == difference(tight, training=True) == 0

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from anymri.modalities import MODALITIES, parse_modality
-from anymri.systems import parts
-from anymri.systems.base import Batch
-from anymri.systems.token_checkpoints import our_name
+from anymri.systems.batch import Batch
+from anymri.systems.families.tokens.checkpoints import our_name
+from anymri.systems.registry import spec
 from parity import filler, reference
 
 
@@ -29,9 +29,9 @@ class TokenFixture:
 
     def build(self, model, **switches):
         """A network with the fixture's weights, by the converter, in evaluation mode; without dropout, as it ran."""
-        converted = parts(self.name).convert(self.state(model))
+        converted = spec(self.name).convert(self.state(model))
         arguments = {**converted.network, "heads": self.config["num_heads"], "dropout": 0.0, **switches}
-        network = parts(self.name).network(**arguments)
+        network = spec(self.name).network(**arguments)
         network.load_state_dict(converted.state)
         return network.eval()
 
@@ -51,7 +51,7 @@ class TokenFixture:
 
     def batch(self, case):
         flags = self.available(case)
-        return Batch(self.images(), self.labels(), torch.ones_like(flags), flags)
+        return Batch.of(self.images(), self.labels(), torch.ones_like(flags), flags)
 
     @torch.inference_mode()
     def encode(self, system, available):
@@ -88,7 +88,7 @@ class TokenFixture:
         alone = encoding.alone.softmax(2)
         for theirs, modality in zip(self.json["modality_order"], self.order, strict=True):
             self.check(case, f"sep_{theirs}", alone[:, MODALITIES.index(modality)])
-        for number, probabilities in enumerate(prediction.coarser_probabilities()):
+        for number, probabilities in enumerate(prediction.deep_supervision_probabilities()):
             self.check(case, f"prm{number}", probabilities)
 
     def check_losses(self, case, named):
@@ -114,7 +114,7 @@ class TokenFixture:
         shapes = dict(map(tuple, model["parameters"]))
         # The converter brings probes into the layout of our weights.
         probes = {n: reference.noise(self.json["seed"], f"gradprobe:{n}", shape) for n, shape in shapes.items()}
-        probes = parts(self.name).convert(probes).state
+        probes = spec(self.name).convert(probes).state
         gradients = {name: parameter.grad for name, parameter in system.named_parameters()}
         found = []
         for name in map(name_of, case["parameter_order"]):

@@ -5,11 +5,11 @@ from itertools import product
 import pytest
 import torch
 
-from anymri.layers.discriminator import PatchDiscriminator
 from anymri.modalities import MODALITIES, parse_modality
-from anymri.systems import parts
-from anymri.systems.base import Batch
-from anymri.systems.hved import discriminator_input, region_of_interest
+from anymri.systems.batch import Batch
+from anymri.systems.families.hved.discriminator import PatchDiscriminator
+from anymri.systems.families.hved.objective import discriminator_input, region_of_interest
+from anymri.systems.registry import spec
 from parity import reference
 
 # Our names of the fixture's losses.
@@ -45,7 +45,7 @@ class TwoPasses:
 
     def build(self, model, dtype=torch.float32, system=None, **switches):
         """A network with the fixture's weights, by the converter of `system`, in evaluation mode."""
-        found = parts(system or self.name)
+        found = spec(system or self.name)
         converted = found.convert(reference.filled_state(self.json["seed"], model))
         network = found.network(**converted.network, **switches)
         network.load_state_dict(converted.state)
@@ -54,7 +54,7 @@ class TwoPasses:
     def discriminator(self, system, dtype=torch.float32):
         """The fixture's discriminator; behind the regions, its channels are brought into our order of modalities."""
         values = reference.filled_state(self.json["seed"], self.json["disc"], prefix="disc.")
-        order = [*range(system.num_scores), *(system.num_scores + channel for channel in self.channels)]
+        order = [*range(system.out_channels), *(system.out_channels + channel for channel in self.channels)]
         values["disc.0.0.weight"] = values["disc.0.0.weight"][:, order]
         network = PatchDiscriminator(len(order))
         network.load_state_dict(dict(zip(network.state_dict(), values.values(), strict=True)))
@@ -127,14 +127,14 @@ class TwoPasses:
         """Network and named losses of one training step, with the discriminator."""
         system = self.build(self.json["model"], dtype, **switches).train()
         self.replay_noise(system, "full", "missing")
-        batch = Batch(self.images(dtype), labels, self.complete, self.incomplete)
-        objective = parts(self.name).objectives["adversarial"]
+        batch = Batch.of(self.images(dtype), labels, self.complete, self.incomplete)
+        objective = spec(self.name).objectives["adversarial"]
         return system, objective(system, batch, self.discriminator(system, dtype))
 
     def check_discriminator(self, system, complete, incomplete):
         self.check("nested_full", region_of_interest(complete.probabilities())[:, 0], may_flip=True)
         seen = discriminator_input(incomplete)
-        self.check("atten_missing", self.theirs(seen[:, system.num_scores :]), may_flip=True)
+        self.check("atten_missing", self.theirs(seen[:, system.out_channels :]), may_flip=True)
         with torch.no_grad():
             self.check("disc_fake", self.discriminator(system)(seen))
 

@@ -128,11 +128,11 @@ def test_montage_of_systems_shows_one_scan_of_the_subset_that_all_used():
     assert b == "b\non FLAIR\nno tumour"
 
 
-def test_rebuilt_scans_share_black_and_white_with_the_true_ones():
+def test_reconstructed_scans_share_black_and_white_with_the_true_ones():
     true = {"T1": scan(), "T2": 2 * scan()}
     brain = scan() > 0
-    rebuilt = {name: 0.5 * image for name, image in true.items()}
-    figure = figures.rebuilt_scans(true, rebuilt, brain, a_tumour())
+    reconstructed = {name: 0.5 * image for name, image in true.items()}
+    figure = figures.reconstructed_scans(true, reconstructed, brain, a_tumour())
     assert len(figure.axes) == 3 * 2
     for column, (name, image) in enumerate(true.items()):
         shown = [figure.axes[2 * row + column].images[0] for row in range(3)]

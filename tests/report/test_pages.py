@@ -9,20 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from anymri.analysis.comparison import read_comparison
+from anymri.analysis.published import quote
+from anymri.analysis.reading import read_evaluations
 from anymri.cli.reports import make_report
 from anymri.data.image import read_image, write_like
-from anymri.data.phantoms import write_cohort
 from anymri.errors import ConfigurationError
-from anymri.evaluation.masks import evaluate_masks
 from anymri.evaluation.runner import evaluate
+from anymri.evaluation.scoring import score_masks
 from anymri.modalities import ALL, Subset
-from anymri.report.comparing import read_systems
 from anymri.report.examples import choose, examples
-from anymri.report.html import Examples, write_report
-from anymri.report.published import quote
-from anymri.report.reading import read_evaluations
-from anymri.report.words import seen_in_training
-from invented import write_evaluation
+from anymri.report.pages import Examples, write_report
+from anymri.report.text import seen_in_training
+from anymri.synthesis.phantoms import write_cohort
+from made_evaluations import write_evaluation
 from untrained import write_weights
 
 
@@ -61,10 +61,10 @@ def systems(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(systems, tmp_path_factory):
+def page(comparison, tmp_path_factory):
     file = tmp_path_factory.mktemp("page") / "report.html"
     shown = [Examples("Cases <1>", ["a & b"], {})]
-    found = read_evaluations(systems)
+    found = read_evaluations(comparison)
     return write_report(file, "Four systems", found, examples=shown, quoted=[quote("m3ae-2020")]).read_text()
 
 
@@ -99,10 +99,10 @@ def test_four_systems_and_a_quoted_one_have_a_table_a_region(page):
     assert "m3ae-2020 (quoted)" in page
 
 
-def test_the_highest_and_lowest_system_are_said(systems, page):
+def test_the_highest_and_lowest_system_are_said(comparison, page):
     means = {
         name: np.mean([each["mean", r] for r in ("WT", "TC", "ET")])
-        for name, each in read_systems(systems, "dice").means.items()
+        for name, each in read_comparison(comparison, "dice").means.items()
     }
     best, worst = max(means, key=means.get), min(means, key=means.get)
     assert f"from {100 * means[best]:.1f} ({best}) to {100 * means[worst]:.1f} ({worst})." in page
@@ -110,16 +110,16 @@ def test_the_highest_and_lowest_system_are_said(systems, page):
 
 def test_cases_seen_in_training_are_said(tmp_path):
     folder = write_evaluation(tmp_path / "a", "u_hved", cases=3)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["configuration"]["weights"]["trained_on"] = ["case-00", "case-02"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    provenance = json.loads((folder / "provenance.json").read_text())
+    provenance["configuration"]["weights"]["trained_on"] = ["case-00", "case-02"]
+    (folder / "provenance.json").write_text(json.dumps(provenance))
     (sentence,) = seen_in_training(read_evaluations([folder]))
     assert sentence == "u_hved was trained on 2 of the cases that it is scored on: their scores are no test."
 
 
-def test_the_worst_case_and_the_one_in_the_middle_are_chosen(systems):
-    chosen = choose(read_systems(systems, "dice"))
-    frames = [pd.read_csv(folder / "scores.csv") for folder in systems]
+def test_the_worst_case_and_the_one_in_the_middle_are_chosen(comparison):
+    chosen = choose(read_comparison(comparison, "dice"))
+    frames = [pd.read_csv(folder / "metrics.csv") for folder in comparison]
     keys = ["case", "subset", "region"]
     values = [frame[frame["status"] == "scored"].set_index(keys)["value"] for frame in frames]
     common = values[1].index
@@ -134,8 +134,8 @@ def test_the_worst_case_and_the_one_in_the_middle_are_chosen(systems):
 
 def test_for_distances_the_worst_case_is_the_farthest(tmp_path):
     folder = write_evaluation(tmp_path / "a", metrics=("hd95",))
-    values = pd.read_csv(folder / "scores.csv").groupby("case")["value"].mean()
-    assert choose(read_systems([folder], "hd95"))[0].case == values.idxmax()
+    values = pd.read_csv(folder / "metrics.csv").groupby("case")["value"].mean()
+    assert choose(read_comparison([folder], "hd95"))[0].case == values.idxmax()
 
 
 @pytest.fixture(scope="module")
@@ -152,23 +152,23 @@ def real(tmp_path_factory):
         for subset in chosen:
             path = folder / "masks" / str(subset) / f"{case.name}.nii.gz"
             write_like(path, np.roll(label.array, 1, 0).astype(np.uint8), label)
-    evaluate_masks(folder / "masks", cohort, folder / "tool", "brats2023", metrics=["dice"], name="tool")
+    score_masks(folder / "masks", cohort, folder / "tool", "brats2023", metrics=["dice"], name="tool")
     return folder
 
 
-def test_one_evaluation_shows_its_cases_segmented_anew_and_scans_rebuilt(real):
-    cases, rebuilt = examples(read_evaluations([real / "weights"]), "cpu")
+def test_one_evaluation_shows_its_cases_segmented_anew_and_scans_reconstructed(real):
+    cases, reconstructed = examples(read_evaluations([real / "weights"]), "cpu")
     assert not cases.notes and len(cases.pictures) == 2
-    scores = pd.read_csv(real / "weights" / "scores.csv").set_index(["case", "subset", "region"])["value"]
+    metrics = pd.read_csv(real / "weights" / "metrics.csv").set_index(["case", "subset", "region"])["value"]
     for caption, figure in cases.pictures.items():
         case = caption.split(",")[0]
         titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
         assert [title.split("\n")[0] for title in titles] == ["truth", "T1+T1c+T2+FLAIR", "T1c"]
         for title in titles[1:]:  # what is drawn is what was scored
             subset = title.split("\n")[0]
-            shown = " ".join(f"{r} {100 * scores[case, subset, r]:.0f}" for r in ("WT", "TC", "ET"))
+            shown = " ".join(f"{r} {100 * metrics[case, subset, r]:.0f}" for r in ("WT", "TC", "ET"))
             assert title.endswith(f"Dice {shown}") or title.endswith("no tumour")
-    (figure,) = rebuilt.pictures.values()
+    (figure,) = reconstructed.pictures.values()
     assert [axes.get_title().split("\n")[0] for axes in figure.axes[:4]] == ["T1", "T1c", "T2", "FLAIR"]
     true, made, difference = (figure.axes[row * 4].images[0].get_array() for row in range(3))
     inside = difference != 0
@@ -186,17 +186,17 @@ def test_weights_and_masks_of_another_tool_are_shown_side_by_side(real):
 
 def test_what_has_changed_or_gone_is_said_and_not_shown(real, tmp_path):
     copied = shutil.copytree(real / "weights", tmp_path / "weights")
-    manifest = json.loads((copied / "manifest.json").read_text())
-    manifest["inputs"]["weights"]["sha256"] = "0" * 64
-    (copied / "manifest.json").write_text(json.dumps(manifest))
+    provenance = json.loads((copied / "provenance.json").read_text())
+    provenance["inputs"]["weights"]["sha256"] = "0" * 64
+    (copied / "provenance.json").write_text(json.dumps(provenance))
     (cases,) = examples(read_evaluations([copied]), "cpu")
     assert not cases.pictures
     assert cases.notes == [
         f"Pictures of u_hved are missing: {real / 'w.safetensors'} has changed since the evaluation."
     ]
-    for entry in manifest["inputs"].values():
+    for entry in provenance["inputs"].values():
         entry["file"] = entry["file"].replace(str(real), str(tmp_path / "moved"))
-    (copied / "manifest.json").write_text(json.dumps(manifest))
+    (copied / "provenance.json").write_text(json.dumps(provenance))
     (cases,) = examples(read_evaluations([copied]), "cpu")
     assert not cases.pictures and len(cases.notes) == 2
     assert all("is not there any more" in note for note in cases.notes)
@@ -204,17 +204,17 @@ def test_what_has_changed_or_gone_is_said_and_not_shown(real, tmp_path):
 
 def test_systems_scored_on_labels_that_differ_are_not_shown_together(real, tmp_path):
     copied = shutil.copytree(real / "weights", tmp_path / "weights")
-    text = (copied / "manifest.json").read_text()
-    manifest = json.loads(text)
-    for what, entry in manifest["inputs"].items():
+    text = (copied / "provenance.json").read_text()
+    provenance = json.loads(text)
+    for what, entry in provenance["inputs"].items():
         if what.endswith("label"):
             entry["sha256"] = "1" * 64
-    (copied / "manifest.json").write_text(json.dumps(manifest))
+    (copied / "provenance.json").write_text(json.dumps(provenance))
     (cases,) = examples(read_evaluations([copied, real / "tool"]), "cpu")
     assert not cases.pictures and all("label maps that differ" in note for note in cases.notes)
 
 
-def test_where_a_report_is_written(systems, tmp_path):
+def test_where_a_report_is_written(comparison, tmp_path):
     copied = shutil.copytree(systems[0], tmp_path / "a")
     assert make_report(None, [copied], None, None, [], False, "cpu") == copied / "report.html"
     with pytest.raises(ConfigurationError, match="none of their folders"):

@@ -5,19 +5,19 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 
+from anymri.analysis.comparison import read_comparison
+from anymri.analysis.published import quote
+from anymri.analysis.reading import read_evaluations
+from anymri.analysis.statistics import shapley_weights
 from anymri.cli.reports import write_plots
-from anymri.evaluation.statistics import shapley_weights
 from anymri.modalities import MODALITIES, SUBSETS
 from anymri.report import figures
-from anymri.report.comparing import read_systems
 from anymri.report.figures.calibration import pool_bins
 from anymri.report.figures.comparisons import spread
 from anymri.report.figures.heat_maps import system_means
 from anymri.report.figures.style import styles
 from anymri.report.plots import all_plots, reliability_plots
-from anymri.report.published import quote
-from anymri.report.reading import read_evaluations
-from invented import REGIONS, write_evaluation
+from made_evaluations import REGIONS, write_evaluation
 
 NAMES = [str(subset) for subset in SUBSETS]
 SIZES = {size: [name for name in NAMES if name.count("+") == size - 1] for size in (1, 2, 3, 4)}
@@ -25,7 +25,7 @@ SIZES = {size: [name for name in NAMES if name.count("+") == size - 1] for size 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """Two systems, of which the second lacks two cases, and T1c in one."""
+    """Two comparison, of which the second lacks two cases, and T1c in one."""
     folder = tmp_path_factory.mktemp("two")
     return [
         write_evaluation(folder / "a", "u_hved", seed=1, metrics=("dice", "hd95"), reliability=True),
@@ -36,7 +36,7 @@ def two(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shared(two):
     """Name -> (case, subset, region) -> Dice, of what both have scored."""
-    frames = [pd.read_csv(folder / "scores.csv").query("status == 'scored' and metric == 'dice'") for folder in two]
+    frames = [pd.read_csv(folder / "metrics.csv").query("status == 'scored' and metric == 'dice'") for folder in two]
     keys = ["case", "subset", "region"]
     values = [frame.set_index(keys)["value"] for frame in frames]
     common = values[0].index.intersection(values[1].index)
@@ -51,9 +51,9 @@ def plots(two):
 def mixed(folder, target):
     """The same evaluation with its rows in another order."""
     target.mkdir(parents=True)
-    for name in ("scores.csv", "reliability.csv"):
+    for name in ("metrics.csv", "reliability.csv"):
         pd.read_csv(folder / name).sample(frac=1, random_state=5).to_csv(target / name, index=False)
-    (target / "manifest.json").write_text((folder / "manifest.json").read_text())
+    (target / "provenance.json").write_text((folder / "provenance.json").read_text())
     return target
 
 
@@ -90,23 +90,23 @@ def test_all_plots_of_both_metrics_are_there_and_named_once(plots):
 
 
 def test_the_heat_map_shows_means_over_common_cases(two, shared):
-    systems = read_systems(two, "dice")
+    comparison = read_comparison(two, "dice")
     for region in REGIONS:
-        means = system_means(systems, region)
+        means = system_means(comparison, region)
         for name, values in shared.items():
             expected = values.xs(region, level="region").groupby("subset").mean()
             np.testing.assert_allclose(means.loc[name, NAMES].astype(float), expected[NAMES])
             assert means.loc[name, "mean"] == pytest.approx(expected[NAMES].mean())
-    overall = system_means(systems, "mean")
+    overall = system_means(comparison, "mean")
     for name, values in shared.items():
         assert overall.loc[name, "mean"] == pytest.approx(values.groupby(["subset", "region"]).mean().mean())
-    texts = [text.get_text() for text in figures.system_heatmap(systems).axes[0].texts]
+    texts = [text.get_text() for text in figures.system_heatmap(comparison).axes[0].texts]
     numbers = sorted(f"{100 * value:.1f}" for value in overall.to_numpy(dtype=float).ravel())
     assert sorted(text for text in texts if "." in text) == numbers
 
 
 def test_the_dots_of_a_heat_map_are_the_modalities_of_its_columns(two):
-    cells, dots = figures.system_heatmap(read_systems(two, "dice"), "ET").axes
+    cells, dots = figures.system_heatmap(read_comparison(two, "dice"), "ET").axes
     centres = {round(text.get_position()[0], 6) for text in cells.texts if "." in text.get_text()}
     filled = {}
     for line in dots.get_lines():
@@ -118,17 +118,17 @@ def test_the_dots_of_a_heat_map_are_the_modalities_of_its_columns(two):
 
 
 def test_the_best_of_each_column_is_bold_and_of_one_system_none(two):
-    systems = read_systems(two, "dice")
-    means = system_means(systems, "WT")
-    bold = [t for t in figures.system_heatmap(systems, "WT").axes[0].texts if t.get_weight() == "bold"]
+    comparison = read_comparison(two, "dice")
+    means = system_means(comparison, "WT")
+    bold = [t for t in figures.system_heatmap(comparison, "WT").axes[0].texts if t.get_weight() == "bold"]
     winners = {f"{100 * value:.1f}" for value in means.max()}
     assert {text.get_text() for text in bold} <= winners and len(bold) >= 16
-    lone = figures.system_heatmap(read_systems(two[:1], "dice"), "WT")
+    lone = figures.system_heatmap(read_comparison(two[:1], "dice"), "WT")
     assert not any(text.get_weight() == "bold" for text in lone.axes[0].texts)
 
 
 def test_lines_by_number_are_means_of_the_cases_with_all_subsets_of_that_size(two, shared):
-    figure = figures.by_number(read_systems(two, "dice"))
+    figure = figures.by_number(read_comparison(two, "dice"))
     for region, axes in zip(REGIONS, figure.axes, strict=True):
         drawn = {line.get_label(): line.get_ydata() for line in axes.get_lines() if line.get_label() in shared}
         for name, values in shared.items():
@@ -140,7 +140,7 @@ def test_lines_by_number_are_means_of_the_cases_with_all_subsets_of_that_size(tw
 
 
 def test_intervals_hold_their_means_and_lie_on_the_same_place(two):
-    for axes in figures.by_number(read_systems(two, "dice")).axes:
+    for axes in figures.by_number(read_comparison(two, "dice")).axes:
         means = {x: y for line in axes.get_lines() for x, y in zip(*line.get_data(), strict=True)}
         for lines in axes.collections:
             for (x, low), (_, high) in lines.get_segments():
@@ -148,7 +148,7 @@ def test_intervals_hold_their_means_and_lie_on_the_same_place(two):
 
 
 def test_bars_are_the_shapley_values_and_add_up_to_the_mean_with_all(two, shared):
-    figure = figures.contributions(read_systems(two, "dice"))
+    figure = figures.contributions(read_comparison(two, "dice"))
     assert [axes.get_title() for axes in figure.axes] == list(MODALITIES)
     weights = shapley_weights()
     for modality, axes in zip(MODALITIES, figure.axes, strict=True):
@@ -161,7 +161,7 @@ def test_bars_are_the_shapley_values_and_add_up_to_the_mean_with_all(two, shared
 
 
 def test_every_case_is_a_dot_and_the_line_is_the_median(two, shared):
-    figure = figures.case_strips(read_systems(two, "dice"))
+    figure = figures.case_strips(read_comparison(two, "dice"))
     panels = iter(figure.axes)
     for region in REGIONS:
         for size in SIZES:
@@ -212,14 +212,14 @@ def test_one_system_has_a_curve_for_each_number_of_modalities(two):
 
 def test_quoted_results_are_named_so_and_are_neither_coloured_nor_bold(two):
     quoted = [quote("m3ae-2020")]
-    heat_map = figures.system_heatmap(read_systems(two, "dice"), "WT", quoted)
+    heat_map = figures.system_heatmap(read_comparison(two, "dice"), "WT", quoted)
     cells = heat_map.axes[0]
     assert [label.get_text() for label in cells.get_yticklabels()][-1] == "m3ae-2020 (quoted)"
     own = [text for text in cells.texts if text.get_style() == "italic"]
     assert [text.get_text() for text in own][:4] == ["86.1", "78.9", "79.0", "88.0"] and len(own) == 16
     assert all(text.get_weight() == "normal" for text in own)
     assert all(mesh.get_array().shape[0] == 2 for mesh in cells.collections)
-    lines = figures.by_number(read_systems(two, "dice"), quoted).axes[0].get_lines()
+    lines = figures.by_number(read_comparison(two, "dice"), quoted).axes[0].get_lines()
     (line,) = (line for line in lines if line.get_label() == "m3ae-2020 (quoted)")
     rows = quoted[0].rows["dice"]
     np.testing.assert_allclose(line.get_ydata(), [np.mean([rows[n]["WT"] for n in SIZES[s]]) for s in SIZES])
@@ -228,9 +228,9 @@ def test_quoted_results_are_named_so_and_are_neither_coloured_nor_bold(two):
 
 def test_a_metric_without_any_score_has_no_plots_and_hinders_none(tmp_path):
     folder = write_evaluation(tmp_path / "a", cases=2, metrics=("dice", "psnr_brain"))
-    scores = pd.read_csv(folder / "scores.csv")
-    scores.loc[scores["metric"] == "psnr_brain", ["value", "status"]] = [None, "nothing to rebuild"]
-    scores.to_csv(folder / "scores.csv", index=False)
+    metrics = pd.read_csv(folder / "metrics.csv")
+    metrics.loc[metrics["metric"] == "psnr_brain", ["value", "status"]] = [None, "nothing to reconstruct"]
+    metrics.to_csv(folder / "metrics.csv", index=False)
     assert {plot.name.split("_")[-1] for plot in all_plots(read_evaluations([folder]))} == {"dice"}
 
 
@@ -244,8 +244,8 @@ def test_twelve_systems_differ_in_colour_and_marker():
 def one_subset(tmp_path):
     """Masks of a tool that had all scans."""
     folder = write_evaluation(tmp_path / "a", "nnunet", cases=3)
-    rows = pd.read_csv(folder / "scores.csv").query("subset == 'T1+T1c+T2+FLAIR'")
-    rows.to_csv(folder / "scores.csv", index=False)
+    rows = pd.read_csv(folder / "metrics.csv").query("subset == 'T1+T1c+T2+FLAIR'")
+    rows.to_csv(folder / "metrics.csv", index=False)
     return folder
 
 

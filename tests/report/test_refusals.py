@@ -5,7 +5,7 @@ import pytest
 from anymri.cli.reports import write_plots
 from anymri.errors import ConfigurationError, RunError
 from anymri.modalities import MODALITIES
-from invented import write_evaluation
+from made_evaluations import write_evaluation
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from invented import write_evaluation
         ("file", "is a file"),
         ("run", "training's run"),
         ("unfinished", "not finished (2 cases so far)"),
-        ("other", "manifest.json"),
+        ("other", "provenance.json"),
     ],
 )
 def test_what_is_no_evaluation_is_refused_with_the_reason(tmp_path, made, words):

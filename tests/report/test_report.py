@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from anymri.analysis import reading, tables
 from anymri.errors import ConfigurationError, RunError
 from anymri.modalities import SUBSETS
-from anymri.report import figures, reading, tables
-from anymri.report.html import Examples, write_report
+from anymri.report import figures
+from anymri.report.pages import Examples, write_report
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +24,10 @@ def evaluation(tmp_path_factory):
         for region in ("WT", "TC", "ET"):
             dice = 0.5 + 0.1 * len(subset) + (0.05 if "FLAIR" in subset else 0)
             rows += [f"a,{subset},{region},dice,{dice},scored", f"a,{subset},{region},hd95,{50 * (1 - dice)},scored"]
-    (folder / "scores.csv").write_text("\n".join([*rows, "b,T1,WT,dice,,T1 absent"]) + "\n")
+    (folder / "metrics.csv").write_text("\n".join([*rows, "b,T1,WT,dice,,T1 absent"]) + "\n")
     configuration = {"weights": {"system": "u_hved"}, "conventions": {"hd95": "pooled as medpy"}}
-    manifest = {"configuration": configuration, "created": "2025-01-01T10:00:00+00:00", "command": "<script>"}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    provenance = {"configuration": configuration, "created": "2025-01-01T10:00:00+00:00", "command": "<script>"}
+    (folder / "provenance.json").write_text(json.dumps(provenance))
     return folder
 
 
@@ -65,7 +66,7 @@ def report(folder, evaluation, run=None, pictures=None):
 
 @pytest.fixture(scope="module")
 def mine(evaluation):
-    return figures.as_png(figures.subset_heatmap(tables.subset_table(reading.read_scores(evaluation), "dice"), "dice"))
+    return figures.as_png(figures.subset_heatmap(tables.subset_table(reading.read_metrics(evaluation), "dice"), "dice"))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_an_unknown_picture_leaves_the_old_report(tmp_path, evaluation):
     assert (tmp_path / "report.html").read_text() == "old"
 
 
-@pytest.mark.parametrize("missing", ["scores.csv", "manifest.json"])
+@pytest.mark.parametrize("missing", ["metrics.csv", "provenance.json"])
 def test_a_folder_that_is_no_evaluation_is_refused(tmp_path, evaluation, missing):
     copied = shutil.copytree(evaluation, tmp_path / "copy")
     (copied / missing).unlink()
@@ -156,7 +157,7 @@ def test_svg_is_the_same_every_time_and_well_formed(run):
 
 
 def test_the_heat_map_writes_each_number_and_a_dash_for_none(evaluation):
-    table = tables.subset_table(reading.read_scores(evaluation), "hd95")
+    table = tables.subset_table(reading.read_metrics(evaluation), "hd95")
     table.loc["T2", "ET"] = np.nan
     texts = [text.get_text() for text in figures.subset_heatmap(table, "hd95").axes[0].texts]
     assert len(texts) == 15 * 3
@@ -168,5 +169,5 @@ def test_an_evaluation_without_scores_in_all_regions_says_so(tmp_path, evaluatio
     pd.DataFrame(
         [["a", "T1", "WT", "dice", 0.5, "scored"], ["a", "T2", "ET", "dice", 0.5, "scored"]],
         columns=["case", "subset", "region", "metric", "value", "status"],
-    ).to_csv(copied / "scores.csv", index=False)
+    ).to_csv(copied / "metrics.csv", index=False)
     assert "Dice: no subset has scores in all regions." in report(tmp_path, copied)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn.functional import instance_norm
 
-from anymri import systems
 from anymri.errors import WeightsError
-from anymri.layers.disentanglement import adaptive_instance_norm
 from anymri.modalities import ALL, MODALITIES, Subset
-from anymri.systems.base import Batch
-from anymri.systems.disentangling import prior_divergence
+from anymri.systems import registry
+from anymri.systems.batch import Batch
+from anymri.systems.families.disentangling.blocks import adaptive_instance_norm
+from anymri.systems.families.disentangling.objective import prior_divergence
 from parity import reference
 
 CROP = 16
@@ -29,7 +29,7 @@ def name(request):
 
 def create(name, **switches):
     torch.manual_seed(0)
-    return systems.create(name, **{**SMALL[name], **switches})
+    return registry.create(name, **{**SMALL[name], **switches})
 
 
 def images(batch_size=1):
@@ -38,11 +38,11 @@ def images(batch_size=1):
 
 def batch_of(present, available):
     labels = torch.randint(0, 4, (len(present), CROP, CROP, CROP), generator=torch.Generator().manual_seed(2))
-    return Batch(images(len(present)), labels, present, available)
+    return Batch.of(images(len(present)), labels, present, available)
 
 
 def objective(name, system, batch, which="train"):
-    return systems.parts(name).objectives[which](system, batch)
+    return registry.spec(name).objectives[which](system, batch).named()
 
 
 def modules_run(system):
@@ -68,30 +68,30 @@ def test_what_an_answer_does_not_need_never_runs(name):
 
 
 @torch.inference_mode()
-def test_images_are_rebuilt_from_the_styles_of_the_subset_alone(name):
+def test_images_are_reconstructed_from_the_styles_of_the_subset_alone(name):
     system = create(name)
     ran = modules_run(system)
     encoding = system.encode(images(), ALL.as_tensor())
-    rebuilt = system.decode(encoding, SOME.as_tensor(), reconstruct=True).reconstruction
+    reconstructed = system.decode(encoding, SOME.as_tensor(), reconstruct=True).reconstruction
     assert encoders(ran, "style") == set(SOME)
     holey = images().masked_fill(~SOME.as_tensor()[..., None, None, None], torch.nan)
     alone = system.decode(system.encode(holey, SOME.as_tensor()), SOME.as_tensor(), reconstruct=True).reconstruction
-    torch.testing.assert_close(rebuilt, alone, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(reconstructed, alone, rtol=1e-4, atol=1e-4)
 
 
 @torch.inference_mode()
 def test_an_image_has_the_style_of_its_own_scan(name):
-    """Another FLAIR, of which the content is not fused, changes the FLAIR rebuilt and no other image."""
+    """Another FLAIR, of which the content is not fused, changes the FLAIR reconstructed and no other image."""
     system = create(name)
     content = system(images(), Subset.parse("T1").as_tensor()).content
     other = images()
     other[:, 3] = 3 * other[:, 3].square()
-    one, two = (system.rebuild(content, each, ALL.as_tensor()).images for each in (images(), other))
+    one, two = (system.reconstruct(content, each, ALL.as_tensor()).images for each in (images(), other))
     assert [not torch.equal(a, b) for a, b in zip(one[0], two[0], strict=True)] == [False, False, False, True]
 
 
-def test_scans_left_out_of_a_step_are_rebuilt_and_those_that_do_not_exist_are_not_judged(name):
-    """T1 is in one sample, T2 in none; FLAIR is left out of the step, and still rebuilt."""
+def test_scans_left_out_of_a_step_are_reconstructed_and_those_that_do_not_exist_are_not_judged(name):
+    """T1 is in one sample, T2 in none; FLAIR is left out of the step, and still reconstructed."""
     present = torch.cat([Subset.parse("T1+T1c+FLAIR").as_tensor(), Subset.parse("T1c+FLAIR").as_tensor()])
     available = torch.cat([Subset.parse("T1+T1c").as_tensor(), Subset.parse("T1c").as_tensor()])
     system = create(name, dropout=0.0, **({"token_dropout": 0.0} if name == "sfusion" else {})).train()
@@ -166,9 +166,9 @@ def test_a_checkpoint_with_other_names_is_refused_with_all_of_them(name):
     del state[list(state)[1]]
     state["stranger.weight"] = torch.empty(1)
     with pytest.raises(WeightsError, match=r"1 missing \(style_encoders\.\w+\.convs\.\d.*1 foreign \(stranger\.weight"):
-        systems.parts(name).convert({"state_dict": state})
+        registry.spec(name).convert({"state_dict": state})
     with pytest.raises(WeightsError, match="not one of"):
-        systems.parts(name).convert({"state_dict": {"stranger.weight": torch.empty(1)}})
+        registry.spec(name).convert({"state_dict": {"stranger.weight": torch.empty(1)}})
 
 
 def test_the_order_of_modalities_is_ours(name):

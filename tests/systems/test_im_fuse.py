@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from anymri import systems
 from anymri.errors import ConfigurationError, WeightsError
 from anymri.modalities import ALL, Subset
-from anymri.systems.base import Batch
-from anymri.systems.weights import convert_checkpoint, load_weights
+from anymri.systems import registry
+from anymri.systems.batch import Batch
+from anymri.weights.convert import convert_checkpoint
+from anymri.weights.store import load_weights
 from parity.token_fixture import TokenFixture
 
 CROP = 32
@@ -23,7 +24,7 @@ VARIANTS = [
 
 def create(**switches):
     torch.manual_seed(0)
-    return systems.create("im_fuse", **{**NETWORK, **switches})
+    return registry.create("im_fuse", **{**NETWORK, **switches})
 
 
 def images(channels=4):
@@ -38,21 +39,21 @@ def system(request):
 def test_any_subset_of_a_shared_encoding_equals_the_subset_alone(system):
     available = SOME.as_tensor()
     with torch.inference_mode():
-        shared = system.decode(system.encode(images(), ALL.as_tensor()), available).scores
-        alone = system(images().masked_fill(~available[..., None, None, None], torch.nan), available).scores
+        shared = system.decode(system.encode(images(), ALL.as_tensor()), available).logits
+        alone = system(images().masked_fill(~available[..., None, None, None], torch.nan), available).logits
     torch.testing.assert_close(shared, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_every_parameter_receives_a_gradient(system):
     labels = torch.randint(0, 4, (1, CROP, CROP, CROP), generator=torch.Generator().manual_seed(2))
-    batch = Batch(images(), labels, ALL.as_tensor(), ALL.as_tensor())
-    systems.parts("im_fuse").objectives["train"](system.train(), batch)["total"].backward()
+    batch = Batch.of(images(), labels, ALL.as_tensor(), ALL.as_tensor())
+    registry.spec("im_fuse").objectives["train"](system.train(), batch).named()["total"].backward()
     assert not [n for n, p in system.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
 def test_variants_answer_differently():
     with torch.inference_mode():
-        answers = [create(**switches)(images(), SOME.as_tensor()).scores for switches in VARIANTS]
+        answers = [create(**switches)(images(), SOME.as_tensor()).logits for switches in VARIANTS]
     assert all((one - other).abs().max() > 0.01 for i, one in enumerate(answers) for other in answers[:i])
 
 
@@ -66,8 +67,8 @@ def test_two_modalities_in_any_order_give_the_same_answer(switches):
             weight = fusion.reduce.conv.weight
             weight.data = torch.cat(weight.chunk(2, dim=1)[::-1], dim=1)
     with torch.inference_mode():
-        expected = one(images(2), torch.ones(1, 2, dtype=torch.bool)).scores
-        found = other(images(2).flip(1), torch.ones(1, 2, dtype=torch.bool)).scores
+        expected = one(images(2), torch.ones(1, 2, dtype=torch.bool)).logits
+        found = other(images(2).flip(1), torch.ones(1, 2, dtype=torch.bool)).logits
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -75,14 +76,14 @@ def test_new_weights_are_seen_at_once():
     """Nothing of the fused tokens outlives an encoding."""
     system = create()
     with torch.inference_mode():
-        before = system(images(), SOME.as_tensor()).scores
+        before = system(images(), SOME.as_tensor()).logits
         for parameter in [system.token_reader.tokens, system.skip_readers["0"].norm.bias]:
             parameter.add_(1)
-        changed = system(images(), SOME.as_tensor()).scores
+        changed = system(images(), SOME.as_tensor()).logits
         again = create()
         again.load_state_dict(system.state_dict())
         assert (changed - before).abs().max() > 0.01
-        torch.testing.assert_close(again(images(), SOME.as_tensor()).scores, changed, rtol=0, atol=0)
+        torch.testing.assert_close(again(images(), SOME.as_tensor()).logits, changed, rtol=0, atol=0)
 
 
 @pytest.fixture(scope="module")

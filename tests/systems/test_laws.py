@@ -5,18 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from anymri import systems
 from anymri.errors import AnymriError, ModalityError, ShapeError
-from anymri.inference.windows import Volume, Windows, predict
+from anymri.inference.windows import Windows, predict
 from anymri.modalities import ALL, MODALITIES, SUBSETS, Subset
-from anymri.systems.base import Batch
+from anymri.systems import registry
+from anymri.systems.batch import Batch
+from untrained import prepared
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 # What a network needs beside its smallest crop.
 SMALLER = {"sfusion": {"grid": 2}}
 
 
-@pytest.fixture(params=systems.names())
+@pytest.fixture(params=registry.names())
 def name(request):
     return request.param
 
@@ -24,15 +25,15 @@ def name(request):
 # u_hved's nano preset trains no image decoders. Nor do those of robust_mseg and sfusion, whose parity tests have them;
 # presets of the others train the same parts at other widths.
 every_preset = pytest.mark.parametrize(
-    ("name", "preset"), [*((name, "nano") for name in systems.names()), ("u_hved", "published")]
+    ("name", "preset"), [*((name, "nano") for name in registry.names()), ("u_hved", "published")]
 )
 
 
 def tiny(name, preset="nano", **network):
     """A system as its preset says; one that takes a single crop is built for the smallest."""
-    smallest = {"crop": systems.parts(name).network.minimum_side} if "crop" in systems.card(name).switches else {}
+    smallest = {"crop": registry.spec(name).network.minimum_side} if "crop" in registry.card(name).switches else {}
     torch.manual_seed(0)
-    return systems.create(name, preset=preset, **{**smallest, **SMALLER.get(name, {}), **network})
+    return registry.create(name, preset=preset, **{**smallest, **SMALLER.get(name, {}), **network})
 
 
 def crop(system):
@@ -48,7 +49,7 @@ def random_images(system, batch_size=1, seed=1):
 
 def score(system, images, available):
     with torch.inference_mode():
-        return system(images, available).scores
+        return system(images, available).logits
 
 
 @pytest.mark.parametrize("subset", SUBSETS[:-1], ids=str)
@@ -95,8 +96,8 @@ def test_a_mixed_batch_equals_its_samples_one_by_one(name):
 def test_classes_modalities_and_crop_are_independent(name, modalities, num_classes):
     system = tiny(name, num_classes=num_classes, modalities=modalities)
     images = random_images(system)
-    scores = score(system, images, torch.ones(1, len(modalities), dtype=torch.bool))
-    assert scores.shape == (1, system.num_scores, *images.shape[2:])
+    logits = score(system, images, torch.ones(1, len(modalities), dtype=torch.bool))
+    assert logits.shape == (1, system.out_channels, *images.shape[2:])
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=str)
@@ -104,48 +105,48 @@ def test_decoding_a_shared_encoding_equals_forward(name, subset):
     system = tiny(name)
     images = random_images(system)
     with torch.inference_mode():
-        shared = system.decode(system.encode(images, ALL.as_tensor()), subset.as_tensor()).scores
+        shared = system.decode(system.encode(images, ALL.as_tensor()), subset.as_tensor()).logits
     torch.testing.assert_close(shared, score(system, images, subset.as_tensor()), **CLOSE)
 
 
-def test_a_scan_is_rebuilt_without_a_look_at_it(name):
+def test_a_scan_is_reconstructed_without_a_look_at_it(name):
     """Though it was encoded for other subsets; styles must not come from it either."""
-    rebuilding = {"reconstruction": True} if "reconstruction" in systems.card(name).switches else {}
-    system = tiny(name, **rebuilding)
+    reconstructing = {"reconstruction": True} if "reconstruction" in registry.card(name).switches else {}
+    system = tiny(name, **reconstructing)
     side, available = system.usable_side(16), Subset.parse("T1c+FLAIR").as_tensor()
     images, other = torch.randn(2, 1, 4, side, side, side, generator=torch.Generator().manual_seed(1))
 
-    def rebuilt():
+    def reconstructed():
         with torch.inference_mode():
             return system.decode(system.encode(images, ALL.as_tensor()), available, reconstruct=True).reconstruction
 
-    expected = rebuilt()
-    assert (expected is not None) == system.rebuilds_images
+    expected = reconstructed()
+    assert (expected is not None) == system.reconstructs
     images[~available] = other[~available]
-    torch.testing.assert_close(rebuilt(), expected, rtol=0, atol=0)
+    torch.testing.assert_close(reconstructed(), expected, rtol=0, atol=0)
 
 
 @every_preset
 @pytest.mark.parametrize("training", [True, False])
-def test_images_are_rebuilt_only_where_asked_for(name, preset, training):
+def test_images_are_reconstructed_only_where_asked_for(name, preset, training):
     system = tiny(name, preset).train(training)
     images = random_images(system)
     with torch.inference_mode():
         encoding = system.encode(images, ALL.as_tensor())
         assert system.decode(encoding, ALL.as_tensor()).reconstruction is None
-        rebuilt = system.decode(encoding, ALL.as_tensor(), reconstruct=True).reconstruction
-    assert rebuilt.shape == images.shape if system.rebuilds_images else rebuilt is None
+        reconstructed = system.decode(encoding, ALL.as_tensor(), reconstruct=True).reconstruction
+    assert reconstructed.shape == images.shape if system.reconstructs else reconstructed is None
 
 
 @every_preset
 def test_every_parameter_receives_a_gradient(name, preset):
     # Two voxels a side at the coarsest level: instance norm stops the gradients of a single one.
-    several = {"crop": 2 * systems.parts(name).network.divisor} if "crop" in systems.card(name).switches else {}
+    several = {"crop": 2 * registry.spec(name).network.divisor} if "crop" in registry.card(name).switches else {}
     system = tiny(name, preset, **several)
     # Some parameters learn where nothing is missing, others where something is.
     batch = random_batch(system, ALL, ALL, Subset.parse("T1c+FLAIR"))
     reached = set()
-    for objective in systems.parts(name).objectives:
+    for objective in registry.spec(name).objectives:
         system.zero_grad()
         named, discriminator = losses(name, objective, system.train(), batch)
         named["total"].backward()
@@ -189,9 +190,9 @@ def test_a_volume_of_any_size_is_segmented(name):
     """In windows of the one crop that fits, where there is one; shorter sides are padded."""
     system = tiny(name)
     images = torch.randn(1, 4, 5, system.usable_side(32) + 3, 16)
-    volume = Volume(images, ALL.as_tensor(), torch.zeros(4))
-    probabilities = predict(system, volume, [ALL], Windows(system.usable_side(48), 0.5))
-    assert probabilities.shape == (1, system.num_scores, *images.shape[2:]) and probabilities.isfinite().all()
+    volume = prepared(images[0])
+    probabilities = predict(system, volume, [ALL], Windows(system.usable_side(48), 0.5))[0].probabilities
+    assert probabilities.shape == (system.out_channels, *images.shape[2:]) and probabilities.isfinite().all()
 
 
 def test_decoding_what_was_not_encoded_is_refused(name):
@@ -209,8 +210,8 @@ def test_a_scan_that_the_network_does_not_take_is_refused(name):
 
 def test_the_card_counts_the_published_parameters(name):
     with torch.device("meta"):
-        system = systems.create(name)
-    assert sum(p.numel() for p in system.parameters()) == systems.card(name).parameters
+        system = registry.create(name)
+    assert sum(p.numel() for p in system.parameters()) == registry.card(name).parameters
 
 
 def random_batch(system, present, *available):
@@ -218,20 +219,20 @@ def random_batch(system, present, *available):
     generator = torch.Generator().manual_seed(2)
     images = random_images(system, len(available))
     labels = torch.randint(0, system.num_classes, (len(available), *images.shape[2:]), generator=generator)
-    return Batch(images, labels, present.as_tensor(len(available)), torch.cat([a.as_tensor() for a in available]))
+    return Batch.of(images, labels, present.as_tensor(len(available)), torch.cat([a.as_tensor() for a in available]))
 
 
 def losses(name, objective, system, batch):
     """Named losses of an objective, and the discriminator that it was given, if it takes one."""
-    parts = systems.parts(name)
-    networks = [make(system, 8) for n, make in parts.discriminators.items() if n == objective]
-    return parts.objectives[objective](system, batch, *networks), *(networks or [None])
+    found = registry.spec(name)
+    networks = [make(system, 8) for n, make in found.discriminators.items() if n == objective]
+    return found.objectives[objective](system, batch, *networks).named(), *(networks or [None])
 
 
 def losses_and_gradients(name, preset, batch):
     """All losses of all objectives, and the gradients of their totals, from the same start and noise."""
     found = []
-    for objective in systems.parts(name).objectives:
+    for objective in registry.spec(name).objectives:
         system = tiny(name, preset).train()
         torch.manual_seed(3)
         named, _ = losses(name, objective, system, batch)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from anymri.systems import parts
 from anymri.systems.losses import weighted_cross_entropy_loss
+from anymri.systems.registry import spec
 from anymri.systems.u_hved.recipe import segmentation_losses
 
 
@@ -27,7 +27,7 @@ def test_u_hved_weighs_classes_where_its_learning_rate_is_steered_and_nowhere_el
     probabilities = torch.full((1, 4, 4, 1, 1), 0.25)
     trained, steered = (
         losses(probabilities, labels)["ce"].item()
-        for losses in (segmentation_losses, parts("u_hved").segmentation_losses)
+        for losses in (segmentation_losses, spec("u_hved").segmentation_losses)
     )
     assert trained == pytest.approx(math.log(4))
     # 1/4 of the voxels weighs 3/4, the rest 1/4.

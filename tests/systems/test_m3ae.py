@@ -3,23 +3,25 @@
 import pytest
 import torch
 
-from anymri import systems
 from anymri.errors import ConfigurationError, WeightsError
-from anymri.inference.windows import Volume, Windows, predict
+from anymri.inference.windows import Windows, predict
 from anymri.modalities import ALL, SUBSETS, Subset
-from anymri.systems.base import Batch, middle_corners
+from anymri.systems import registry
+from anymri.systems.batch import Batch, middle_corners
 from anymri.systems.m3ae.masking import SIDE, draw_visible
-from anymri.systems.weights import convert_checkpoint, load_weights
+from anymri.weights.convert import convert_checkpoint
+from anymri.weights.store import load_weights
 from parity import reference
+from untrained import prepared
 
 GRID = (20, 24, 18)
 SOME = Subset.parse("T1c+FLAIR")
-OBJECTIVES = systems.parts("m3ae").objectives
+OBJECTIVES = registry.spec("m3ae").objectives
 
 
 def create(**switches):
     torch.manual_seed(0)
-    return systems.create("m3ae", preset="nano", **{"grid": GRID, **switches})
+    return registry.create("m3ae", preset="nano", **{"grid": GRID, **switches})
 
 
 def substitute_of(system, sides, corners=None):
@@ -57,7 +59,7 @@ def test_windows_see_the_substitute_at_their_place_in_the_scan_or_in_the_padded_
     system._encode_at = lambda images, present, corners: (
         seen.append((images, corners)) or encode_at(images, present, corners)
     )
-    volume = Volume(images, ALL.as_tensor(), torch.full((4,), -1.0), origin=(3, 5, -2))
+    volume = prepared(images[0], background=-1.0, origin=(3, 5, -2))
     predict(system, volume, [SOME], Windows(16, 0.5))
     windows = [(image, corner) for images, corners in seen for image, corner in zip(images, corners, strict=True)]
     assert len(windows) == 2
@@ -72,13 +74,13 @@ def test_windows_see_the_substitute_at_their_place_in_the_scan_or_in_the_padded_
 def test_zeros_stand_in_for_the_substitute_in_the_ablation():
     system = create(substitute="zeros").train()
     assert "substitute" not in system.state_dict()
-    named = OBJECTIVES["pretraining"](system, batch())
+    named = OBJECTIVES["pretraining"](system, batch()).named()
     assert "substitute" not in named and named["total"] == named["reconstruction"]
     image = torch.randn(1, 4, 16, 16, 16)
     with torch.inference_mode():
-        scores = system.eval()(image, SOME.as_tensor()).scores
+        logits = system.eval()(image, SOME.as_tensor()).logits
         image[~SOME.as_tensor()] = 0
-        torch.testing.assert_close(system(image, ALL.as_tensor()).scores, scores)
+        torch.testing.assert_close(system(image, ALL.as_tensor()).logits, logits)
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=str)
@@ -109,34 +111,34 @@ def batch(available=SOME, side=16, copies=1):
     images = torch.randn(copies, 4, side, side, side, generator=torch.Generator().manual_seed(1))
     labels = torch.randint(0, 4, (1, side, side, side), generator=torch.Generator().manual_seed(2))
     flags = torch.cat([available.as_tensor(), ALL.as_tensor()])[:copies]
-    return Batch(images, labels.expand(copies, -1, -1, -1), torch.ones_like(flags), flags)
+    return Batch.of(images, labels.expand(copies, -1, -1, -1), torch.ones_like(flags), flags)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_one_voxel_at_the_bottleneck_and_one_sample_are_enough(objective):
     """At width 4 too, where fewer groups than published fit the first level."""
     system = create(width=4).train()
-    named = OBJECTIVES[objective](system, batch(side=system.minimum_side))
+    named = OBJECTIVES[objective](system, batch(side=system.minimum_side)).named()
     named["total"].backward()
     assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
-    volume = Volume(torch.randn(1, 4, 5, 3, 4), ALL.as_tensor(), torch.zeros(4))
-    probabilities = predict(system.eval(), volume, [SOME], Windows(8, 0.5))
-    assert probabilities.shape == (1, 3, 5, 3, 4) and probabilities.isfinite().all()
+    volume = prepared(torch.randn(4, 5, 3, 4))
+    probabilities = predict(system.eval(), volume, [SOME], Windows(8, 0.5))[0].probabilities
+    assert probabilities.shape == (3, 5, 3, 4) and probabilities.isfinite().all()
 
 
 @pytest.mark.parametrize("objective", ["train", "train_bottleneck"])
 def test_only_copies_of_one_patch_are_drawn_together(objective):
     system, two = create().train(), batch(copies=2)
-    assert "distillation" not in OBJECTIVES[objective](system, two)
+    assert "distillation" not in OBJECTIVES[objective](system, two).named()
     two.patch = torch.zeros(2).long()
-    assert OBJECTIVES[objective](system, two)["distillation"] > 0
+    assert OBJECTIVES[objective](system, two).named()["distillation"] > 0
     two.images[1], two.available[1] = two.images[0], two.available[0]
-    assert OBJECTIVES[objective](system, two)["distillation"] < 1e-9
+    assert OBJECTIVES[objective](system, two).named()["distillation"] < 1e-9
 
 
 def test_losses_are_made_in_mixed_precision_too():
     with torch.autocast("cpu", torch.bfloat16):
-        named = OBJECTIVES["train"](create().train(), batch())
+        named = OBJECTIVES["train"](create().train(), batch()).named()
     assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in named.values())
 
 
@@ -161,7 +163,7 @@ def converted(folder, stage, change=lambda state: None):
 def test_the_substitute_lies_beside_converted_weights(tmp_path):
     weights = converted(tmp_path, "finetune")
     system, card = load_weights(weights)
-    beside = tmp_path / card.beside
+    beside = tmp_path / card.frozen_file
     shape = FIXTURE["config"]["substitute_image_shape"]
     assert list(system.substitute.shape) == [1, 4, *reversed(shape[2:])]
     # x, y, z of ours are z, y, x of theirs.
@@ -174,13 +176,13 @@ def test_the_substitute_lies_beside_converted_weights(tmp_path):
         load_weights(weights)
 
 
-def test_weights_of_pretraining_rebuild_images_and_refuse_to_segment(tmp_path):
+def test_weights_of_pretraining_reconstruct_images_and_refuse_to_segment(tmp_path):
     system, _ = load_weights(converted(tmp_path, "pretrain"))
     images, present = system.stack({"t1": torch.randn(1, 16, 16, 16)})
     with torch.inference_mode():
         encoding = system.encode(images, present)
-        rebuilt = system.rebuild(encoding, present[..., None, None, None].expand_as(images))
-        assert rebuilt.shape == images.shape
+        reconstructed = system.reconstruct(encoding, present[..., None, None, None].expand_as(images))
+        assert reconstructed.shape == images.shape
         with pytest.raises(ConfigurationError, match="not learnt to segment"):
             system.decode(encoding, present)
 

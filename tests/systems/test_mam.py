@@ -4,23 +4,25 @@ import pytest
 import torch
 from torch.nn.functional import conv3d
 
-from anymri import systems
 from anymri.errors import ConfigurationError, WeightsError
-from anymri.inference.windows import Volume, Windows, predict
+from anymri.inference.windows import Windows, predict
 from anymri.modalities import ALL, SUBSETS, Subset
-from anymri.systems.base import Batch
+from anymri.systems import registry
+from anymri.systems.batch import Batch
 from anymri.systems.losses import at_level
 from anymri.systems.mam.network import DecoderLevel
-from anymri.systems.weights import convert_checkpoint, load_weights
+from anymri.weights.convert import convert_checkpoint
+from anymri.weights.store import load_weights
 from parity import filler, reference
+from untrained import prepared
 
 SOME = Subset.parse("T1c+FLAIR")
-OBJECTIVE = systems.parts("mam").objectives["train"]
+OBJECTIVE = registry.spec("mam").objectives["train"]
 
 
 def create(**switches):
     torch.manual_seed(0)
-    return systems.create("mam", preset="nano", **{"crop": 32, **switches})
+    return registry.create("mam", preset="nano", **{"crop": 32, **switches})
 
 
 def images(system, batch_size=1):
@@ -31,7 +33,7 @@ def images(system, batch_size=1):
 def batch(system, present=ALL, available=SOME):
     x = images(system)
     labels = torch.randint(0, 4, x[:, 0].shape, generator=torch.Generator().manual_seed(2))
-    return Batch(x, labels, present.as_tensor(), available.as_tensor())
+    return Batch.of(x, labels, present.as_tensor(), available.as_tensor())
 
 
 def test_parts_of_the_skips_add_up_to_the_convolution_of_all_with_zeros_for_those_missing():
@@ -74,10 +76,10 @@ def test_what_an_answer_does_not_need_never_runs():
 @pytest.mark.parametrize("subset", [SUBSETS[0], SOME], ids=str)
 def test_encoders_of_what_is_left_out_learn_nothing_but_are_aimed_at(subset):
     system = create().train()
-    named = OBJECTIVE(system, batch(system, available=subset))
+    named = OBJECTIVE(system, batch(system, available=subset)).named()
     named["total"].backward()
     learnt = {name for name, e in system.encoders.items() if any(p.grad is not None for p in e.parameters())}
-    assert learnt == set(subset) and named["rebuilt"] > 0
+    assert learnt == set(subset) and named["reconstructed"] > 0
 
 
 def test_what_does_not_exist_is_missing_and_nobody_aims_at_it():
@@ -85,15 +87,16 @@ def test_what_does_not_exist_is_missing_and_nobody_aims_at_it():
     whole = batch(system, available=SOME)
     one, two = (Subset.parse(s).as_tensor() for s in ("T1+T1c+FLAIR", "T1c+FLAIR"))
     errors = [
-        OBJECTIVE(system, Batch(whole.images, whole.labels, p, whole.available)) for p in (whole.present, one, two)
+        OBJECTIVE(system, Batch.of(whole.images, whole.labels, p, whole.available)).named()
+        for p in (whole.present, one, two)
     ]
-    assert "rebuilt" not in errors[2] and errors[0]["rebuilt"] != errors[1]["rebuilt"]
-    segmentation = [named["total"] - named.get("rebuilt", 0) for named in errors]
+    assert "reconstructed" not in errors[2] and errors[0]["reconstructed"] != errors[1]["reconstructed"]
+    segmentation = [named["total"] - named.get("reconstructed", 0) for named in errors]
     torch.testing.assert_close(segmentation[0], segmentation[1])
     torch.testing.assert_close(segmentation[0], segmentation[2])
 
 
-def test_the_coarser_targets_are_every_other_voxel_from_the_middle():
+def test_the_deep_supervision_targets_are_every_other_voxel_from_the_middle():
     row = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 1, 8, 8, 8)
     assert torch.equal(at_level(row, 0), row)
     assert at_level(row, 1)[0, 0, :, 0, 0].tolist() == [1, 3, 5, 7]
@@ -102,12 +105,12 @@ def test_the_coarser_targets_are_every_other_voxel_from_the_middle():
 
 def test_one_voxel_at_the_coarsest_level_trains_and_segments():
     system = create().train()
-    named = OBJECTIVE(system, batch(system))
+    named = OBJECTIVE(system, batch(system)).named()
     named["total"].backward()
     assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
-    volume = Volume(torch.randn(1, 4, 5, 3, 4), ALL.as_tensor(), torch.zeros(4))
-    probabilities = predict(system.eval(), volume, [SOME], Windows(64, 0.5))
-    assert probabilities.shape == (1, 3, 5, 3, 4) and probabilities.isfinite().all()
+    volume = prepared(torch.randn(4, 5, 3, 4))
+    probabilities = predict(system.eval(), volume, [SOME], Windows(64, 0.5))[0].probabilities
+    assert probabilities.shape == (3, 5, 3, 4) and probabilities.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def test_a_network_that_cannot_be_built_is_refused_with_a_way_out(switches, mess
 def test_without_reconstruction_missing_features_are_zeros_and_any_crop_fits():
     system = create(reconstruction=False).train()
     assert not {"tokens", "positions", "transformer"} & {name.split(".")[0] for name, _ in system.named_parameters()}
-    assert "rebuilt" not in OBJECTIVE(system, batch(system))
+    assert "reconstructed" not in OBJECTIVE(system, batch(system)).named()
     x = torch.randn(1, 4, 32, 64, 32)
     with torch.inference_mode():
         coarsest = system.eval()(x, SOME.as_tensor()).coarsest

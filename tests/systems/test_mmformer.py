@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from anymri import systems
 from anymri.errors import ConfigurationError
 from anymri.modalities import ALL, MODALITIES, Subset
-from anymri.systems.base import Batch
+from anymri.systems import registry
+from anymri.systems.batch import Batch
 from anymri.systems.mmformer.network import SEQUENCE
-from anymri.systems.weights import convert_checkpoint, load_weights
 from anymri.training.configuration import resolve
+from anymri.weights.convert import convert_checkpoint
+from anymri.weights.store import load_weights
 from parity.token_fixture import TokenFixture
 
 CROP = 32
@@ -21,7 +22,7 @@ SOME = Subset.parse("T1c+FLAIR")
 
 def create(**switches):
     torch.manual_seed(0)
-    return systems.create("mmformer", **{**NETWORK, **switches})
+    return registry.create("mmformer", **{**NETWORK, **switches})
 
 
 def images(batch_size=1):
@@ -61,10 +62,10 @@ def test_a_voxel_reads_its_own_position_only_if_tokens_are_aligned(read):
 def test_aligned_tokens_train_and_share_encodings_too():
     system = create(aligned_tokens=True)
     with torch.inference_mode():
-        shared = system.decode(system.encode(images(), ALL.as_tensor()), SOME.as_tensor()).scores
+        shared = system.decode(system.encode(images(), ALL.as_tensor()), SOME.as_tensor()).logits
         alone = system(images().masked_fill(~SOME.as_tensor()[..., None, None, None], torch.nan), SOME.as_tensor())
-        published = create()(images(), SOME.as_tensor()).scores
-    torch.testing.assert_close(shared, alone.scores, rtol=1e-4, atol=1e-4)
+        published = create()(images(), SOME.as_tensor()).logits
+    torch.testing.assert_close(shared, alone.logits, rtol=1e-4, atol=1e-4)
     assert (shared - published).abs().max() > 0.01
     objective(system.train(), batch_of(ALL.as_tensor(), ALL.as_tensor()))["total"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in system.parameters())
@@ -113,11 +114,11 @@ def test_what_an_answer_does_not_need_never_runs():
 
 def batch_of(present, available):
     labels = torch.randint(0, 4, (len(present), CROP, CROP, CROP), generator=torch.Generator().manual_seed(2))
-    return Batch(images(len(present)), labels, present, available)
+    return Batch.of(images(len(present)), labels, present, available)
 
 
 def objective(system, batch):
-    return systems.parts("mmformer").objectives["train"](system, batch)
+    return registry.spec("mmformer").objectives["train"](system, batch).named()
 
 
 def test_scans_that_do_not_exist_have_no_loss_of_their_own():

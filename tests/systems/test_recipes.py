@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from anymri import systems
-from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems import registry
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 
 RECIPES = [
     pytest.param(recipe, id=f"{system}-{name}")
-    for system in systems.names()
-    for name, recipe in systems.parts(system).recipes.items()
+    for system in registry.names()
+    for name, recipe in registry.spec(system).recipes.items()
 ]
 OURS = "unet_dropout"
 SHEETS = Path(__file__).parents[2] / "docs" / "sheets"
@@ -47,9 +47,9 @@ def test_what_a_source_names_is_there(recipe):
             assert not named or any(h.startswith(named[1]) for h in headings), source
 
 
-@pytest.mark.parametrize("system", [name for name in systems.names() if name != OURS])
+@pytest.mark.parametrize("system", [name for name in registry.names() if name != OURS])
 def test_a_published_recipe_names_sheets_and_each_deviation_by_itself(system):
-    recipe = systems.parts(system).recipes["published"]
+    recipe = registry.spec(system).recipes["published"]
     assert "sheet" in recipe.source and system in recipe.source
     assert "Deviation" not in recipe.about
     assert recipe.deviations and all(item.endswith(".") and len(item) > 20 for item in recipe.deviations)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from anymri import systems
 from anymri.errors import ConfigurationError, ShapeError
 from anymri.modalities import ALL, SUBSETS, Subset
-from anymri.systems.base import Batch
+from anymri.systems import registry
+from anymri.systems.batch import Batch
 from anymri.training.configuration import resolve
 
 CROP = 16
@@ -16,7 +16,7 @@ ORIGINAL = {"image_norm": "channel", "activated_gates": False, "norm_gains": Tru
 
 def create(**switches):
     torch.manual_seed(0)
-    return systems.create("robust_mseg", **{"width": 2, "style_width": 2, "crop": CROP, **switches})
+    return registry.create("robust_mseg", **{"width": 2, "style_width": 2, "crop": CROP, **switches})
 
 
 def images(*size):
@@ -25,8 +25,8 @@ def images(*size):
 
 def step(system, *size):
     labels = torch.randint(0, 4, (1, *size), generator=torch.Generator().manual_seed(2))
-    batch = Batch(images(*size), labels, ALL.as_tensor(), ALL.as_tensor())
-    return systems.parts("robust_mseg").objectives["train"](system.train(), batch)["total"]
+    batch = Batch.of(images(*size), labels, ALL.as_tensor(), ALL.as_tensor())
+    return registry.spec("robust_mseg").objectives["train"](system.train(), batch).named()["total"]
 
 
 @pytest.mark.parametrize("switches", [{}, ORIGINAL], ids=["port", "original"])
@@ -38,8 +38,8 @@ def test_every_parameter_receives_a_gradient_and_encodings_are_shared(switches):
     with torch.inference_mode():
         encoding = system.encode(images(CROP, CROP, CROP), ALL.as_tensor())
         for subset in (SOME, SUBSETS[0]):
-            alone = system(images(CROP, CROP, CROP), subset.as_tensor()).scores
-            shared = system.decode(encoding, subset.as_tensor()).scores
+            alone = system(images(CROP, CROP, CROP), subset.as_tensor()).logits
+            shared = system.decode(encoding, subset.as_tensor()).logits
             torch.testing.assert_close(shared, alone, rtol=1e-4, atol=1e-4)
 
 
@@ -62,16 +62,16 @@ def test_gates_and_fusion_are_those_of_all_modalities_side_by_side():
 def test_dropout_is_off_in_evaluation_unless_as_in_the_port(constant):
     system = create(constant_dropout=constant)
     with torch.inference_mode():
-        one, two = (system(images(CROP, CROP, CROP), SOME.as_tensor()).scores for _ in range(2))
+        one, two = (system(images(CROP, CROP, CROP), SOME.as_tensor()).logits for _ in range(2))
     assert torch.equal(one, two) != constant
 
 
 def test_only_training_is_bound_to_the_crop_of_the_image_decoders():
     system = create()
     with torch.inference_mode():
-        assert system(images(24, 16, 32), SOME.as_tensor()).scores.shape == (1, 4, 24, 16, 32)
+        assert system(images(24, 16, 32), SOME.as_tensor()).logits.shape == (1, 4, 24, 16, 32)
         encoding = system.encode(images(24, 24, 24), ALL.as_tensor())
-        with pytest.raises(ShapeError, match=r"24x24x24 voxels cannot be rebuilt.*cube of 16"):
+        with pytest.raises(ShapeError, match=r"24x24x24 voxels cannot be reconstructed.*cube of 16"):
             system.decode(encoding, ALL.as_tensor(), reconstruct=True)
     with pytest.raises(ShapeError, match="nearest crop that works is 16x16x16"):
         step(system, 24, 24, 24)

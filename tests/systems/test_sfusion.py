@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from anymri import systems
 from anymri.errors import ConfigurationError, ShapeError
 from anymri.modalities import ALL, MODALITIES, Subset
+from anymri.systems import registry
 from anymri.systems.sfusion.fusion import SFusionBlock, sinusoids
 from anymri.systems.sfusion.network import SEQUENCE
 
@@ -17,7 +17,7 @@ NETWORK = {"width": 4, "crop": CROP, "grid": 2, "layers": 2, "reconstruction": F
 
 def create(**switches):
     torch.manual_seed(0)
-    return systems.create("sfusion", **{**NETWORK, **switches})
+    return registry.create("sfusion", **{**NETWORK, **switches})
 
 
 def images(batch_size=1):
@@ -45,9 +45,9 @@ def test_planes_of_tokens_give_what_all_tokens_at_once_give(block, count):
     for layer in block.layers:
         mixed = layer(mixed)
     weight = block.upsample.weight.view(4, 6, 6, 6, 4)
-    scores = torch.einsum("bnxyzc,eijkc->bnexiyjzk", mixed.view(2, count, 2, 2, 2, 4), weight)
-    scores = scores.reshape(2, count, 4, 12, 12, 12)
-    expected = (scores.softmax(1) * torch.stack(maps, dim=1)).sum(1)
+    logits = torch.einsum("bnxyzc,eijkc->bnexiyjzk", mixed.view(2, count, 2, 2, 2, 4), weight)
+    logits = logits.reshape(2, count, 4, 12, 12, 12)
+    expected = (logits.softmax(1) * torch.stack(maps, dim=1)).sum(1)
     torch.testing.assert_close(block(maps, [block.tokens(f) for f in maps]), expected)
 
 
@@ -91,10 +91,10 @@ def test_samples_of_a_batch_that_share_a_subset_are_fused_together():
     subsets = [Subset.parse(each) for each in ("T2+FLAIR", "T1", "T2+FLAIR", "T1+T1c+T2+FLAIR")]
     calls = []
     system.fusions[0].register_forward_hook(lambda _, inputs, output: calls.append((len(output), len(inputs[0]))))
-    together = system(images(4), torch.cat([s.as_tensor() for s in subsets])).scores
+    together = system(images(4), torch.cat([s.as_tensor() for s in subsets])).logits
     assert sorted(calls) == [(1, 1), (1, 4), (2, 2)]
     for number, subset in enumerate(subsets):
-        alone = system(images(4)[number : number + 1], subset.as_tensor()).scores
+        alone = system(images(4)[number : number + 1], subset.as_tensor()).logits
         torch.testing.assert_close(together[number : number + 1], alone, rtol=1e-3, atol=1e-3)
 
 

@@ -6,24 +6,25 @@ import pytest
 import torch
 from torch import nn
 
-from anymri import systems
 from anymri.errors import ShapeError, WeightsError
 from anymri.modalities import ALL, MODALITIES, Subset
-from anymri.systems.base import Batch
+from anymri.systems import registry
+from anymri.systems.batch import Batch
 from anymri.systems.shaspec import blocks
 from anymri.systems.shaspec.recipe import RATE, region_dice_loss, ring_distance
-from anymri.systems.weights import convert_checkpoint, load_weights
 from anymri.training.learner import make_optimiser, make_schedule
+from anymri.weights.convert import convert_checkpoint
+from anymri.weights.store import load_weights
 from parity import filler, reference
 
 SOME = Subset.parse("T1c+FLAIR")
 ONE_VOXEL = (32, 32, 16)
-OBJECTIVES = systems.parts("shaspec").objectives
+OBJECTIVES = registry.spec("shaspec").objectives
 
 
 def create(**switches):
     torch.manual_seed(0)
-    return systems.create("shaspec", **{"width": 2, **switches})
+    return registry.create("shaspec", **{"width": 2, **switches})
 
 
 def images(*sides, seed=1):
@@ -33,7 +34,7 @@ def images(*sides, seed=1):
 def step(system, objective, subset, *sides):
     scans = images(*sides)
     labels = torch.randint(0, 4, (1, *scans.shape[2:]), generator=torch.Generator().manual_seed(2))
-    return OBJECTIVES[objective](system.train(), Batch(scans, labels, ALL.as_tensor(), subset.as_tensor()))
+    return OBJECTIVES[objective](system.train(), Batch.of(scans, labels, ALL.as_tensor(), subset.as_tensor())).named()
 
 
 @pytest.fixture
@@ -89,18 +90,18 @@ def test_kernels_are_standardised():
 
 
 @torch.inference_mode()
-def test_fixed_weights_are_standardised_once_and_answer_the_same(runs, standardised):
+def test_folded_weights_are_standardised_once_and_answer_the_same(runs, standardised):
     system, ran = runs
-    expected = system(images(), SOME.as_tensor()).scores
+    expected = system(images(), SOME.as_tensor()).logits
     standardised.clear()
     ran.clear()
-    with system.fixed_weights():
+    with system.folded_weights():
         for seed in (2, 1):
-            answer = system(images(seed=seed), SOME.as_tensor()).scores
+            answer = system(images(seed=seed), SOME.as_tensor()).logits
     assert set(standardised.values()) == {1} and ran["shared"] == 2 * 2 + 1
     torch.testing.assert_close(answer, expected, rtol=0, atol=0)
     nn.init.normal_(system.shared.stem.conv.weight)
-    assert not torch.equal(system(images(), SOME.as_tensor()).scores, expected)
+    assert not torch.equal(system(images(), SOME.as_tensor()).logits, expected)
 
 
 def test_a_training_step_standardises_each_kernel_once(standardised):
@@ -135,7 +136,7 @@ def test_training_draws_a_substitute_from_the_available():
 def test_one_voxel_at_the_bottleneck_trains_and_segments():
     system = create()
     with torch.inference_mode():
-        assert system(images(*ONE_VOXEL), SOME.as_tensor()).scores.isfinite().all()
+        assert system(images(*ONE_VOXEL), SOME.as_tensor()).logits.isfinite().all()
     for objective in OBJECTIVES:
         system.zero_grad()
         step(system, objective, SOME, *ONE_VOXEL)["total"].backward()
@@ -143,7 +144,7 @@ def test_one_voxel_at_the_bottleneck_trains_and_segments():
 
 
 def test_slices_may_be_fewer_than_a_cube_has():
-    assert create()(images(32, 64, 48), ALL.as_tensor()).scores.shape == (1, 3, 32, 64, 48)
+    assert create()(images(32, 64, 48), ALL.as_tensor()).logits.shape == (1, 3, 32, 64, 48)
     with pytest.raises(ShapeError, match=r"multiples of 32, along z of 16.*\n.*works is 64x64x48"):
         create()(images(48, 64, 44), ALL.as_tensor())
 
@@ -165,7 +166,7 @@ def test_neighbours_in_the_ring_are_alike_where_one_takes_no_part():
 
 def test_the_published_second_stage_goes_on_down_the_schedule():
     """One schedule over 406,000 steps, of which the first stage took 245,000."""
-    stage = systems.parts("shaspec").recipes["published"].stages[1]
+    stage = registry.spec("shaspec").recipes["published"].stages[1]
     optimiser = make_optimiser(stage.optimiser, nn.Linear(1, 1))
     schedule = make_schedule(stage, optimiser)
     settings = optimiser.param_groups[0]
@@ -217,6 +218,6 @@ def test_missing_and_foreign_names_are_listed():
     state = {name: torch.zeros(shape) for name, shape in fixture["parameters"].items()}
     state["stranger.weight"] = state.pop("flair_enc.aspp.conv_cat.0.weight")
     with pytest.raises(WeightsError, match=r"specific\.FLAIR\.context\.join\.conv\.weight.*stranger\.weight"):
-        systems.parts("shaspec").convert(state)
+        registry.spec("shaspec").convert(state)
     with pytest.raises(WeightsError, match="ShaSpec's reference"):
-        systems.parts("shaspec").convert({"state_dict": {}})
+        registry.spec("shaspec").convert({"state_dict": {}})

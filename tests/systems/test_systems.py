@@ -8,8 +8,9 @@ import torch
 
 import anymri
 from anymri.errors import ConfigurationError, UnknownSystemError, WeightsError
-from anymri.systems.pickles import read_checkpoint
-from anymri.systems.weights import convert_checkpoint, load_weights, save_weights
+from anymri.weights.convert import convert_checkpoint
+from anymri.weights.pickles import read_checkpoint
+from anymri.weights.store import load_weights, save_weights
 from parity import reference
 from untrained import card, write_weights
 
@@ -39,7 +40,7 @@ def test_weights_come_back_as_saved(weights):
     assert loaded == card() and not system.training
     images, present = system.stack({"flair": torch.randn(1, 16, 16, 16)})
     again = anymri.create("u_hved", weights=weights)
-    torch.testing.assert_close(again(images, present).scores, system(images, present).scores, rtol=0, atol=0)
+    torch.testing.assert_close(again(images, present).logits, system(images, present).logits, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

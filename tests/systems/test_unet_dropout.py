@@ -1,16 +1,16 @@
-"""The yardstick: what the common laws do not ask of it."""
+"""The baseline: what the common laws do not ask of it."""
 
 import numpy as np
 import pytest
 import torch
 
-from anymri import systems
 from anymri.errors import ConfigurationError, WeightsError
 from anymri.modalities import ALL, MODALITIES, Subset
-from anymri.systems.base import Batch
+from anymri.systems import registry
+from anymri.systems.batch import Batch
 from anymri.systems.unet_dropout.recipe import LEVEL_WEIGHTS, RECIPES, losses
-from anymri.systems.weights import convert_checkpoint
-from anymri.training.missingness import random_subset
+from anymri.training.cohort.missing import random_subset
+from anymri.weights.convert import convert_checkpoint
 
 SIDE = 32
 SOME = Subset.parse("T1c+FLAIR")
@@ -18,14 +18,14 @@ SOME = Subset.parse("T1c+FLAIR")
 
 def create(**switches):
     torch.manual_seed(0)
-    return systems.create("unet_dropout", **{"preset": "nano", "width": 4, **switches})
+    return registry.create("unet_dropout", **{"preset": "nano", "width": 4, **switches})
 
 
 def batch(available):
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, 4, SIDE, SIDE, SIDE, generator=generator)
     labels = torch.randint(0, 4, (2, SIDE, SIDE, SIDE), generator=generator)
-    return Batch(images, labels, ALL.as_tensor(2), available.as_tensor(2))
+    return Batch.of(images, labels, ALL.as_tensor(2), available.as_tensor(2))
 
 
 def test_there_is_nothing_to_convert_and_nothing_is_written(tmp_path):
@@ -43,8 +43,8 @@ def test_the_constant_of_an_absent_modality_takes_its_place_and_learns():
     for modality in ("T1", "T2"):
         filled[:, MODALITIES.index(modality)] = system.substitute[0, MODALITIES.index(modality)].item()
     with torch.inference_mode():
-        scores = system(batch(SOME).images, SOME.as_tensor(2)).scores
-        torch.testing.assert_close(scores, system(filled, ALL.as_tensor(2)).scores, rtol=0, atol=0)
+        logits = system(batch(SOME).images, SOME.as_tensor(2)).logits
+        torch.testing.assert_close(logits, system(filled, ALL.as_tensor(2)).logits, rtol=0, atol=0)
     losses(system.train(), batch(SOME))["total"].backward()
     assert (system.substitute.grad.flatten() != 0).tolist() == [flag is False for flag in SOME.flags]
 
@@ -55,13 +55,13 @@ def test_zeros_may_stand_for_what_is_absent():
     images = batch(SOME).images
     zeroed = images * SOME.as_tensor()[..., None, None, None]
     with torch.inference_mode():
-        scores = system(images, SOME.as_tensor(2)).scores
-        torch.testing.assert_close(scores, system(zeroed, ALL.as_tensor(2)).scores, rtol=0, atol=0)
+        logits = system(images, SOME.as_tensor(2)).logits
+        torch.testing.assert_close(logits, system(zeroed, ALL.as_tensor(2)).logits, rtol=0, atol=0)
 
 
-def test_coarser_resolutions_are_scored_in_training_alone():
+def test_deep_supervision_resolutions_are_scored_in_training_alone():
     system = create()
-    assert not system(batch(ALL).images, ALL.as_tensor(2)).coarser
+    assert not system(batch(ALL).images, ALL.as_tensor(2)).deep_supervision
     heads = [level["head"] for level in system.unet.up_layers]
     ran = []
     for head in heads:
@@ -69,9 +69,9 @@ def test_coarser_resolutions_are_scored_in_training_alone():
     with torch.inference_mode():
         system(batch(ALL).images, ALL.as_tensor(2))
         assert ran == heads[-1:]
-        coarser = system.train()(batch(ALL).images, ALL.as_tensor(2)).coarser
-    assert [scores.shape[-1] for scores in coarser] == [SIDE // 2, SIDE // 4] and ran[1:] == heads[1:]
-    assert not system.eval()(batch(ALL).images, ALL.as_tensor(2)).coarser
+        deep_supervision = system.train()(batch(ALL).images, ALL.as_tensor(2)).deep_supervision
+    assert [logits.shape[-1] for logits in deep_supervision] == [SIDE // 2, SIDE // 4] and ran[1:] == heads[1:]
+    assert not system.eval()(batch(ALL).images, ALL.as_tensor(2)).deep_supervision
 
 
 def test_the_finest_resolution_weighs_most_and_weights_add_up():

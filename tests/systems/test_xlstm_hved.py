@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from anymri import systems
 from anymri.modalities import ALL, SUBSETS, Subset
-from anymri.systems.base import Batch
+from anymri.systems import registry
+from anymri.systems.batch import Batch
 
 SOME = Subset.parse("T1c+FLAIR")
 SWITCHES = [
@@ -24,7 +24,7 @@ SWITCHES = [
 
 def create(**switches):
     torch.manual_seed(0)
-    return systems.create("xlstm_hved", **switches)
+    return registry.create("xlstm_hved", **switches)
 
 
 def images(system):
@@ -43,13 +43,13 @@ def test_any_subset_of_a_shared_encoding_equals_the_subset_alone(system):
         available = subset.as_tensor()
         alone = system(images(system).masked_fill(~available[..., None, None, None], torch.nan), available)
         shared = system.decode(encoding, available)
-        torch.testing.assert_close(shared.scores, alone.scores, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(shared.logits, alone.logits, rtol=1e-4, atol=1e-4)
 
 
 def test_every_parameter_receives_a_gradient(system):
     labels = torch.randint(0, 4, (1, 32, 32, 48), generator=torch.Generator().manual_seed(2))
-    batch = Batch(images(system), labels, ALL.as_tensor(), SOME.as_tensor())
-    systems.parts("xlstm_hved").objectives["train"](system.train(), batch)["total"].backward()
+    batch = Batch.of(images(system), labels, ALL.as_tensor(), SOME.as_tensor())
+    registry.spec("xlstm_hved").objectives["train"](system.train(), batch).named()["total"].backward()
     unreached = [n for n, p in system.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not unreached
 
@@ -60,7 +60,7 @@ def test_two_modalities_are_enough(switches):
     available = torch.tensor([[False, True]])
     with torch.inference_mode():
         prediction = system.decode(system.encode(images(system), available), available, reconstruct=True)
-    assert prediction.scores.shape == (1, 4, 32, 32, 48)
+    assert prediction.logits.shape == (1, 4, 32, 32, 48)
     assert prediction.reconstruction.shape == (1, 2, 32, 32, 48)
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from anymri import systems
-from anymri.data.phantoms import write_cohort
-from anymri.training.cohort import prepare
+from anymri.synthesis.phantoms import write_cohort
+from anymri.systems import registry
+from anymri.training.cohort.find import prepare
 from anymri.training.configuration import resolve
-from anymri.training.distributed import team
 from anymri.training.learner import Learners
 from anymri.training.patches import batches
+from anymri.training.process_group import team
 
 STEPS = 3
 REGIMES = {
@@ -26,15 +26,15 @@ REGIMES = {
 SMALLER = {"sfusion": ["network.grid=2"]}
 # Published stages minimise losses of parts that the nano network lacks; the first weights that the authors chose need
 # all modalities at the beginning.
-WHOLE = {"u_hved": ["network.reconstruction=true"], "shaspec": ["network.init=own"]}
+WHOLE = {"u_hved": ["network.reconstruction=true"], "shaspec": ["network.init=anymri"]}
 # Slow enough that three steps do not overshoot, and fast enough that they tell.
 RATES = {"shaspec": 1e-3}
 
 
 def every_stage():
     """(system, recipe, stage): all of the nano recipe, and what else the published one minimises."""
-    for name in systems.names():
-        recipes = systems.parts(name).recipes
+    for name in registry.names():
+        recipes = registry.spec(name).recipes
         nano = recipes["nano"].stages
         yield from ((name, "nano", stage.name) for stage in nano)
         known = {stage.objective for stage in nano}
@@ -51,20 +51,20 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize(("name", "recipe", "stage_name"), every_stage())
 def test_losses_are_finite_and_fall(place, name, recipe, stage_name, regime):
-    parts = systems.parts(name)
+    parts = registry.spec(name)
     side = max(16, parts.network.minimum_side, parts.network.divisor)
     options = {"data": place / "cohort", "label_scheme": "brats2023", "device": "cpu", "cache": place / "cache"}
     small = [f"crop={side}", "batch_size=2", f"optimiser.learning_rate={RATES.get(name, 2e-4)}", *SMALLER.get(name, [])]
     if recipe == "published":
         small += [f"network.{key}={value}" for key, value in parts.recipes["nano"].network.items()]
         small += WHOLE.get(name, [])
-    if "crop" in systems.card(name).switches:
+    if "crop" in registry.card(name).switches:
         small.append(f"network.crop={side}")
     configuration = resolve(name, recipe, options, assignments=[*small, *REGIMES[regime]])
     [stage] = [stage for stage in configuration.recipe.stages if stage.name == stage_name]
     [batch] = batches(prepare(configuration, lambda *_: None).training, stage, 0, 0, 1, 0)
     torch.manual_seed(0)
-    network = systems.build(name, configuration.recipe.network)
+    network = registry.build(name, configuration.recipe.network)
     learners = Learners(team("cpu", "32-true"), name, network, stage, 0, {})
     learners.networks.train()
     del learners.optimisers[1:]  # against a discriminator that learns, a loss may rise

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 import small_runs
-from anymri.data.phantoms import write_cohort
 from anymri.errors import AnymriWarning, ConfigurationError, Interrupted, OutputError, RunError
+from anymri.synthesis.phantoms import write_cohort
 from anymri.training import engine
 from anymri.training.engine import train
 from anymri.training.run import Run
@@ -181,9 +181,9 @@ def test_patience_ends_a_stage_and_the_next_begins(workshop, tmp_path, monkeypat
     assert log["stage"].tolist() == ["parts"] * 3 + ["whole"] * 2
     position, _ = Run(tmp_path / "run").load_state()
     assert position.best == 0.7 and position.worse == 1
-    watch = Silent()
-    train(configured(workshop, *settings), tmp_path / "run", watch, resume=True)
-    assert not watch.rows
+    callback = Silent()
+    train(configured(workshop, *settings), tmp_path / "run", callback, resume=True)
+    assert not callback.rows
 
 
 def test_a_run_stopped_after_patience_ended_a_stage_goes_on_with_the_next(workshop, tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from anymri.data.phantoms import write_cohort
 from anymri.errors import ConfigurationError, RunError
+from anymri.synthesis.phantoms import write_cohort
 from anymri.systems.u_hved import recipe as u_hved
 from anymri.training import estimate
 from anymri.training.engine import train
@@ -58,7 +58,7 @@ def test_half_precision_leaves_images_weights_and_losses_whole(workshop, tmp_pat
     seen = []
 
     def spy(system, batch):
-        scores = system(batch.images, batch.available).scores
+        scores = system(batch.images, batch.available).metrics
         named = u_hved.losses(system, batch)
         kinds = [scores, batch.images, next(system.parameters()), *named.values()]
         seen.append([kind.dtype for kind in kinds])

@@ -18,17 +18,17 @@ from safetensors.torch import load_file
 import small_runs
 from anymri.data.cache import cache_case
 from anymri.data.layouts import find_cases
-from anymri.data.phantoms import write_cohort
 from anymri.data.preprocessing import Preprocessing
 from anymri.errors import AnymriError, CohortError, ConfigurationError, LabelError, RunError
 from anymri.regions import label_scheme
-from anymri.systems import build
-from anymri.systems.recipes import Stage
-from anymri.systems.weights import load_weights
+from anymri.synthesis.phantoms import write_cohort
+from anymri.systems.recipes.schema import Stage
+from anymri.systems.registry import build
 from anymri.training.engine import train
 from anymri.training.learner import make_schedule
 from anymri.training.patches import batches, random_start
 from anymri.training.validation import subsets_for
+from anymri.weights.store import load_weights
 from small_runs import Silent, same, weights
 
 # Columns of log.csv that say how fast this machine is.
@@ -65,7 +65,7 @@ def test_a_run_leaves_weights_logs_split_and_manifest(configuration, tmp_path):
         and len(split["validation"]) == 1
         and not set(split["train"]) & set(split["validation"])
     )
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = json.loads((run / "provenance.json").read_text())
     assert manifest["configuration"]["recipe"]["seed"] == 0 and len(manifest["inputs"]) == 25
     assert weights(run).keys() == weights(run, "best").keys()
     assert list((run / "tensorboard").iterdir())
@@ -156,7 +156,7 @@ def test_frozen_parts_stand_still_are_stored_once_beside_weights_and_resume(coho
 
 
 def test_parts_learn_at_their_own_rate(cohort, tmp_path):
-    rates = "optimiser.part_rates={substitute: 0.25, unet.encoder.0: 1e-30}"
+    rates = "optimiser.module_rates={substitute: 0.25, unet.encoder.0: 1e-30}"
     configuration = configured(cohort, tmp_path, *M3AE, rates, system="m3ae")
     with pytest.raises(KeyboardInterrupt):
         train(configuration, tmp_path / "run", Silent(stop_after=1))
@@ -217,7 +217,10 @@ def test_rates_of_im_fuses_family_are_rounded():
 
 
 def test_parts_that_a_step_does_not_reach_stand_or_drift(cohort, tmp_path):
-    settings = ("subsets=T1c", "optimiser={learning_rate: 0.25, weight_decay: 0.1, drifting: [encoders.T2]}")
+    settings = (
+        "subsets=T1c",
+        "optimiser={learning_rate: 0.25, weight_decay: 0.1, zero_gradient_updates: [encoders.T2]}",
+    )
     configuration = configured(cohort, tmp_path, *settings, "validation_share=0", "steps_per_epoch=1", "epochs=1")
     with pytest.raises(KeyboardInterrupt):
         train(configuration, tmp_path / "run", Silent(stop_after=1))
@@ -243,8 +246,8 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(configuration, c
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert log.exists()
-    assert not (tmp_path / "parts" / "manifest.json").exists() or json.loads(
-        (tmp_path / "parts/manifest.json").read_text()
+    assert not (tmp_path / "parts" / "provenance.json").exists() or json.loads(
+        (tmp_path / "parts/provenance.json").read_text()
     )
     train(configuration, tmp_path / "parts", Silent(), resume=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
@@ -253,9 +256,9 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(configuration, c
 def test_a_finished_run_resumes_to_nothing_more(configuration, tmp_path):
     train(configuration, tmp_path / "run", Silent())
     before = weights(tmp_path / "run")
-    watch = Silent()
-    train(configuration, tmp_path / "run", watch, resume=True)
-    assert not watch.rows and same(before, weights(tmp_path / "run"))
+    callback = Silent()
+    train(configuration, tmp_path / "run", callback, resume=True)
+    assert not callback.rows and same(before, weights(tmp_path / "run"))
 
 
 def test_a_run_is_never_overwritten(configuration, tmp_path):
@@ -286,9 +289,9 @@ def test_incomplete_cases_train_too(cohort, tmp_path):
     holey = Path(shutil.copytree(cohort, tmp_path / "holey"))
     for number, suffix in enumerate(("t1n", "t1c", "t2w", "t2f")):
         next(sorted(holey.iterdir())[number].glob(f"*-{suffix}.nii.gz")).unlink()
-    watch = Silent()
-    train(configured(holey, tmp_path), tmp_path / "run", watch)
-    assert all(np.isfinite(row["loss/total"]) for row in watch.rows)
+    callback = Silent()
+    train(configured(holey, tmp_path), tmp_path / "run", callback)
+    assert all(np.isfinite(row["loss/total"]) for row in callback.rows)
 
 
 def test_one_case_is_trained_on_without_validation(cohort, tmp_path):
@@ -333,7 +336,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(cohort, tmp_path):
 def test_shaspec_says_that_the_authors_first_weights_bear_no_missing_scans(cohort, tmp_path):
     """Gradients of an empty image overflow in norms that begin at zero; sheet shaspec, section 7."""
     settings = ("network.init=reference", "crop=64", "missing=0.5")
-    with pytest.raises(RunError, match=r"network\.init=own"):
+    with pytest.raises(RunError, match=r"network\.init=anymri"):
         train(configured(cohort, tmp_path, *settings, system="shaspec"), tmp_path / "run", Silent())
 
 
@@ -364,7 +367,7 @@ def test_patches_stay_in_the_box_and_hold_tumour_when_asked(tmp_path, cohort):
     rng = np.random.default_rng(0)
     for crop in (16, 40):
         for _ in range(50):
-            start = random_start(case, patches_of(crop, tumour_centred=1), rng)
+            start = random_start(case, patches_of(crop, foreground_oversampling=1), rng)
             assert all(
                 0 <= s <= side - crop if side >= crop else s == (side - crop) // 2
                 for s, side in zip(start, case.shape, strict=True)
@@ -377,10 +380,10 @@ def test_patches_around_voxels_lie_at_the_edges_as_often_as_windows_do(cohort, t
     rng = np.random.default_rng(0)
     last = case.shape[0] - 16
     ends = {}
-    for placing in ("uniform", "around_voxels"):
-        starts = [random_start(case, patches_of(16, placing=placing), rng)[0] for _ in range(400)]
+    for patch_sampling in ("uniform", "around_voxels"):
+        starts = [random_start(case, patches_of(16, patch_sampling=patch_sampling), rng)[0] for _ in range(400)]
         assert min(starts) == 0 and max(starts) == last
-        ends[placing] = sum(start in (0, last) for start in starts) / 400
+        ends[patch_sampling] = sum(start in (0, last) for start in starts) / 400
     assert ends["uniform"] < 0.15 and ends["around_voxels"] > 0.35
 
 

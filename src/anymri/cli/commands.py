@@ -32,7 +32,7 @@ Scan = Annotated[Path | None, typer.Option(help="A scan: NIfTI, NRRD or MHA.")]
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        from anymri import __version__
+        from anymri._version import __version__
 
         console.print(__version__)
 
@@ -43,7 +43,7 @@ def systems(
     as_json: Annotated[bool, typer.Option("--json", help="Cards as JSON.")] = False,
 ) -> None:
     """List the systems with their cards."""
-    from anymri.systems import card, names
+    from anymri.systems.registry import card, names
 
     cards = [card(name)] if name else [card(each) for each in names()]
     if as_json:
@@ -83,7 +83,7 @@ def phantom(
     size: Annotated[int, typer.Option(min=48, max=256, help="Voxels along each side, 1 mm each.")] = 96,
 ) -> None:
     """Write a cohort of procedural brains with tumours, in BraTS 2023 layout."""
-    from anymri.data.phantoms import write_cohort
+    from anymri.synthesis.phantoms import write_cohort
 
     cases = write_cohort(output, count, seed=seed, size=size)
     console.print(f"{len(cases)} cases in {output}; label scheme brats2023.")
@@ -96,7 +96,7 @@ Assignments = Annotated[
 
 @app.command()
 def recipe(
-    system: Annotated[str, typer.Argument(help="See: anymri systems.")],
+    system: Annotated[str, typer.Argument(help="See: anymri comparison.")],
     name: Annotated[str, typer.Option("--recipe", help="published, nano or another of the system's.")] = "published",
     assignments: Assignments = None,
 ) -> None:
@@ -110,7 +110,7 @@ def recipe(
 
 @app.command()
 def train(
-    system: Annotated[str | None, typer.Argument(help="See: anymri systems. Not needed with --resume.")] = None,
+    system: Annotated[str | None, typer.Argument(help="See: anymri comparison. Not needed with --resume.")] = None,
     *,
     output: Output,
     data: Annotated[Path | None, typer.Option(help="Cohort: a folder, or a CSV manifest.")] = None,
@@ -152,8 +152,8 @@ def train(
     from anymri.cli.progress import TrainingProgress
     from anymri.training.engine import train as run_training
 
-    with TrainingProgress(console) as watch:
-        run_training(configuration, output, watch, resume, watch.expect)
+    with TrainingProgress(console) as callback:
+        run_training(configuration, output, callback, resume, callback.expect)
     console.print(f"Weights: {run.best if run.best.exists() else run.last}")
 
 
@@ -295,7 +295,7 @@ def report(
 
 @app.command()
 def convert(
-    system: Annotated[str, typer.Argument(help="See: anymri systems.")],
+    system: Annotated[str, typer.Argument(help="See: anymri comparison.")],
     checkpoint: Annotated[Path, typer.Argument(help="The authors' checkpoint (.pth, .pt).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
     assignments: Annotated[
@@ -304,8 +304,8 @@ def convert(
     ] = None,
 ) -> None:
     """Turn the authors' checkpoint into weights for anymri; only tensors are read from it, no code is run."""
-    from anymri.systems.weights import convert_checkpoint
     from anymri.training.configuration import read_assignment
+    from anymri.weights.convert import convert_checkpoint
 
     pairs = map(read_assignment, assignments or [])
     convert_checkpoint(system, checkpoint, output, {".".join(keys): value for keys, value in pairs})

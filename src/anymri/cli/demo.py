@@ -41,7 +41,7 @@ def run_demo(folder: Path, console: Console) -> None:
 
 
 def _write_phantoms(folder: Path) -> None:
-    from anymri.data.phantoms import write_cohort
+    from anymri.synthesis.phantoms import write_cohort
 
     write_cohort(folder / "training-cohort", TRAINING_CASES, seed=TRAINING_SEED)
     write_cohort(folder / "test-cohort", TEST_CASES, seed=TEST_SEED)
@@ -56,27 +56,27 @@ def _train(folder: Path, console: Console) -> None:
     options = {"data": cohort, "label_scheme": SCHEME, "cache": (folder / "cache").absolute(), "device": "cpu"}
     configuration = resolve(SYSTEM, RECIPE, options)
     run = folder / "run"
-    with TrainingProgress(console) as watch:
-        train(configuration, run, watch, resume=Run(run).config.exists())
+    with TrainingProgress(console) as callback:
+        train(configuration, run, callback, resume=Run(run).config.exists())
 
 
 def _evaluate(folder: Path, console: Console) -> str:
+    from anymri.analysis.tables import write_tables
     from anymri.evaluation.runner import evaluate
-    from anymri.report.tables import write_tables
 
     output = folder / "evaluation"
     with case_progress(console, "evaluating") as progress:
         evaluation = evaluate(folder / "run", folder / "test-cohort", output, device="cpu", progress=progress)
-    return write_tables(output, evaluation.scores)
+    return write_tables(output, evaluation.metrics)
 
 
 def _report(folder: Path) -> Path:
+    from anymri.analysis.reading import read_evaluations
     from anymri.data.layouts import find_cases
     from anymri.inference import segment
     from anymri.regions import label_scheme
     from anymri.report.cases import case_montage
-    from anymri.report.html import Examples, write_report
-    from anymri.report.reading import read_evaluations
+    from anymri.report.pages import Examples, write_report
 
     case = find_cases(folder / "test-cohort")[0]
     segmentations = {subset: folder / "segmentations" / subset for subset in SHOWN_SUBSETS}

@@ -34,16 +34,16 @@ def evaluate_weights(
     _refuse(stray, "weights")
     chosen = read_subsets(subsets) if subsets is not None else list(SUBSETS)
 
+    from anymri.analysis.tables import write_tables
     from anymri.evaluation.metrics import DEFAULT
     from anymri.evaluation.runner import evaluate, seen_in_training
-    from anymri.report.tables import write_tables
 
     with case_progress(console, "evaluating") as progress:
         found = evaluate(
             weights, data, output, scheme, device, progress, subsets=chosen, metrics=metrics if metrics else DEFAULT
         )
-    console.print(write_tables(output, found.scores), markup=False, soft_wrap=True)
-    if known := seen_in_training(found.scores, found.card):
+    console.print(write_tables(output, found.metrics), markup=False, soft_wrap=True)
+    if known := seen_in_training(found.metrics, found.card):
         console.print(f"These weights were trained on {len(known)} of the cases: their scores are no test.")
     console.print(f"{output / 'table.md'}", soft_wrap=True)
 
@@ -73,12 +73,12 @@ def evaluate_predictions(
             "Name the one, or give a folder with a folder of predictions for each subset, named as in T1c+FLAIR.",
         )
 
-    from anymri.evaluation.masks import evaluate_masks
+    from anymri.analysis.tables import write_tables
     from anymri.evaluation.metrics import DEFAULT
-    from anymri.report.tables import write_tables
+    from anymri.evaluation.scoring import score_masks
 
     with case_progress(console, "evaluating") as progress:
-        scores = evaluate_masks(
+        scores = score_masks(
             predictions,
             labels,
             output,

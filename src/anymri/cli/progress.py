@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from anymri.systems.base import System
-    from anymri.systems.recipes import Stage
-    from anymri.training.cohort import Cohort
+    from anymri.systems.contract import System
+    from anymri.systems.recipes.schema import Stage
+    from anymri.training.cohort.find import Cohort
     from anymri.training.estimate import Estimate
     from anymri.training.run import Position
 
@@ -43,7 +43,7 @@ def case_progress(console: Console, what: str) -> Iterator[Callable[[str, int, i
 
 
 class TrainingProgress:
-    """Shows a training as `anymri.training.engine.Watch` tells it; work is measured in voxels, not steps, because the
+    """Shows a training as `anymri.training.engine.TrainingCallback` tells it; work is measured in voxels, not steps, because the
     steps of one stage may cost many times those of another."""
 
     def __init__(self, console: Console) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from anymri.analysis.published import quote
+from anymri.analysis.reading import read_evaluations
 from anymri.cli.progress import case_progress
 from anymri.errors import ConfigurationError
 from anymri.files import output_folder
 from anymri.report.figures import save
 from anymri.report.plots import all_plots
-from anymri.report.published import quote
-from anymri.report.reading import read_evaluations
 
 
 def make_report(
@@ -30,7 +30,7 @@ def make_report(
         raise ConfigurationError(
             "A report of several evaluations belongs into none of their folders.", "Name its file: -o report.html"
         )
-    from anymri.report.html import write_report
+    from anymri.report.pages import write_report
 
     published = [quote(name) for name in quoted]
     found = read_evaluations(evaluations)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from anymri.analysis.comparison import average_grid, read_comparison, subset_grid
+from anymri.analysis.grid import FORMATS
+from anymri.analysis.published import quote
+from anymri.analysis.statistics_tables import statistics_grids
 from anymri.errors import ConfigurationError
-from anymri.report.comparing import average_grid, read_systems, subset_grid
-from anymri.report.grid import FORMATS
-from anymri.report.published import quote
-from anymri.report.statistics import statistics_grids
 
 
 def make_table(
@@ -24,9 +24,9 @@ def make_table(
             "Leave out --average and --quote, or make two tables.",
         )
     published = [quote(name) for name in quoted]
-    systems = read_systems(evaluations, metric)
+    comparison = read_comparison(evaluations, metric)
     if statistics:
-        grids = statistics_grids(systems)
+        grids = statistics_grids(comparison)
     else:
-        grids = [average_grid(systems, published) if average else subset_grid(systems, published)]
+        grids = [average_grid(comparison, published) if average else subset_grid(comparison, published)]
     return "\n".join(FORMATS[form](grid) for grid in grids)

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anymri.data.case import Case, read_study
-from anymri.data.preprocessing import Preprocessed, Preprocessing, preprocess
+from anymri.data.prepared import Prepared
+from anymri.data.preprocessing import Preprocessing, preprocess
 from anymri.errors import OutputError
 from anymri.files import sha256
 from anymri.modalities import MODALITIES
 from anymri.regions import LabelScheme
 
-FORMAT = 3
+FORMAT = 4
 _INT16_LIMIT = 32767
 # Tumour voxels of each class remembered for sampling: enough to hit every part of a tumour, little to read.
 _REMEMBERED_VOXELS = 5000
@@ -47,10 +48,11 @@ class CachedCase:
 
     shape       (X, Y, Z) of the brain box
     present     (4,) bool over `MODALITIES`
-    scale       (n,) float32: stored int16 times scale is the intensity, existing modalities in order
-    background  (4,) float32: what lies around the box
-    origin      first voxel of the box, counted from the middle of the scan's grid
-    kept        (4,) bool: the one subset that the case is trained or judged on, where a list or the seed gave it one
+    scale       (n,) float32: stored int16 times scale is the intensity; one per existing modality, in order
+    background  (4,) float32: values around the box
+    start       first voxel of the box in the grid of the scans
+    grid        shape of that grid
+    kept        (4,) bool: the only subset that the case is trained or validated on, where a list or the seed fixes one
     """
 
     name: str
@@ -59,29 +61,36 @@ class CachedCase:
     present: Tensor
     scale: Tensor
     background: Tensor
-    origin: tuple[int, int, int]
+    start: tuple[int, int, int]
+    grid: tuple[int, int, int]
     kept: Tensor | None = None
 
-    def read_patch(self, start: Sequence[int], size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images (4, *size) float32 and classes size uint8 of the patch that begins at voxel `start` of the box.
+    def read(self) -> Prepared:
+        """Return the whole case."""
+        return self.read_patch((0, 0, 0), self.shape)
 
-        Voxels outside the box hold the background; absent modalities hold zeros.
+    def read_patch(self, start: Sequence[int], size: Sequence[int]) -> Prepared:
+        """Return the patch of `size` voxels that begins at voxel `start` of the box.
+
+        Voxels outside the box hold the background and class 0; missing modalities hold zeros.
         """
         inside = tuple(slice(max(s, 0), min(s + n, end)) for s, n, end in zip(start, size, self.shape, strict=True))
         target = tuple(slice(i.start - s, i.stop - s) for i, s in zip(inside, start, strict=True))
         stored = np.load(self.folder / "images.npy", mmap_mode="r")[(slice(None), *inside)]
-        labels = np.load(self.folder / "classes.npy", mmap_mode="r")[inside]
+        labels = torch.from_numpy(np.array(np.load(self.folder / "classes.npy", mmap_mode="r")[inside]))
         # One pass by numpy, whose new memory costs fewer page faults than torch's: 6 ms instead of 20.
         scale = self.scale.numpy()[:, None, None, None]
         images = torch.from_numpy(np.multiply(stored, scale, dtype=np.float32))
+        x, y, z = (slice(first + s, first + s + n) for first, s, n in zip(self.start, start, size, strict=True))
+        box = (x, y, z)
         if self.present.all() and images.shape[1:] == tuple(size):
-            return images, torch.from_numpy(np.array(labels))
+            return Prepared(images, self.present, self.background, labels, box, self.grid)
         patch = self.background[:, None, None, None].repeat(1, *size)
         x, y, z = target
         patch[self.present, x, y, z] = images
-        classes = torch.zeros(*size, dtype=torch.uint8)
-        classes[x, y, z] = torch.from_numpy(np.array(labels))
-        return patch, classes
+        classes = torch.zeros(*size, dtype=torch.uint8, device="cpu")
+        classes[x, y, z] = labels
+        return Prepared(patch, self.present, self.background, classes, box, self.grid)
 
     def holds(self, tissue: int) -> bool:
         """Whether the label map has voxels of a class of tumour."""
@@ -99,10 +108,11 @@ def cache_case(case: Case, scheme: LabelScheme, settings: Preprocessing, folder:
     if not (entry / "meta.json").exists():
         _write_entry(entry, preprocess(read_study(case, scheme), settings))
     meta = json.loads((entry / "meta.json").read_text())
-    present = torch.tensor([m in meta["background"] for m in MODALITIES])
-    background = torch.tensor([meta["background"].get(m, 0.0) for m in MODALITIES])
-    shape, origin = tuple(meta["shape"]), tuple(meta["origin"])
-    return CachedCase(case.name, entry, shape, present, torch.tensor(meta["scale"]), background, origin)
+    present = torch.tensor([m in meta["background"] for m in MODALITIES], device="cpu")
+    background = torch.tensor([meta["background"].get(m, 0.0) for m in MODALITIES], device="cpu")
+    scale = torch.tensor(meta["scale"], device="cpu")
+    shape, start, grid = (tuple(meta[name]) for name in ("shape", "start", "grid"))
+    return CachedCase(case.name, entry, shape, present, scale, background, start, grid)
 
 
 def _key(case: Case, scheme: LabelScheme, settings: Preprocessing) -> str:
@@ -111,24 +121,26 @@ def _key(case: Case, scheme: LabelScheme, settings: Preprocessing) -> str:
     return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
-def _write_entry(entry: Path, data: Preprocessed) -> None:
+def _write_entry(entry: Path, data: Prepared) -> None:
     """Writes the folder under a temporary name and moves it into place: an entry is there whole or not at all."""
     assert data.classes is not None
+    images, classes = data.images[data.present].numpy(), data.classes.numpy()
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".anymri-"))
     except OSError as error:
         raise _cannot_write(entry.parent, error) from error
     try:
-        scale = np.abs(data.images).max(axis=(1, 2, 3)) / _INT16_LIMIT
-        np.save(temporary / "images.npy", np.rint(data.images / scale[:, None, None, None]).astype(np.int16))
-        np.save(temporary / "classes.npy", data.classes)
-        np.save(temporary / "tumour.npy", _some_tumour_voxels(data.classes))
+        scale = np.abs(images).max(axis=(1, 2, 3)) / _INT16_LIMIT
+        np.save(temporary / "images.npy", np.rint(images / scale[:, None, None, None]).astype(np.int16))
+        np.save(temporary / "classes.npy", classes)
+        np.save(temporary / "tumour.npy", _some_tumour_voxels(classes))
         meta = {
-            "shape": data.classes.shape,
-            "origin": data.origin,
+            "shape": classes.shape,
+            "start": [axis.start for axis in data.box],
+            "grid": data.grid,
             "scale": scale.tolist(),
-            "background": dict(zip(data.modalities, data.background.tolist(), strict=True)),
+            "background": dict(zip(data.subset, data.background[data.present].tolist(), strict=True)),
         }
         (temporary / "meta.json").write_text(json.dumps(meta))
         if entry.exists():  # another process was faster

@@ -5,21 +5,21 @@ Statistics come from the modalities that exist, inside the brain. Source: protoc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
+from anymri.data.prepared import Box, Prepared, whole_box
 from anymri.errors import ImageError
 from anymri.modalities import MODALITIES
 
 if TYPE_CHECKING:
     from anymri.data.case import Study
 
-Box = tuple[slice, slice, slice]
 PERCENTILES = (1, 99)
 
 
@@ -40,51 +40,22 @@ class Preprocessing(BaseModel):
     )
 
 
-@dataclass
-class Preprocessed:
-    """A case ready for a network, all arrays in LPS.
+def preprocess(study: Study, settings: Preprocessing) -> Prepared:
+    """Crop and normalise the scans of a study.
 
-    modalities  those that exist, in the order of `MODALITIES`
-    images      (n, X, Y, Z) float32 in the box, one channel for each of `modalities`
-    background  (n,) float32: what padding around the box is filled with
-    classes     (X, Y, Z) uint8 in the box, or None without a label
-    box         where the box lies in the whole grid
-    grid        shape of the whole grid
+    Statistics are those of the existing modalities, inside the brain. Raises `ImageError` if a scan is constant there.
     """
-
-    modalities: tuple[str, ...]
-    images: NDArray[np.float32]
-    background: NDArray[np.float32]
-    classes: NDArray[np.uint8] | None
-    box: Box
-    grid: tuple[int, int, int]
-
-    @property
-    def origin(self) -> tuple[int, int, int]:
-        """First voxel of the box, counted from the middle of the grid, voxel n // 2 of n."""
-        x, y, z = (axis.start - n // 2 for axis, n in zip(self.box, self.grid, strict=True))
-        return x, y, z
-
-    def paste(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Values in the box, (..., X, Y, Z), on the whole grid, zero elsewhere."""
-        whole = np.zeros((*values.shape[:-3], *self.grid), dtype=values.dtype)
-        whole[(..., *self.box)] = values
-        return whole
-
-
-def preprocess(study: Study, settings: Preprocessing) -> Preprocessed:
-    """Cuts and normalises; raises `ImageError` if a scan is constant inside the brain."""
-    modalities = tuple(m for m in MODALITIES if m in study.images)
-    scans = [study.images[m] for m in modalities]
-    outside = [background_value(scan) for scan in scans]
     brain = brain_mask(study)
-    grid = brain.shape
-    assert len(grid) == 3
-    box = _box(brain, settings) if settings.crop_to_brain else (slice(0, grid[0]), slice(0, grid[1]), slice(0, grid[2]))
+    x, y, z = brain.shape
+    box = _box(brain, settings) if settings.crop_to_brain else whole_box(brain.shape)
     inside = brain[box]
-    images = np.empty((len(scans), *inside.shape), dtype=np.float32)
-    background = np.empty(len(scans), dtype=np.float32)
-    for i, (modality, scan, value) in enumerate(zip(modalities, scans, outside, strict=True)):
+    images = np.zeros((len(MODALITIES), *inside.shape), dtype=np.float32)
+    background = np.zeros(len(MODALITIES), dtype=np.float32)
+    for i, modality in enumerate(MODALITIES):
+        if modality not in study.images:
+            continue
+        scan = study.images[modality]
+        value = background_value(scan)
         voxels = scan[box][inside]
         if settings.normalisation == "percentiles" and value is not None:
             voxels = voxels[voxels != value]
@@ -96,8 +67,9 @@ def preprocess(study: Study, settings: Preprocessing) -> Preprocessed:
         if settings.normalisation in ("percentiles", "zscore_background_zero"):
             images[i][~inside] = 0
             background[i] = 0
-    classes = None if study.classes is None else study.classes[box]
-    return Preprocessed(modalities, images, background, classes, box, grid)
+    classes = None if study.classes is None else torch.from_numpy(np.ascontiguousarray(study.classes[box]))
+    present = torch.tensor([m in study.images for m in MODALITIES], device="cpu")
+    return Prepared(torch.from_numpy(images), present, torch.from_numpy(background), classes, box, (x, y, z))
 
 
 def background_value(scan: NDArray[np.float32]) -> float | None:
@@ -124,10 +96,9 @@ def brain_mask(study: Study) -> NDArray[np.bool_]:
 
 def _box(brain: NDArray[np.bool_], settings: Preprocessing) -> Box:
     x, y, z = ndimage.find_objects(brain.view(np.uint8), max_label=1)[0]
-    box = (x, y, z)
     if settings.drop_last_slice:
-        box = tuple(slice(s.start, max(s.stop - 1, s.start + 1)) for s in box)  # type: ignore[assignment]
-    return box
+        x, y, z = (slice(axis.start, max(axis.stop - 1, axis.start + 1)) for axis in (x, y, z))
+    return x, y, z
 
 
 def _statistics(

@@ -2,9 +2,9 @@
 
 settings.json    what is scored, and how; another evaluation is refused
 cases/           one file a finished case, with its rows and the hashes of its files
-scores.csv       all rows, written at the end; scores.parquet holds the same if pyarrow is installed
+metrics.csv       all rows, written at the end; metrics.parquet holds the same if pyarrow is installed
 reliability.csv  bins of probability, if a calibration error was asked for
-manifest.json    settings, versions and hashes of all files
+provenance.json    settings, versions and hashes of all files
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 import pandas as pd
 
 from anymri.errors import RunError
-from anymri.evaluation.scores import COLUMNS, CURVE_COLUMNS, CaseScores, Row
+from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS, CaseMetrics, Row
 from anymri.files import output_folder, replacing, sha256, write_json
-from anymri.manifest import manifest
+from anymri.provenance import provenance
 
 Progress = Callable[[str, int, int], None]
 
@@ -30,21 +30,21 @@ def silent(name: str, done: int, total: int) -> None:
     """Shows nothing."""
 
 
-def score_all(
+def evaluate_all(
     output: Path,
     settings: Mapping[str, Any],
     cases: Mapping[str, Mapping[str, Path]],
-    score: Callable[[str], CaseScores],
+    score: Callable[[str], CaseMetrics],
     progress: Progress,
 ) -> pd.DataFrame:
-    """Scores the cases that the folder does not hold yet and writes the tables; returns the rows of `scores.csv`.
+    """Scores the cases that the folder does not hold yet and writes the tables; returns the rows of `metrics.csv`.
 
     settings  of this evaluation, for JSON: the folder keeps to them
     cases     name -> what a file is -> file; a case whose files have changed is scored again
     score     name -> its rows
     """
     _claim(output, settings)
-    every = CaseScores()
+    every = CaseMetrics()
     for done, (name, files) in enumerate(cases.items()):
         progress(name, done, len(cases))
         kept = output / "cases" / f"{name}.json"
@@ -58,29 +58,29 @@ def score_all(
     progress("", len(cases), len(cases))
     if every.curves:
         _write_csv(output / "reliability.csv", every.curves, CURVE_COLUMNS)
-    scores = _write_csv(output / "scores.csv", every.rows, COLUMNS)
-    _write_parquet(output / "scores.parquet", scores)
+    scores = _write_csv(output / "metrics.csv", every.rows, COLUMNS)
+    _write_parquet(output / "metrics.parquet", scores)
     return scores
 
 
-def write_manifest(
+def write_provenance(
     output: Path,
     record: dict[str, Any],
     inputs: Mapping[str, Path],
     cases: Mapping[str, Mapping[str, Path]],
     device: str,
 ) -> None:
-    """Writes `manifest.json` with the hashes of `inputs` and of every case's files."""
+    """Writes `provenance.json` with the hashes of `inputs` and of every case's files."""
     files = dict(inputs) | {f"{name}: {what}": path for name, each in cases.items() for what, path in each.items()}
-    write_json(output / "manifest.json", manifest("evaluate", record, files, device))
+    write_json(output / "provenance.json", provenance("evaluate", record, files, device))
 
 
-def _kept_scores(file: Path, fingerprint: Mapping[str, str]) -> CaseScores | None:
+def _kept_scores(file: Path, fingerprint: Mapping[str, str]) -> CaseMetrics | None:
     """What an earlier run kept, if the case's files are still the same."""
     if not file.exists():
         return None
     kept = json.loads(file.read_text())
-    return CaseScores(kept["rows"], kept["curves"]) if kept["files"] == fingerprint else None
+    return CaseMetrics(kept["rows"], kept["curves"]) if kept["files"] == fingerprint else None
 
 
 def _write_csv(file: Path, rows: Sequence[Row], columns: tuple[str, ...]) -> pd.DataFrame:

@@ -1,7 +1,11 @@
-"""A case to a segmentation in the geometry of its scans."""
+"""Segment cases: a loaded model, windows over whole volumes, kept encodings, results."""
 
 from __future__ import annotations
 
-from anymri.inference.segmentation import Segmentation, segment
+from anymri.inference.encoded import EncodedVolume
+from anymri.inference.result import Result
+from anymri.inference.segmenter import Segmenter, segment
 
-__all__ = ["Segmentation", "segment"]
+load = Segmenter.load
+
+__all__ = ["EncodedVolume", "Result", "Segmenter", "load", "segment"]

@@ -1,54 +1,43 @@
-"""A whole volume through a network in overlapping windows, for many subsets at one encoding a window."""
+"""Run a network over a whole volume in overlapping cubic windows.
+
+Each window is encoded once and decoded for every subset; the decoded windows are blended where they overlap. The
+positions and weights of windows are those of MONAI's `sliding_window_inference`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from anymri.data.preprocessing import Preprocessed
+from anymri.data.prepared import Prepared
 from anymri.errors import ConfigurationError
 from anymri.modalities import MODALITIES, Subset
-from anymri.systems.base import System, middle_corners
-from anymri.systems.weights import WeightsCard
+from anymri.regions import OutputKind, to_label_map
+from anymri.systems.contract import System
+from anymri.weights.card import WeightsCard
 
 # Small windows go through the network together: on a CPU torch's fast convolutions want several at once.
-VOXELS_AT_ONCE = 128**3
+VOXELS_PER_PASS = 128**3
+# Standard deviation of the Gaussian weights, as a share of the window's side, and their smallest value (MONAI).
+GAUSSIAN_SIGMA = 0.125
+SMALLEST_WEIGHT = 1e-3
 
-
-class Volume(NamedTuple):
-    """A case as networks take it.
-
-    images      (1, 4, X, Y, Z) of any size, zero where absent
-    present     (1, 4) bool
-    background  (4,) what lies around the images
-    origin      where the images' first voxel lies, counted from the middle of the scan's grid; by default they lie in
-                its middle
-    """
-
-    images: Tensor
-    present: Tensor
-    background: Tensor
-    origin: Sequence[int] | None = None
-
-    @classmethod
-    def of(cls, data: Preprocessed) -> Self:
-        present = torch.tensor([[m in data.modalities for m in MODALITIES]])
-        images = torch.zeros(1, len(MODALITIES), *data.images.shape[1:])
-        background = torch.zeros(len(MODALITIES))
-        images[present] = torch.from_numpy(data.images)
-        background[present[0]] = torch.from_numpy(data.background)
-        return cls(images, present, background, data.origin)
+Place = tuple[slice, slice, slice]
 
 
 class Windows(NamedTuple):
-    """How cubic windows cover a volume; sides of a volume shorter than a window are padded with the background.
+    """How cubic windows cover a volume; volumes shorter than a window are padded with the background.
 
     side      voxels, where the system does not fix it
     overlap   share of a window that its neighbour covers
-    blending  weights of a window's voxels where windows overlap: `gaussian`, most in its middle, or `constant`
+    blending  weights of the voxels of a window: `gaussian`, highest in its middle, or `constant`
     """
 
     side: int
@@ -57,112 +46,197 @@ class Windows(NamedTuple):
 
     @classmethod
     def of(cls, card: WeightsCard) -> Self:
+        """Return the windows that the card of weights names."""
         return cls(card.window, card.window_overlap, card.window_blending)
 
 
-@torch.inference_mode()
-def predict(system: System[Any], volume: Volume, subsets: Sequence[Subset], windows: Windows) -> Tensor:
-    """Probabilities (S, K, X, Y, Z) on the CPU, one row a subset."""
+@dataclass
+class VolumePrediction:
+    """The prediction for one subset on a whole volume, on the CPU.
 
-    def answer(encoding: Any, available: Tensor) -> Tensor:
-        return system.decode(encoding, available).probabilities()
-
-    blended = _blended(answer, system, volume, subsets, windows)
-    return blended.reshape(len(subsets), -1, *blended.shape[1:])
-
-
-@torch.inference_mode()
-def predict_and_rebuild(
-    system: System[Any], volume: Volume, subsets: Sequence[Subset], windows: Windows
-) -> list[tuple[Tensor, dict[str, Tensor]]]:
-    """For each subset its probabilities, (K, X, Y, Z), and every modality that it lacks as the system rebuilds it from
-    the others, (X, Y, Z); all on the CPU and blended alike.
-
-    Raises `ConfigurationError` if the system rebuilds no images.
+    probabilities  (K, X, Y, Z) float32 in 0..1, in the box of the prepared case
+    kind           meaning of the K channels, see `anymri.systems.contract.Prediction`
+    reconstructed  missing modality -> (X, Y, Z) float32, in the units of the network's input; empty unless requested
     """
-    check_rebuilds(system)
-    lacking = [[m for m in MODALITIES if m not in subset] for subset in subsets]
 
-    def answer(encoding: Any, available: Tensor) -> Tensor:
-        absent = ~available[0]
-        prediction = system.decode(encoding, available, reconstruct=bool(absent.any()))
-        if prediction.reconstruction is None:
-            return prediction.probabilities()
-        return torch.cat([prediction.probabilities(), prediction.reconstruction[:, absent]], dim=1)
+    probabilities: Tensor
+    kind: OutputKind
+    reconstructed: dict[str, Tensor]
 
-    answers = torch.split(
-        _blended(answer, system, volume, subsets, windows), [system.num_scores + len(names) for names in lacking]
-    )
-    return [
-        (channels[: system.num_scores], dict(zip(names, channels[system.num_scores :], strict=True)))
-        for channels, names in zip(answers, lacking, strict=True)
-    ]
+    def label_map(self) -> NDArray[np.uint8]:
+        """Return the classes, (X, Y, Z) uint8, in the box of the prepared case."""
+        classes: NDArray[np.uint8] = to_label_map(self.probabilities, self.kind).numpy()
+        return classes
 
 
-def check_rebuilds(system: System[Any]) -> None:
-    """Raises `ConfigurationError` if the system rebuilds no images."""
-    if not system.rebuilds_images:
-        raise ConfigurationError(
-            f"These weights of {type(system).__name__} rebuild no images: they have no image decoders.",
-            "Leave out what needs rebuilt scans, or take weights that rebuild them, as published recipes of u_hved, "
-            "ra_hved, xlstm_hved, robust_mseg and sfusion train.",
-        )
+@dataclass
+class EncodedWindows:
+    """Encoding of the windows that went through the network together.
+
+    places    position of each window in the padded volume
+    encoding  their encoding, one sample per window
+    """
+
+    places: list[Place]
+    encoding: Any
 
 
-def _blended(
-    answer: Callable[[Any, Tensor], Tensor],
-    system: System[Any],
-    volume: Volume,
-    subsets: Sequence[Subset],
-    windows: Windows,
-) -> Tensor:
-    """What `answer` says of each window's one encoding and of each subset, (B, 4) bool: channels (C, X, Y, Z) of all
-    subsets one after the other."""
-    from monai.inferers.utils import sliding_window_inference
+class Tiling:
+    """Positions and weights of the windows that cover one prepared case.
 
-    images, present, background, origin = volume
-    side = system.crop or windows.side
+    places  position of each window in the padded volume
+    inside  position of the case's box in the padded volume
+    """
+
+    def __init__(self, system: System[Any], case: Prepared, windows: Windows) -> None:
+        self.side = system.crop or windows.side
+        sides = case.images.shape[1:]
+        padded = [max(side, self.side) for side in sides]
+        x, y, z = (slice((p - s) // 2, (p - s) // 2 + s) for s, p in zip(sides, padded, strict=True))
+        self.inside: Place = (x, y, z)
+        self.shape = torch.Size(padded)
+        starts = [window_starts(side, self.side, windows.overlap) for side in padded]
+        self.places: list[Place] = [
+            (slice(i, i + self.side), slice(j, j + self.side), slice(k, k + self.side)) for i, j, k in product(*starts)
+        ]
+        self.weights = window_weights(self.side, windows.blending)
+        self.sums = torch.zeros(self.shape, device="cpu")
+        for place in self.places:
+            self.sums[place] += self.weights
+
+    def groups(self) -> Iterator[list[Place]]:
+        """Yield the places of windows that go through the network together."""
+        size = max(1, VOXELS_PER_PASS // self.side**3)
+        for first in range(0, len(self.places), size):
+            yield self.places[first : first + size]
+
+    def padded(self, case: Prepared) -> Tensor:
+        """Return the images (M, X, Y, Z), at least as large as a window, with the background around them."""
+        if self.shape == case.images.shape[1:]:
+            return case.images
+        padded = case.background[:, None, None, None].repeat(1, *self.shape)
+        padded[(slice(None), *self.inside)] = case.images
+        return padded
+
+
+class Blend:
+    """Weighted mean of decoded windows."""
+
+    def __init__(self, tiling: Tiling) -> None:
+        self.tiling = tiling
+        self.total: Tensor | None = None
+
+    def add(self, places: Sequence[Place], values: Tensor) -> None:
+        """Add windows: values (B, C, X, Y, Z), one sample per place."""
+        weighted = (values * self.tiling.weights.to(values.device)).to("cpu")
+        if self.total is None:
+            self.total = torch.zeros(values.shape[1], *self.tiling.shape, device="cpu")
+        for place, window in zip(places, weighted, strict=True):
+            self.total[(slice(None), *place)] += window
+
+    def result(self) -> Tensor:
+        """Return the mean, (C, X, Y, Z) float32, in the box of the case."""
+        assert self.total is not None
+        inside = self.tiling.inside
+        return self.total[(slice(None), *inside)] / self.tiling.sums[inside]
+
+
+def window_starts(length: int, side: int, overlap: float) -> list[int]:
+    """Return the first voxel of each window along an axis of `length` voxels; the last window ends with the axis."""
+    step = side if length == side else max(1, int(side * (1 - overlap)))
+    return [*range(0, length - side, step), length - side]
+
+
+def window_weights(side: int, blending: str) -> Tensor:
+    """Return the weights of the voxels of a window, (side, side, side) float32."""
+    if blending == "constant":
+        return torch.ones(side, side, side, device="cpu")
+    x = torch.arange(-(side - 1) / 2, (side - 1) / 2 + 1, device="cpu")
+    line = torch.exp(x**2 / (-2 * (GAUSSIAN_SIGMA * side) ** 2))
+    weights = line[:, None, None] * line[None, :, None] * line
+    return weights.clamp(min=max(float(weights.min()), SMALLEST_WEIGHT))
+
+
+@torch.inference_mode()
+def encode_windows(system: System[Any], case: Prepared, tiling: Tiling) -> Iterator[EncodedWindows]:
+    """Yield the encodings of all windows of a case, computed on the system's device."""
     device = next(system.parameters()).device
-    padded, inside = _pad(images, background, side)
-    lies_at = middle_corners(1, images.shape[2:])[0, 0] if origin is None else torch.tensor(origin)
-    first = system.window_origin(lies_at - torch.tensor([axis.start or 0 for axis in inside]))
-    at_once = max(1, VOXELS_AT_ONCE // side**3)
+    images = tiling.padded(case)
+    origin = None
+    if system.uses_crop_position:
+        shift = torch.tensor([axis.start for axis in tiling.inside], device="cpu")
+        origin = system.window_origin(torch.tensor(case.origin, device="cpu") - shift)
+    for places in tiling.groups():
+        crops = torch.stack([images[(slice(None), *place)] for place in places]).to(device)
+        corners = None if origin is None else window_corners(places, origin).to(device)
+        present = case.present.to(device).expand(len(places), -1)
+        yield EncodedWindows(places, system.encode(crops, present, corners))
 
-    def answers(patches: Tensor, places: list[list[slice]]) -> Tensor:
-        corners = window_corners(places, first).to(device)
-        encoding = system.encode(patches, present.to(device).expand(len(patches), -1), corners)
-        choices = (subset.as_tensor(len(patches)).to(device) for subset in subsets)
-        return torch.cat([answer(encoding, choice) for choice in choices], dim=1)
 
-    with system.fixed_weights():
-        blended: Tensor = sliding_window_inference(
-            padded,
-            side,
-            at_once,
-            answers,
-            windows.overlap,
-            windows.blending,
-            sw_device=device,
-            device="cpu",
-            with_coord=True,
+def window_corners(places: Sequence[Place], origin: Tensor) -> Tensor:
+    """Return the corners (B, 2, 3) int64 of windows in a volume whose first voxel is at `origin`.
+
+    See `anymri.systems.batch.middle_corners`.
+    """
+    ends = [[[axis.start for axis in place], [axis.stop - 1 for axis in place]] for place in places]
+    return torch.tensor(ends, device="cpu") + origin
+
+
+class SubsetDecoder:
+    """Decoder of the windows of one case for one subset.
+
+    reconstruct  also reconstruct the modalities that are missing from the subset
+    """
+
+    def __init__(self, system: System[Any], tiling: Tiling, subset: Subset, reconstruct: bool) -> None:
+        self.system = system
+        self.subset = subset
+        self.missing = [m for m in MODALITIES if m not in subset] if reconstruct else []
+        self.blend = Blend(tiling)
+
+    @torch.inference_mode()
+    def add(self, encoded: EncodedWindows) -> None:
+        """Decode windows and add them to the volume."""
+        device = encoded.encoding.present.device
+        available = self.subset.as_tensor(len(encoded.places)).to(device)
+        prediction = self.system.decode(encoded.encoding, available, reconstruct=bool(self.missing))
+        values = prediction.probabilities()
+        if prediction.reconstruction is not None:
+            values = torch.cat([values, prediction.reconstruction[:, ~available[0]]], dim=1)
+        self.blend.add(encoded.places, values)
+
+    def result(self) -> VolumePrediction:
+        """Return the prediction on the volume."""
+        values = self.blend.result()
+        channels = self.system.out_channels
+        reconstructed = dict(zip(self.missing, values[channels:], strict=True))
+        return VolumePrediction(values[:channels], self.system.output_kind, reconstructed)
+
+
+def predict(
+    system: System[Any], case: Prepared, subsets: Sequence[Subset], windows: Windows, reconstruct: bool = False
+) -> list[VolumePrediction]:
+    """Return the prediction for each subset; each window is encoded once for all of them.
+
+    reconstruct  also reconstruct the modalities that are missing from each subset; raises `ConfigurationError` if the
+                 system cannot
+    """
+    if reconstruct:
+        check_reconstructs(system)
+    tiling = Tiling(system, case, windows)
+    decoders = [SubsetDecoder(system, tiling, subset, reconstruct) for subset in subsets]
+    with system.folded_weights():
+        for encoded in encode_windows(system, case, tiling):
+            for decoder in decoders:
+                decoder.add(encoded)
+    return [decoder.result() for decoder in decoders]
+
+
+def check_reconstructs(system: System[Any]) -> None:
+    """Raise `ConfigurationError` if the system cannot reconstruct images."""
+    if not system.reconstructs:
+        raise ConfigurationError(
+            f"These weights of {type(system).__name__} cannot reconstruct images: they have no image decoders.",
+            "Leave out the metrics of reconstructed scans, or use weights with image decoders, as the published "
+            "recipes of u_hved, ra_hved, xlstm_hved, robust_mseg and sfusion train them.",
         )
-    return blended[(0, slice(None), *inside)]
-
-
-def window_corners(windows: Sequence[Sequence[slice]], origin: Tensor) -> Tensor:
-    """Corners (B, 2, 3) of windows, each its slices of batch, channels, X, Y and Z, in a volume that begins at
-    `origin`; see `middle_corners`."""
-    ends = [[[axis.start for axis in window[2:]], [axis.stop - 1 for axis in window[2:]]] for window in windows]
-    return torch.tensor(ends) + origin
-
-
-def _pad(images: Tensor, background: Tensor, window: int) -> tuple[Tensor, tuple[slice, slice, slice]]:
-    """Images at least as large as the window, and where the original lies in them."""
-    sides = images.shape[2:]
-    if min(sides) >= window:
-        return images, (slice(None), slice(None), slice(None))
-    target = [max(side, window) for side in sides]
-    x, y, z = (slice((t - s) // 2, (t - s) // 2 + s) for s, t in zip(sides, target, strict=True))
-    padded = background[None, :, None, None, None].repeat(1, 1, *target)
-    padded[..., x, y, z] = images
-    return padded, (x, y, z)

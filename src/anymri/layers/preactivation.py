@@ -122,21 +122,21 @@ class DecoderLevel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A skip pyramid, finest first, to scores.
+    """A skip pyramid, finest first, to logits.
 
     has_first_skip  whether the pyramid reaches up to full resolution, or begins one level below
-    has_heads       whether coarser levels can be asked for scores too
+    has_heads       whether deep_supervision levels can be asked for logits too
     """
 
-    def __init__(self, width: int, num_scores: int, has_first_skip: bool = True, has_heads: bool = False) -> None:
+    def __init__(self, width: int, out_channels: int, has_first_skip: bool = True, has_heads: bool = False) -> None:
         super().__init__()
-        finest, *coarser = level_widths(width)
+        finest, *deep_supervision = level_widths(width)
         self.levels = nn.ModuleList(
             DecoderLevel(channels, has_skip=depth > 0 or has_first_skip)
-            for depth, channels in enumerate((finest, *coarser[:-1]))
+            for depth, channels in enumerate((finest, *deep_supervision[:-1]))
         )
-        self.out = nn.Conv3d(finest, num_scores, 1)
-        self.heads = nn.ModuleList(nn.Conv3d(channels, num_scores, 1) for channels in coarser if has_heads)
+        self.out = nn.Conv3d(finest, out_channels, 1)
+        self.heads = nn.ModuleList(nn.Conv3d(channels, out_channels, 1) for channels in deep_supervision if has_heads)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         return self.out(self.features(pyramid)[0])  # type: ignore[no-any-return]

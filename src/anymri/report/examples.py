@@ -1,4 +1,4 @@
-"""Pictures of the worst and of the median case, segmented anew from what was evaluated, and of scans rebuilt."""
+"""Pictures of the worst and of the median case, segmented anew from what was evaluated, and of scans reconstructed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from anymri.analysis.comparison import MetricComparison
+from anymri.analysis.reading import StoredEvaluation
+from anymri.analysis.tables import count, format_value, heading, lower_is_better
 from anymri.data.case import Study
 from anymri.data.preprocessing import brain_mask
 from anymri.errors import AnymriError
 from anymri.evaluation.folder import silent
+from anymri.evaluation.originals import Classes, Original, label_hash, open_original, read_case
 from anymri.modalities import Subset
-from anymri.report.comparing import Systems
-from anymri.report.figures import montage, rebuilt_scans
-from anymri.report.html import Examples
-from anymri.report.originals import Classes, Original, label_hash, open_original, read_case
+from anymri.report.figures import montage, reconstructed_scans
+from anymri.report.pages import Examples
 from anymri.report.plots import compare_all
-from anymri.report.reading import StoredEvaluation
-from anymri.report.tables import count, format_value, heading, lower_is_better
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,9 +43,9 @@ class Choice:
 def examples(
     evaluations: Mapping[str, StoredEvaluation], device: str = "auto", progress: Progress = silent
 ) -> list[Examples]:
-    """The worst and the median case as all systems segment them, and the latter's scans rebuilt.
+    """The worst and the median case as all systems segment them, and the latter's scans reconstructed.
 
-    Everything is computed anew from weights, masks and scans that the manifests name. Where something is not there any
+    Everything is computed anew from weights, masks and scans that the provenance name. Where something is not there any
     more, or is not what it was, a sentence says so in place of a picture.
 
     progress  called with the name of a system, and how many of how many are done before it
@@ -54,7 +54,7 @@ def examples(
     notes: list[str] = []
     studies = {choice.case: study for choice in choices if (study := _study(evaluations, choice.case, notes))}
     made: dict[str, dict[str, dict[str, Classes]]] = {case: {} for case in studies}
-    rebuilt: dict[str, Figure] = {}
+    reconstructed: dict[str, Figure] = {}
     for number, (name, evaluation) in enumerate(evaluations.items() if studies else ()):
         progress(name, number, len(evaluations))
         try:
@@ -63,8 +63,8 @@ def examples(
                 if choice.case in studies:
                     made[choice.case][name] = original.segment(studies[choice.case], choice.subsets)
             *_, last = studies.values()
-            if figure := _rebuilt(original, last):
-                rebuilt[_caption_of_rebuilt(name, last.case.name)] = figure
+            if figure := _reconstructed(original, last):
+                reconstructed[_caption_of_reconstructed(name, last.case.name)] = figure
         except AnymriError as error:
             notes.append(f"Pictures of {name} are missing: {error.what}")
     progress("", len(evaluations), len(evaluations))
@@ -73,28 +73,28 @@ def examples(
         if made.get(choice.case):
             pictures |= _pictures(choice, studies[choice.case], made[choice.case], len(evaluations) == 1)
     found = [Examples("Worst and median case", list(dict.fromkeys(notes)), pictures)]
-    return [*found, Examples("Rebuilt scans", [], rebuilt)] if rebuilt else found
+    return [*found, Examples("Reconstructed scans", [], reconstructed)] if reconstructed else found
 
 
-def choose(systems: Systems) -> list[Choice]:
-    """The cases with the worst and with the median mean over subsets, regions and systems."""
-    rows = pd.concat(systems.common.values())
-    means = _ranked(rows, "case", systems.metric)
+def choose(comparison: MetricComparison) -> list[Choice]:
+    """The cases with the worst and with the median mean over subsets, regions and comparison."""
+    rows = pd.concat(comparison.common.values())
+    means = _ranked(rows, "case", comparison.metric)
     chosen: list[Choice] = []
     for place, rank in ((0, "worst"), (len(means) // 2, "median")):
         case = str(means.index[place])
         if any(case == other.case for other in chosen):
             continue
         own = rows[rows["case"] == case]
-        value = format_value(float(means.iloc[place]), systems.metric)
+        value = format_value(float(means.iloc[place]), comparison.metric)
         subsets = own["subset"].nunique()
         sizes = own["subset"].map(lambda name: len(Subset.parse(name)))
         picked = []
         for size in sorted(sizes.unique(), reverse=True):
-            ranked = _ranked(own[sizes == size], "subset", systems.metric)
+            ranked = _ranked(own[sizes == size], "subset", comparison.metric)
             picked.append(str(ranked.index[0 if place == 0 else len(ranked) // 2]))
         what = f"{case}, {rank} of {count(len(means), 'case')}"
-        whose = f"mean {heading(systems.metric)} {value} over {count(subsets, 'subset')}"
+        whose = f"mean {heading(comparison.metric)} {value} over {count(subsets, 'subset')}"
         chosen.append(Choice(case, rank, f"{what} ({whose})", picked))
     return chosen
 
@@ -139,21 +139,20 @@ def _pictures(
     return pictures
 
 
-def _rebuilt(original: Original, study: Study) -> Figure | None:
-    found = original.rebuild(study)
+def _reconstructed(original: Original, study: Study) -> Figure | None:
+    found = original.reconstruct(study)
     if found is None:
         return None
     data, scans = found
     assert data.classes is not None
-    true = dict(zip(data.modalities, data.images, strict=True))
     x, y, z = np.linalg.norm(study.affine[:3, :3], axis=0).tolist()
-    return rebuilt_scans(true, scans, brain_mask(study)[data.box], data.classes, (x, y, z))
+    return reconstructed_scans(data.scans, scans, brain_mask(study)[data.box], data.classes.numpy(), (x, y, z))
 
 
-def _caption_of_rebuilt(name: str, case: str) -> str:
+def _caption_of_reconstructed(name: str, case: str) -> str:
     return (
-        f"{case}: each scan as {name} rebuilds it from the others. Differences inside the brain: blue where the "
-        "rebuilt scan is darker, red where it is brighter, in full colour at half the distance from black to white."
+        f"{case}: each scan as {name} reconstructs it from the others. Differences inside the brain: blue where the "
+        "reconstructed scan is darker, red where it is brighter, in full colour at half the distance from black to white."
     )
 
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
+from anymri.analysis.comparison import MetricComparison, NothingSharedError, compare
+from anymri.analysis.published import Published
+from anymri.analysis.reading import StoredEvaluation
+from anymri.analysis.statistics import CONFIDENCE, by_number_of_modalities
+from anymri.analysis.tables import MEAN, SUBSET_NAMES, count, heading, lower_is_better, metrics_in, subset_table, unit
 from anymri.errors import RunError
-from anymri.evaluation.statistics import CONFIDENCE, by_number_of_modalities
 from anymri.regions import REGIONS
 from anymri.report import figures
-from anymri.report.comparing import NothingSharedError, Systems, compare
 from anymri.report.figures.calibration import FEWEST_VOXELS
 from anymri.report.figures.style import region_title
-from anymri.report.published import Published
-from anymri.report.reading import StoredEvaluation
-from anymri.report.tables import MEAN, SUBSET_NAMES, count, heading, lower_is_better, metrics_in, subset_table, unit
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class Plot:
     description: str
 
 
-def compare_all(evaluations: Mapping[str, StoredEvaluation]) -> dict[str, Systems]:
+def compare_all(evaluations: Mapping[str, StoredEvaluation]) -> dict[str, MetricComparison]:
     """Metric -> the evaluations compared by it, Dice and HD95 first, for all metrics with a score in common.
 
     Raises `RunError` if there is none.
     """
     first = next(iter(evaluations.values()))
-    shared = [m for m in metrics_in(first.scores) if all(m in each.metrics for each in evaluations.values())]
+    shared = [m for m in metrics_in(first.metrics) if all(m in each.metric_names for each in evaluations.values())]
     if not shared:
-        known = "; ".join(f"{name}: {', '.join(sorted(each.metrics))}" for name, each in evaluations.items())
+        known = "; ".join(f"{name}: {', '.join(sorted(each.metric_names))}" for name, each in evaluations.items())
         raise RunError(f"The evaluations share no metric ({known}).", "Evaluate them again with the same --metrics.")
     compared, empty = {}, []
     for metric in shared:
@@ -58,38 +58,42 @@ def compare_all(evaluations: Mapping[str, StoredEvaluation]) -> dict[str, System
 
 def all_plots(evaluations: Mapping[str, StoredEvaluation], quoted: Sequence[Published] = ()) -> list[Plot]:
     """The plots of every metric that the evaluations can be compared by, and their reliability curves if any."""
-    plots = [plot for systems in compare_all(evaluations).values() for plot in metric_plots(systems, quoted)]
+    plots = [plot for comparison in compare_all(evaluations).values() for plot in metric_plots(comparison, quoted)]
     return [*plots, *reliability_plots(evaluations)]
 
 
-def metric_plots(systems: Systems, quoted: Sequence[Published] = ()) -> Iterator[Plot]:
+def metric_plots(comparison: MetricComparison, quoted: Sequence[Published] = ()) -> Iterator[Plot]:
     """The plots of one metric: heat maps, by number of modalities, contributions of modalities, cases."""
-    metric, name = systems.metric, heading(systems.metric)
+    metric, name = comparison.metric, heading(comparison.metric)
     quoted = [each for each in quoted if each.knows(metric)]
-    shown = f"the {len(systems.cases)} cases that all systems have" if len(systems.scores) > 1 else _cases(systems)
-    yield from _heat_maps(systems, quoted, shown)
-    groups = by_number_of_modalities(systems.subsets)
+    shown = (
+        f"the {len(comparison.cases)} cases that all systems have"
+        if len(comparison.metrics) > 1
+        else _cases(comparison)
+    )
+    yield from _heat_maps(comparison, quoted, shown)
+    groups = by_number_of_modalities(comparison.subsets)
     axes = "" if unit(metric) == "fraction" else " Each region has an axis of its own."
     apart = " Open markers are quoted results, of other cases." if quoted else ""
     if len(groups) > 1:
         yield Plot(
             f"by_number_{metric}",
-            figures.by_number(systems, quoted),
+            figures.by_number(comparison, quoted),
             f"{name} by the number of modalities present: means over {shown}, with {CONFIDENCE:.0%} bootstrap "
             f"intervals over cases.{axes}{apart}",
             f"Mean {name} of each system against the number of modalities present, a panel for each region.",
         )
-    if systems.subsets == SUBSET_NAMES and not lower_is_better(metric):
+    if comparison.subsets == SUBSET_NAMES and not lower_is_better(metric):
         yield Plot(
             f"contributions_{metric}",
-            figures.contributions(systems),
+            figures.contributions(comparison),
             f"What each modality adds to {name}: Shapley values, the mean gain over all orders in which the modalities "
             f"could be added to none, with {CONFIDENCE:.0%} bootstrap intervals over cases.",
             f"Bars of the {name} that each modality adds, for each system and region.",
         )
     yield Plot(
         f"cases_{metric}",
-        figures.case_strips(systems),
+        figures.case_strips(comparison),
         f"{name} of every case, its mean over the subsets with that many modalities. Lines: medians.{axes}",
         f"A dot for the {name} of each case, by system, region and number of modalities present.",
     )
@@ -119,10 +123,10 @@ def reliability_plots(evaluations: Mapping[str, StoredEvaluation]) -> Iterator[P
     )
 
 
-def _heat_maps(systems: Systems, quoted: Sequence[Published], shown: str) -> Iterator[Plot]:
-    metric, name = systems.metric, heading(systems.metric)
-    if len(systems.scores) == 1 and not quoted:
-        (rows,) = systems.common.values()
+def _heat_maps(comparison: MetricComparison, quoted: Sequence[Published], shown: str) -> Iterator[Plot]:
+    metric, name = comparison.metric, heading(comparison.metric)
+    if len(comparison.metrics) == 1 and not quoted:
+        (rows,) = comparison.common.values()
         yield Plot(
             f"heat_map_{metric}",
             figures.subset_heatmap(subset_table(rows, metric), metric),
@@ -130,23 +134,23 @@ def _heat_maps(systems: Systems, quoted: Sequence[Published], shown: str) -> Ite
             f"Heat map of the mean {name} for each subset and region, with the numbers of the table.",
         )
         return
-    # Of rebuilt modalities no subset has all, so there is no mean of them.
-    averaged = len(systems.regions) > 1 and systems.regions[0] in REGIONS
-    regions = [MEAN, *systems.regions] if averaged else systems.regions
+    # Of reconstructed modalities no subset has all, so there is no mean of them.
+    averaged = len(comparison.regions) > 1 and comparison.regions[0] in REGIONS
+    regions = [MEAN, *comparison.regions] if averaged else comparison.regions
     apart = " Rows in italics are quoted results, of other cases, and have no colour." if quoted else ""
     for region in regions:
         what = "mean of the regions" if region == MEAN else region_title(region)
         yield Plot(
             f"heat_map_{metric}_{region}",
-            figures.system_heatmap(systems, region, quoted),
+            figures.system_heatmap(comparison, region, quoted),
             f"{name}, {what}, by system and subset: means over {shown}. Darker is better; colours span the values of "
             f"this picture.{apart}",
             f"Heat map of the mean {name} for each system and subset, with the numbers of the tables.",
         )
 
 
-def _cases(systems: Systems) -> str:
-    return count(len(systems.cases), "case")
+def _cases(comparison: MetricComparison) -> str:
+    return count(len(comparison.cases), "case")
 
 
 def _shared_bins(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -11,6 +14,25 @@ from anymri.regions import REGIONS
 DICE_EPS = 1e-7
 # The authors clamp probabilities here, which also stops gradients below it.
 PROBABILITY_FLOOR = 0.005
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """The losses of one training step.
+
+    total          scalar that the optimiser of the system minimises
+    terms          name -> scalar: the parts of `total` before their weights, for the log
+    discriminator  scalar that the optimiser of the discriminator minimises; None without a discriminator
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+    discriminator: Tensor | None = None
+
+    def named(self) -> dict[str, Tensor]:
+        """Return all losses by name: `terms`, `total`, and `discriminator` where there is one."""
+        last = {} if self.discriminator is None else {"discriminator": self.discriminator}
+        return {**self.terms, "total": self.total, **last}
 
 
 def class_channels(labels: Tensor, num_classes: int) -> Tensor:

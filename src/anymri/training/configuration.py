@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anymri.data.cache import default_folder
 from anymri.errors import ConfigurationError
-from anymri.systems import build, parts
-from anymri.systems.recipes import Recipe, Stage
+from anymri.systems.recipes.schema import Recipe, Stage
+from anymri.systems.registry import build, spec
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -127,7 +127,7 @@ def read_assignment(assignment: str) -> tuple[list[str], Any]:
 
 
 def _recipe(system: str, name: str) -> Recipe:
-    recipes = parts(system).recipes
+    recipes = spec(system).recipes
     if name not in recipes:
         raise ConfigurationError(f"{system} has no recipe {name!r}.", f"Choose one of {', '.join(recipes)}.")
     return recipes[name]
@@ -151,7 +151,7 @@ def _check_network(recipe: Recipe) -> None:
                 f"{system.crop_rule()}.",
                 f"Choose --set {stage.name}.crop={usable}{other}.",
             )
-        for part in (*stage.frozen, *stage.optimiser.part_rates, *stage.optimiser.drifting):
+        for part in (*stage.frozen, *stage.optimiser.module_rates, *stage.optimiser.zero_gradient_updates):
             if not any(name.startswith(part) for name, _ in system.named_parameters()):
                 known = sorted({name.split(".")[0] for name, _ in system.named_parameters()})
                 raise ConfigurationError(

@@ -15,28 +15,29 @@ import torch
 
 from anymri.errors import AnymriWarning, ConfigurationError, RunError
 from anymri.files import output_folder, write_json, write_text
-from anymri.inference.windows import Windows
-from anymri.manifest import manifest
-from anymri.systems import build, parts
-from anymri.systems.base import System
-from anymri.systems.recipes import Recipe, Stage
-from anymri.systems.weights import WeightsCard, save_weights
-from anymri.training.cohort import Cohort, prepare
+from anymri.inference.segmenter import Segmenter
+from anymri.provenance import provenance
+from anymri.systems.contract import System
+from anymri.systems.recipes.schema import Recipe, Stage
+from anymri.systems.registry import build, spec
+from anymri.training.cohort.find import Cohort, prepare
 from anymri.training.configuration import TrainingConfiguration
-from anymri.training.distributed import Team, team
 from anymri.training.estimate import Estimate, estimate
 from anymri.training.learner import Learners, seed_of
 from anymri.training.logs import Boards, loggers
 from anymri.training.patches import batches
+from anymri.training.process_group import ProcessGroup, team
 from anymri.training.run import Position, Run
 from anymri.training.stopping import Stop
 from anymri.training.validation import Validation, validate
+from anymri.weights.card import WeightsCard
+from anymri.weights.store import save_weights
 
 # A crash of the machine costs no more than this.
 SECONDS_BETWEEN_SAVES = 600.0
 
 
-class Watch(Protocol):
+class TrainingCallback(Protocol):
     """What a training tells while it runs; each process of several has one."""
 
     def case(self, name: str, done: int, total: int) -> None:
@@ -55,7 +56,7 @@ class Watch(Protocol):
 def train(
     configuration: TrainingConfiguration,
     folder: Path,
-    watch: Watch,
+    callback: TrainingCallback,
     resume: bool = False,
     expect: Callable[[Estimate], None] | None = None,
 ) -> None:
@@ -76,7 +77,7 @@ def train(
     processes = team(configuration.device, recipe.precision)
     _check_shares(recipe.stages, processes.count)
     with processes.one_a_node_first():
-        cohort = prepare(configuration, watch.case)
+        cohort = prepare(configuration, callback.case)
     run.check_split(cohort.split())
     torch.manual_seed(recipe.seed)
     system = build(recipe.system, {**recipe.network, "num_classes": cohort.scheme.num_classes})
@@ -88,8 +89,8 @@ def train(
     with loggers(named, folder) as others, Stop(folder, alone=processes.count == 1) as stop:
         if processes.number == 0 and not resume:
             _write_beginning(run, configuration, cohort, processes)
-        watch.begin(system, cohort, recipe.stages, position)
-        trainer = _Trainer(recipe, cohort, system, run, processes, watch, stop, others)
+        callback.begin(system, cohort, recipe.stages, position)
+        trainer = _Trainer(recipe, cohort, system, run, processes, callback, stop, others)
         for number in range(position.stage, len(recipe.stages)):
             trainer.run_stage(replace(position), saved)
             saved = {}
@@ -104,8 +105,8 @@ class _Trainer:
     cohort: Cohort
     system: System[Any]
     run: Run
-    team: Team
-    watch: Watch
+    team: ProcessGroup
+    callback: TrainingCallback
     stop: Stop
     others: list[Any]
     last_save: float = 0.0
@@ -134,7 +135,7 @@ class _Trainer:
                 self._save(learners, stage, position)
                 scores = judged.dice if judged else None
                 boards.write(row, scores)
-                self.watch.epoch(row, scores)
+                self.callback.epoch(row, scores)
 
     def _run_epoch(self, learners: Learners, stage: Stage, position: Position) -> None:
         """The steps of the epoch that are left; raises `Interrupted`, all saved, after the one in which a signal
@@ -155,7 +156,7 @@ class _Trainer:
             position.step = step
             position.seconds += time.perf_counter() - clock
             due = time.perf_counter() - self.last_save > SECONDS_BETWEEN_SAVES
-            minimised = (losses[each.loss] for each in learners.each.values())
+            minimised = (losses[name] for name in learners.minimised)
             # Processes agree on what comes next, or they would wait for each other forever.
             halt, save, *agreed = self.team.mean([self.stop.heard is not None, due, *minimised])
             if not all(map(math.isfinite, agreed)):
@@ -163,7 +164,7 @@ class _Trainer:
                     f"The loss is no finite number in epoch {position.epoch + 1}, step {step}.",
                     f"{self._remedy()}; what was saved is kept.",
                 )
-            self.watch.step(stage, position.epoch + 1, step, position.sums["total"] / step)
+            self.callback.step(stage, position.epoch + 1, step, position.sums["total"] / step)
             if halt or save:
                 self._save(learners, stage, position)
             if halt:
@@ -173,9 +174,8 @@ class _Trainer:
     def _remedy(self) -> str:
         """What to change after a loss that is no number."""
         rate = "the learning rate, as in --set optimiser.learning_rate=1e-4"
-        if self.recipe.network.get("init") == "reference":
-            return f"Begin from other first weights than the authors', --set network.init=own, or lower {rate}"
-        return f"Lower {rate}"
+        advice = self.system.divergence_advice
+        return f"{advice}, or lower {rate}" if advice else f"Lower {rate}"
 
     def _row(self, stage: Stage, position: Position, first_step: int, rate: float) -> dict[str, Any]:
         """The epoch's row of log.csv."""
@@ -199,9 +199,9 @@ class _Trainer:
         judged: Validation | None = None
         with self.stop.at_once():
             if self.team.number == 0:
-                losses = parts(self.recipe.system).segmentation_losses
-                windows = Windows(stage.crop, self.recipe.window_overlap, self.recipe.window_blending)
-                judged = validate(self.system, self.cohort.validation, windows, losses, stage.single_subset)
+                losses = spec(self.recipe.system).segmentation_losses
+                segmenter = Segmenter(self.system, self._card(stage))
+                judged = validate(segmenter, self.cohort.validation, losses, stage.single_subset)
             judged = self.team.told(judged)
         assert judged is not None
         place = {key: row[key] for key in ("stage", "epoch", "step")}
@@ -234,9 +234,12 @@ class _Trainer:
         self.last_save = time.perf_counter()
 
     def _save_weights(self, path: Path, stage: Stage) -> None:
-        if self.team.number > 0:
-            return
-        card = WeightsCard(
+        if self.team.number == 0:
+            save_weights(path, self.system.state_dict(), self._card(stage), stage.frozen)
+
+    def _card(self, stage: Stage) -> WeightsCard:
+        """Return the card of the weights as they are in a stage."""
+        return WeightsCard(
             system=self.recipe.system,
             network={**self.recipe.network, "num_classes": self.cohort.scheme.num_classes},
             preprocessing=self.recipe.preprocessing,
@@ -247,7 +250,6 @@ class _Trainer:
             trained_on=[case.name for case in self.cohort.training],
             origin=f"anymri train, stage {stage.name}",
         )
-        save_weights(path, self.system.state_dict(), card, stage.frozen)
 
 
 def _check_shares(stages: list[Stage], processes: int) -> None:
@@ -263,9 +265,9 @@ def _check_shares(stages: list[Stage], processes: int) -> None:
             )
 
 
-def _write_beginning(run: Run, configuration: TrainingConfiguration, cohort: Cohort, team: Team) -> None:
+def _write_beginning(run: Run, configuration: TrainingConfiguration, cohort: Cohort, team: ProcessGroup) -> None:
     output_folder(run.folder)
     write_json(run.split, cohort.split())
-    record = manifest("train", configuration.model_dump(mode="json"), cohort.files, str(team.device))
-    write_json(run.folder / "manifest.json", record | {"processes": team.count})
+    record = provenance("train", configuration.model_dump(mode="json"), cohort.files, str(team.device))
+    write_json(run.folder / "provenance.json", record | {"processes": team.count})
     write_text(run.config, configuration.to_yaml())

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from anymri.data.cache import CachedCase
-from anymri.systems.base import System
-from anymri.systems.recipes import Stage
-from anymri.training.distributed import Team
+from anymri.systems.contract import System
+from anymri.systems.recipes.schema import Stage
 from anymri.training.learner import Learners
 from anymri.training.patches import batches
+from anymri.training.process_group import ProcessGroup
 from anymri.training.run import Position
 
 
@@ -33,7 +33,12 @@ class Estimate:
 
 
 def estimate(
-    team: Team, name: str, system: System[Any], cases: Sequence[CachedCase], stages: Sequence[Stage], position: Position
+    team: ProcessGroup,
+    name: str,
+    system: System[Any],
+    cases: Sequence[CachedCase],
+    stages: Sequence[Stage],
+    position: Position,
 ) -> Estimate:
     """Takes two steps of each stage that is left, with all modalities, and times the second.
 
@@ -56,7 +61,9 @@ def estimate(
     return Estimate(_peak(team.device), seconds)
 
 
-def _second_step(team: Team, name: str, system: System[Any], cases: Sequence[CachedCase], stage: Stage) -> float:
+def _second_step(
+    team: ProcessGroup, name: str, system: System[Any], cases: Sequence[CachedCase], stage: Stage
+) -> float:
     """Seconds; the first one also sets things up."""
     learners = Learners(team, name, system, stage, 0, {})
     learners.networks.train()

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from anymri.errors import RunError
-from anymri.systems import parts
-from anymri.systems.base import Batch, System
-from anymri.systems.recipes import Optimiser, Stage
-from anymri.training.distributed import Team
+from anymri.systems import registry
+from anymri.systems.batch import Batch
+from anymri.systems.contract import System
+from anymri.systems.recipes.schema import Optimiser, Stage
+from anymri.training.process_group import ProcessGroup
 
 POLY_POWER = 0.9
 BY_STEP = "poly_by_step"
@@ -25,20 +26,19 @@ RATE_DECIMALS = 8
 
 @dataclass
 class Learner:
-    """A network in training with all that changes in it; loss: which of the objective's losses it minimises."""
+    """A network in training with its optimiser and schedule."""
 
-    loss: str
     network: nn.Module
     optimiser: torch.optim.Optimizer
     schedule: Any
 
     @classmethod
-    def of(cls, stage: Stage, loss: str, network: nn.Module) -> Learner:
+    def of(cls, stage: Stage, network: nn.Module) -> Learner:
         """A learner at the stage's beginning."""
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(not name.startswith(stage.frozen))
         optimiser = make_optimiser(stage.optimiser, network)
-        return cls(loss, network, optimiser, make_schedule(stage, optimiser))
+        return cls(network, optimiser, make_schedule(stage, optimiser))
 
     def state(self) -> dict[str, Any]:
         """What `load` needs to go on exactly."""
@@ -57,20 +57,20 @@ class Learners:
     """
 
     def __init__(
-        self, team: Team, name: str, system: System[Any], stage: Stage, seed: int, saved: dict[str, Any]
+        self, team: ProcessGroup, name: str, system: System[Any], stage: Stage, seed: int, saved: dict[str, Any]
     ) -> None:
         self.team = team
         self.stage = stage
         self.seed = seed
-        self.losses = parts(name).objectives[stage.objective]
+        self.objective = registry.spec(name).objectives[stage.objective]
         # Convolutions of few channels go backward up to 2.5 times faster in this layout; values stay the same.
         layout: dict[str, Any] = {"memory_format": torch.channels_last_3d} if team.device.type == "cpu" else {}
-        self.each = {"system": Learner.of(stage, "total", system.to(team.device, **layout))}
-        make_discriminator = parts(name).discriminators.get(stage.objective)
+        self.each = {"system": Learner.of(stage, system.to(team.device, **layout))}
+        make_discriminator = registry.spec(name).discriminators.get(stage.objective)
         if make_discriminator:
             torch.manual_seed(seed_of(seed, 0))  # steps count from 1
             discriminator = make_discriminator(system, stage.discriminator_width).to(team.device, **layout)
-            self.each["discriminator"] = Learner.of(stage, "discriminator", discriminator)
+            self.each["discriminator"] = Learner.of(stage, discriminator)
         for learner, state in saved.items():
             if learner == "precision":
                 team.fabric.strategy.precision.load_state_dict(state)
@@ -78,6 +78,11 @@ class Learners:
                 self.each[learner].load(state)
         self.networks = nn.ModuleList(each.network for each in self.each.values())
         self.optimisers: list[Any] = [team.fabric.setup_optimizers(each.optimiser) for each in self.each.values()]
+
+    @property
+    def minimised(self) -> tuple[str, ...]:
+        """Names of the losses that optimisers minimise, see `StepLoss.named`."""
+        return ("total", "discriminator")[: len(self.each)]
 
     @property
     def rate(self) -> float:
@@ -104,11 +109,12 @@ class Learners:
                 torch.manual_seed(seed_of(self.seed, number, part))
                 # Not as a module of Fabric's: that would round the images to half precision, targets among them.
                 with self.team.fabric.autocast():
-                    named = self.losses(self.networks[0], batch.to(self.team.device), *self.networks[1:])
-                # A network's loss leaves no gradient in the other networks.
-                for each in self.each.values():
-                    self.team.fabric.backward(named[each.loss] / len(batches))
-                for name, value in named.items():
+                    loss = self.objective(self.networks[0], batch.to(self.team.device), *self.networks[1:])
+                # The loss of one network leaves no gradient in the other.
+                self.team.fabric.backward(loss.total / len(batches))
+                if loss.discriminator is not None:
+                    self.team.fabric.backward(loss.discriminator / len(batches))
+                for name, value in loss.named().items():
                     sums[name] += value.detach() / len(batches)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
@@ -116,7 +122,11 @@ class Learners:
             raise
         self.team.average_gradients(self.networks.parameters())
         for name, parameter in self.networks[0].named_parameters():
-            if parameter.requires_grad and parameter.grad is None and name.startswith(self.stage.optimiser.drifting):
+            if (
+                parameter.requires_grad
+                and parameter.grad is None
+                and name.startswith(self.stage.optimiser.zero_gradient_updates)
+            ):
                 parameter.grad = torch.zeros_like(parameter)
         self._descend()
         if self.stage.schedule == BY_STEP:
@@ -162,7 +172,7 @@ def make_optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optim
     by_rate: dict[float, list[nn.Parameter]] = {settings.learning_rate: []}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            rates = (rate for part, rate in settings.part_rates.items() if name.startswith(part))
+            rates = (rate for part, rate in settings.module_rates.items() if name.startswith(part))
             by_rate.setdefault(next(rates, settings.learning_rate), []).append(parameter)
     groups = [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
     if settings.name == "radam":

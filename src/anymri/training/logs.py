@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymri.errors import ConfigurationError
-from anymri.training.distributed import Team
+from anymri.training.process_group import ProcessGroup
 from anymri.training.run import Run
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Boards:
     step  where an interrupted run goes on: what TensorBoard was told after it is hidden
     """
 
-    def __init__(self, run: Run, team: Team, step: int, others: Sequence[Any]) -> None:
+    def __init__(self, run: Run, team: ProcessGroup, step: int, others: Sequence[Any]) -> None:
         self.others = others
         self.writers: list[SummaryWriter] = []
         if team.number == 0:

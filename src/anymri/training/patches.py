@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from anymri.data.augmentation import augmentation
 from anymri.data.cache import CachedCase
-from anymri.systems.base import Batch
-from anymri.systems.recipes import Stage
-from anymri.training.missingness import random_subset
+from anymri.systems.batch import Batch
+from anymri.systems.recipes.schema import Stage
+from anymri.training.cohort.missing import random_subset
 
 
 class Patches(Dataset[tuple[Tensor, ...]]):
@@ -32,10 +32,11 @@ class Patches(Dataset[tuple[Tensor, ...]]):
         rng = np.random.default_rng([self.seed, 0, index])
         case = self.cases[self._case_index(index)]
         start = random_start(case, self.stage, rng)
-        images, classes = case.read_patch(start, (self.stage.crop,) * 3)
-        first = torch.tensor(start) + torch.tensor(case.origin)
+        patch = case.read_patch(start, (self.stage.crop,) * 3)
+        assert patch.classes is not None
+        first = torch.tensor(patch.origin)
         corners = torch.stack([first, first + self.stage.crop - 1])
-        images, classes, corners = self.augment(images, classes, corners, int(rng.integers(2**31)))
+        images, classes, corners = self.augment(patch.images, patch.classes, corners, int(rng.integers(2**31)))
         # Augmentation shifts intensities of absent modalities too; what they hold never matters.
         present = case.present
         if self.stage.single_subset:
@@ -55,7 +56,7 @@ class Patches(Dataset[tuple[Tensor, ...]]):
 
 
 def random_start(case: CachedCase, stage: Stage, rng: np.random.Generator) -> list[int]:
-    """First voxel of a patch: around a tumour voxel in a share of draws, else as `Stage.placing` says.
+    """First voxel of a patch: around a tumour voxel in a share of draws, else as `Stage.patch_sampling` says.
 
     The tumour voxel is drawn by class first, each equally likely, so that small parts are seen as often as large ones;
     it comes to lie in the middle half of the patch. Where the box is shorter than the crop the patch is centred on it.
@@ -63,10 +64,10 @@ def random_start(case: CachedCase, stage: Stage, rng: np.random.Generator) -> li
     crop = stage.crop
     low = np.array([min(0, (side - crop) // 2) for side in case.shape])
     high = np.array([max(side - crop, (side - crop) // 2 if side < crop else 0) for side in case.shape])
-    if rng.random() < stage.tumour_centred and (by_class := case.tumour_voxels()):
+    if rng.random() < stage.foreground_oversampling and (by_class := case.tumour_voxels()):
         voxels = by_class[rng.integers(len(by_class))]
         start = voxels[rng.integers(len(voxels))] - rng.integers(crop // 4, 3 * crop // 4, size=3)
-    elif stage.placing == "around_voxels":
+    elif stage.patch_sampling == "around_voxels":
         start = rng.integers(case.shape) - crop // 2
     else:
         start = rng.integers(low, high + 1)

@@ -2,7 +2,7 @@
 
 config.yaml                    the resolved configuration
 split.json                     which cases train and validate, with which scans, and a checksum of that
-manifest.json                  versions, seeds, hashes of the data
+provenance.json                  versions, seeds, hashes of the data
 log.csv, validation.csv        losses and speed an epoch (patches/s, and the share of time that steps waited for data);
                                Dice a validation
 tensorboard/                   the same for TensorBoard

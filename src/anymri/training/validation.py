@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from anymri.data.cache import CachedCase
 from anymri.evaluation.metrics import dice
-from anymri.inference.windows import Volume, Windows, predict
-from anymri.modalities import MODALITIES, SUBSETS, Subset
-from anymri.regions import region_mask, to_label_map
-from anymri.systems.base import System
+from anymri.inference.segmenter import Segmenter
+from anymri.modalities import SUBSETS, Subset
+from anymri.regions import region_mask
+from anymri.systems.spec import SegmentationLosses
 
 
 @dataclass
@@ -32,35 +30,37 @@ def subsets_for(case: CachedCase, number: int, cases: int) -> list[Subset]:
     lists (section 5), several a case where there are fewer than 15 cases; cut to the scans that exist. A case that
     keeps one subset is judged on that."""
     if case.kept is not None:
-        return [Subset(tuple(m for m, kept in zip(MODALITIES, case.kept.tolist(), strict=True) if kept))]
+        return [Subset.from_flags(case.kept.tolist())]
     hand = ceil(len(SUBSETS) / cases)
     dealt = [SUBSETS[(number * hand + i) % len(SUBSETS)] for i in range(hand)]
-    existing = [m for m, exists in zip(MODALITIES, case.present.tolist(), strict=True) if exists]
+    existing = Subset.from_flags(case.present.tolist())
     cut = [tuple(m for m in subset if m in existing) for subset in dealt]
     return list(dict.fromkeys(Subset(names) for names in cut if names))
 
 
 def validate(
-    system: System[Any],
+    segmenter: Segmenter,
     cases: Sequence[CachedCase],
-    windows: Windows,
-    losses: Callable[[Tensor, Tensor], dict[str, Tensor]],
+    losses: SegmentationLosses,
     single: Subset | None = None,
 ) -> Validation:
-    """Dice and segmentation loss of `system` (left in evaluation mode) over the cases, each on its subsets, or all on a
-    `single` one."""
-    system.eval()
-    scores: dict[str, list[float]] = {"WT": [], "TC": [], "ET": []}
+    """Return Dice and segmentation loss over the cases; the system stays in evaluation mode.
+
+    losses  segmentation losses of the system
+    single  the only subset to validate on; by default each case has its own, see `subsets_for`
+    """
+    segmenter.system.eval()
+    dice_of: dict[str, list[float]] = {"WT": [], "TC": [], "ET": []}
     values = []
-    for number, case in enumerate(cases):
-        images, labels = case.read_patch((0, 0, 0), case.shape)
-        subsets = [single] if single else subsets_for(case, number, len(cases))
-        volume = Volume(images[None], case.present[None], case.background, case.origin)
-        for probabilities in predict(system, volume, subsets, windows):
-            named = losses(probabilities[None], labels[None].long())
+    for number, cached in enumerate(cases):
+        case = cached.read()
+        assert case.classes is not None
+        subsets = [single] if single else subsets_for(cached, number, len(cases))
+        for prediction in segmenter.predict(case, subsets):
+            named = losses(prediction.probabilities[None], case.classes[None].long())
             values.append(float(torch.stack(list(named.values())).sum()))
-            classes = to_label_map(probabilities, system.scores).numpy()
-            for region, found in scores.items():
-                found.append(dice(region_mask(classes, region), region_mask(labels.numpy(), region)))
-    means = {region: float(np.mean(found)) if found else float("nan") for region, found in scores.items()}
+            classes = prediction.label_map()
+            for region, found in dice_of.items():
+                found.append(dice(region_mask(classes, region), region_mask(case.classes.numpy(), region)))
+    means = {region: float(np.mean(found)) if found else float("nan") for region, found in dice_of.items()}
     return Validation(means | {"mean": float(np.mean(list(means.values())))}, float(np.mean(values)))

@@ -1,6 +1,6 @@
 """Every picture, as matplotlib figures that own their canvas (no pyplot, no global state), in one style.
 
-Figures of several systems take `Systems` (see `anymri.report.comparing`), so they show the cases that all have scored.
+Figures of several systems take `MetricComparison` (see `anymri.analysis.comparison`), so they show the cases that all have scored.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from anymri.report.figures.calibration import reliability_curves
 from anymri.report.figures.comparisons import by_number, case_strips, contributions
 from anymri.report.figures.heat_maps import subset_heatmap, system_heatmap
 from anymri.report.figures.montage import montage
-from anymri.report.figures.rebuilt import rebuilt_scans
+from anymri.report.figures.reconstructed import reconstructed_scans
 from anymri.report.figures.style import REGION_COLOURS, as_png, as_svg, save
 from anymri.report.figures.training import learning_curve
 
@@ -22,7 +22,7 @@ __all__ = [
     "contributions",
     "learning_curve",
     "montage",
-    "rebuilt_scans",
+    "reconstructed_scans",
     "reliability_curves",
     "save",
     "subset_heatmap",

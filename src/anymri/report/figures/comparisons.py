@@ -1,4 +1,4 @@
-"""Systems side by side: by number of modalities present, by what each modality adds, case by case."""
+"""MetricComparison side by side: by number of modalities present, by what each modality adds, case by case."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from anymri.evaluation.statistics import (
+from anymri.analysis.comparison import MetricComparison
+from anymri.analysis.published import Published
+from anymri.analysis.statistics import (
     Interval,
     bootstrap_mean,
     by_number_of_modalities,
     case_values,
     modality_contributions,
 )
+from anymri.analysis.tables import heading, unit
 from anymri.modalities import MODALITIES, Subset
-from anymri.report.comparing import Systems
 from anymri.report.figures.style import (
     INK,
     LINE_COLOURS,
@@ -35,36 +37,36 @@ from anymri.report.figures.style import (
     tidy,
     title,
 )
-from anymri.report.published import Published
-from anymri.report.tables import heading, unit
 
 _SPREAD = 0.66  # of the room between two numbers of modalities, for the systems side by side
 
 
-def by_number(systems: Systems, quoted: Sequence[Published] = ()) -> Figure:
+def by_number(comparison: MetricComparison, quoted: Sequence[Published] = ()) -> Figure:
     """Mean of each system by the number of modalities present, with bootstrap intervals over cases; a panel a region.
 
     quoted  published results as open markers without interval: they were measured on other cases
     """
-    groups = by_number_of_modalities(systems.subsets)
+    groups = by_number_of_modalities(comparison.subsets)
     sizes = [len(Subset.parse(subsets[0])) for subsets in groups.values()]
-    looks = styles([*systems.common, *(each.label for each in quoted)])
+    looks = styles([*comparison.common, *(each.label for each in quoted)])
     shifts = _SPREAD * (np.arange(len(looks)) - (len(looks) - 1) / 2) / max(len(looks), 2)
-    figure = new_figure(2.6 * len(systems.regions) + 1.8, 3.3)
-    panels = figure.subplots(1, len(systems.regions), sharey=_one_scale(systems), squeeze=False)[0]
-    shown: dict[str, list[float]] = {region: [] for region in systems.regions}
-    for region, axes in zip(systems.regions, panels, strict=True):
+    figure = new_figure(2.6 * len(comparison.regions) + 1.8, 3.3)
+    panels = figure.subplots(1, len(comparison.regions), sharey=_one_scale(comparison), squeeze=False)[0]
+    shown: dict[str, list[float]] = {region: [] for region in comparison.regions}
+    for region, axes in zip(comparison.regions, panels, strict=True):
         for name, shift in zip(looks, shifts, strict=True):
-            if name in systems.common:
-                found = [_interval(systems, name, region, subsets) for subsets in groups.values()]
-                points = scaled(systems.metric) * np.array([[i.value, i.low, i.high] for i in found])
+            if name in comparison.common:
+                found = [_interval(comparison, name, region, subsets) for subsets in groups.values()]
+                points = scaled(comparison.metric) * np.array([[i.value, i.low, i.high] for i in found])
             else:
-                values = [_quoted_mean(quoted, name, systems.metric, region, group) for group in groups.values()]
-                points = scaled(systems.metric) * np.array([[value] * 3 for value in values])
+                values = [_quoted_mean(quoted, name, comparison.metric, region, group) for group in groups.values()]
+                points = scaled(comparison.metric) * np.array([[value] * 3 for value in values])
             look, at = looks[name], np.array(sizes) + shift
-            axes.plot(at, points[:, 0], color=look.colour, lw=0.8, alpha=0.6, ls="-" if name in systems.common else ":")
+            axes.plot(
+                at, points[:, 0], color=look.colour, lw=0.8, alpha=0.6, ls="-" if name in comparison.common else ":"
+            )
             axes.vlines(at, points[:, 1], points[:, 2], color=look.colour, lw=1.1)
-            face = look.colour if name in systems.common else "white"
+            face = look.colour if name in comparison.common else "white"
             (dots,) = axes.plot(at, points[:, 0], look.marker, label=name, ms=4.5, mew=0.9, mec=look.colour, mfc=face)
             dots.set_clip_on(False)  # whole at the ends
             shown[region] += points.ravel().tolist()
@@ -73,28 +75,28 @@ def by_number(systems: Systems, quoted: Sequence[Published] = ()) -> Figure:
         axes.set_xticks(sizes)
         axes.set_xlim(min(sizes) - 0.5, max(sizes) + 0.5)
         axes.set_xlabel("modalities present", fontsize=TEXT_POINTS, color=INK)
-    for region, axes in zip(systems.regions, panels, strict=True):
-        axes.set_ylim(_ends(systems, shown, region))
-    panels[0].set_ylabel(axis_label(systems.metric), fontsize=TEXT_POINTS, color=INK)
+    for region, axes in zip(comparison.regions, panels, strict=True):
+        axes.set_ylim(_ends(comparison, shown, region))
+    panels[0].set_ylabel(axis_label(comparison.metric), fontsize=TEXT_POINTS, color=INK)
     if len(looks) > 1:
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=TEXT_POINTS)
     return figure
 
 
-def contributions(systems: Systems) -> Figure:
+def contributions(comparison: MetricComparison) -> Figure:
     """The Shapley value of each modality with its bootstrap interval: a panel a modality, a bar a region."""
-    rows, regions = list(systems.common), systems.regions
+    rows, regions = list(comparison.common), comparison.regions
     figure = new_figure(7.6, 0.9 + max(0.34, 0.11 * len(regions)) * len(rows))
     panels = figure.subplots(1, len(MODALITIES), sharex=True, sharey=True)
     thick = 0.8 / len(regions)
     for row, name in enumerate(rows):
         for number, region in enumerate(regions):
-            found = modality_contributions(systems.common[name], systems.metric, region)
+            found = modality_contributions(comparison.common[name], comparison.metric, region)
             place = row - 0.4 + thick * (number + 0.5)
             for modality, axes in zip(MODALITIES, panels, strict=True):
                 value, low, high = (
-                    scaled(systems.metric) * each
+                    scaled(comparison.metric) * each
                     for each in (found[modality].value, found[modality].low, found[modality].high)
                 )
                 axes.barh(place, value, thick, color=LINE_COLOURS.get(region, INK))
@@ -105,30 +107,30 @@ def contributions(systems: Systems) -> Figure:
         axes.axvline(0, color=INK, lw=0.8)
         axes.tick_params(axis="y", length=0)
     _name_rows(panels[0], rows)
-    what = "percentage points" if unit(systems.metric) == "fraction" else unit(systems.metric)
-    figure.supxlabel(f"{heading(systems.metric)} added ({what})", fontsize=TEXT_POINTS, color=INK)
+    what = "percentage points" if unit(comparison.metric) == "fraction" else unit(comparison.metric)
+    figure.supxlabel(f"{heading(comparison.metric)} added ({what})", fontsize=TEXT_POINTS, color=INK)
     handles = [Patch(color=LINE_COLOURS.get(region, INK), label=region) for region in regions]
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=TEXT_POINTS)
     return figure
 
 
-def case_strips(systems: Systems) -> Figure:
+def case_strips(comparison: MetricComparison) -> Figure:
     """Every case as a dot, its mean over the subsets with one number of modalities; a row of panels a region.
 
     The upright line is the median of the cases.
     """
-    groups = by_number_of_modalities(systems.subsets)
-    rows, looks = list(systems.common), styles(systems.common)
+    groups = by_number_of_modalities(comparison.subsets)
+    rows, looks = list(comparison.common), styles(comparison.common)
     height = 0.28 + 0.24 * len(rows)
-    labels = 0 if _one_scale(systems) else 0.2 * (len(systems.regions) - 1)
-    figure = new_figure(1.4 + 1.75 * len(groups), 0.7 + labels + height * len(systems.regions))
-    shape = len(systems.regions), len(groups)
-    panels = figure.subplots(*shape, sharex=True if _one_scale(systems) else "row", sharey=True, squeeze=False)
-    shown: dict[str, list[float]] = {region: [] for region in systems.regions}
-    for region, line in zip(systems.regions, panels, strict=True):
+    labels = 0 if _one_scale(comparison) else 0.2 * (len(comparison.regions) - 1)
+    figure = new_figure(1.4 + 1.75 * len(groups), 0.7 + labels + height * len(comparison.regions))
+    shape = len(comparison.regions), len(groups)
+    panels = figure.subplots(*shape, sharex=True if _one_scale(comparison) else "row", sharey=True, squeeze=False)
+    shown: dict[str, list[float]] = {region: [] for region in comparison.regions}
+    for region, line in zip(comparison.regions, panels, strict=True):
         for subsets, axes in zip(groups.values(), line, strict=True):
             for row, name in enumerate(rows):
-                values = scaled(systems.metric) * _cases(systems, name, region, subsets)
+                values = scaled(comparison.metric) * _cases(comparison, name, region, subsets)
                 axes.scatter(
                     values,
                     row + spread(len(values)),
@@ -145,14 +147,14 @@ def case_strips(systems: Systems) -> Figure:
             axes.tick_params(axis="y", length=0)
     for group, axes in zip(groups, panels[0], strict=True):
         title(axes, group)
-    for region, axes in zip(systems.regions, panels[:, 0], strict=True):
+    for region, axes in zip(comparison.regions, panels[:, 0], strict=True):
         axes.set_ylabel(region_title(region), fontsize=TITLE_POINTS, color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-        low, high = _ends(systems, shown, region)
+        low, high = _ends(comparison, shown, region)
         axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # whole dots at the ends
     _name_rows(panels[0][0], rows)
     figure.set_layout_engine("constrained", w_pad=0.08)  # numbers below neighbours stay apart
-    figure.supxlabel(f"{axis_label(systems.metric)} of each case", fontsize=TEXT_POINTS, color=INK)
+    figure.supxlabel(f"{axis_label(comparison.metric)} of each case", fontsize=TEXT_POINTS, color=INK)
     return figure
 
 
@@ -165,26 +167,26 @@ def spread(count: int) -> NDArray[np.float64]:
     return 0.6 * (places - 0.5)
 
 
-def _one_scale(systems: Systems) -> bool:
+def _one_scale(comparison: MetricComparison) -> bool:
     """Whether regions share an axis: fractions do, but one region may be hundreds of mm off where another is not."""
-    return unit(systems.metric) == "fraction"
+    return unit(comparison.metric) == "fraction"
 
 
-def _ends(systems: Systems, shown: Mapping[str, Sequence[float]], region: str) -> tuple[float, float]:
+def _ends(comparison: MetricComparison, shown: Mapping[str, Sequence[float]], region: str) -> tuple[float, float]:
     """Of the axis on which a region's values are shown."""
-    values = chain.from_iterable(shown.values()) if _one_scale(systems) else shown[region]
-    return limits(systems.metric, values)
+    values = chain.from_iterable(shown.values()) if _one_scale(comparison) else shown[region]
+    return limits(comparison.metric, values)
 
 
-def _interval(systems: Systems, name: str, region: str, subsets: Sequence[str]) -> Interval:
-    return bootstrap_mean(_cases(systems, name, region, subsets, ordered=False))
+def _interval(comparison: MetricComparison, name: str, region: str, subsets: Sequence[str]) -> Interval:
+    return bootstrap_mean(_cases(comparison, name, region, subsets, ordered=False))
 
 
 def _cases(
-    systems: Systems, name: str, region: str, subsets: Sequence[str], *, ordered: bool = True
+    comparison: MetricComparison, name: str, region: str, subsets: Sequence[str], *, ordered: bool = True
 ) -> NDArray[np.float64]:
     """Each case's mean over `subsets`: in ascending order, or in that of the cases' names."""
-    values = case_values(systems.common[name], systems.metric, region, subsets).to_numpy(dtype=float)
+    values = case_values(comparison.common[name], comparison.metric, region, subsets).to_numpy(dtype=float)
     return np.sort(values) if ordered else values
 
 
@@ -195,6 +197,6 @@ def _quoted_mean(quoted: Sequence[Published], label: str, metric: str, region: s
 
 
 def _name_rows(axes: Axes, rows: Sequence[str]) -> None:
-    """Systems from the top, named on the left."""
+    """MetricComparison from the top, named on the left."""
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)

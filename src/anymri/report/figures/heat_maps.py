@@ -14,11 +14,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from anymri.modalities import Subset
-from anymri.report.comparing import Systems
-from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, region_title, text_on, title
-from anymri.report.published import Published
-from anymri.report.tables import (
+from anymri.analysis.comparison import MetricComparison
+from anymri.analysis.published import Published
+from anymri.analysis.tables import (
     MEAN,
     MODALITY_COLUMNS,
     SUBSET_NAMES,
@@ -26,6 +24,8 @@ from anymri.report.tables import (
     lower_is_better,
     regions_in,
 )
+from anymri.modalities import Subset
+from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, region_title, text_on, title
 
 _GAP = 0.25  # between columns of different numbers of modalities, in columns
 _CELL_INCHES, _ROW_INCHES, _DOT_INCHES = 0.46, 0.27, 0.17
@@ -47,32 +47,32 @@ def subset_heatmap(table: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
-def system_means(systems: Systems, region: str, quoted: Sequence[Published] = ()) -> pd.DataFrame:
+def system_means(comparison: MetricComparison, region: str, quoted: Sequence[Published] = ()) -> pd.DataFrame:
     """One row a system, one column for each of the 15 subsets and their mean, fractions or mm; NaN where nothing is.
 
     region  one of the systems' regions, or `mean` of all of them
     quoted  their rows follow below, as `NAME (quoted)`
     """
-    regions = systems.regions if region == MEAN else [region]
+    regions = comparison.regions if region == MEAN else [region]
     columns = [*SUBSET_NAMES, MEAN]
     rows = {
         name: [float(np.mean([means[column, each] for each in regions])) for column in columns]
-        for name, means in systems.means.items()
+        for name, means in comparison.means.items()
     }
     for each in quoted:
-        rows[each.label] = [float(np.mean([each.value(systems.metric, c, r) for r in regions])) for c in columns]
+        rows[each.label] = [float(np.mean([each.value(comparison.metric, c, r) for r in regions])) for c in columns]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def system_heatmap(systems: Systems, region: str = MEAN, quoted: Sequence[Published] = ()) -> Figure:
-    """Systems by subset as coloured cells with their numbers; darker is better, bold is the best of a column.
+def system_heatmap(comparison: MetricComparison, region: str = MEAN, quoted: Sequence[Published] = ()) -> Figure:
+    """MetricComparison by subset as coloured cells with their numbers; darker is better, bold is the best of a column.
 
     region  one of the systems' regions, or `mean` of all of them
     quoted  published results, in rows without colour: they were measured on other cases
     """
-    means = system_means(systems, region, quoted)
-    means = means.drop(columns=[name for name in SUBSET_NAMES if name not in systems.subsets])
-    values, own = means.to_numpy(dtype=float), len(systems.means)
+    means = system_means(comparison, region, quoted)
+    means = means.drop(columns=[name for name in SUBSET_NAMES if name not in comparison.subsets])
+    values, own = means.to_numpy(dtype=float), len(comparison.means)
     groups = _groups(list(means.columns))
     longest = max(map(len, means.index))
     width = 0.075 * longest + _CELL_INCHES * (len(means.columns) + _GAP * len(groups)) + 0.4
@@ -83,8 +83,8 @@ def system_heatmap(systems: Systems, region: str = MEAN, quoted: Sequence[Publis
     scale = _scale(values[:own])
     for number, (first, last) in enumerate(groups):
         edges = [i + _GAP * number for i in range(first, last + 1)]
-        _draw_cells(cells, values[:own, first:last], edges, systems.metric, scale, best=own > 1)
-        _draw_quoted(cells, values[own:, first:last], edges, own, systems.metric)
+        _draw_cells(cells, values[:own, first:last], edges, comparison.metric, scale, best=own > 1)
+        _draw_quoted(cells, values[own:, first:last], edges, own, comparison.metric)
         _draw_dots(dots, [str(name) for name in means.columns[first:last]], edges)
         what = _group_name(str(means.columns[first]), last - first)
         middle = (edges[0] + edges[-1]) / 2
@@ -100,8 +100,8 @@ def system_heatmap(systems: Systems, region: str = MEAN, quoted: Sequence[Publis
     dots.set_xticks([])
     for axes in (cells, dots):
         _without_frame(axes)
-    what = f"mean of {', '.join(systems.regions)}" if region == MEAN else region_title(region)
-    figure.suptitle(f"{axis_label(systems.metric)}, {what}", fontsize=10, color=INK)
+    what = f"mean of {', '.join(comparison.regions)}" if region == MEAN else region_title(region)
+    figure.suptitle(f"{axis_label(comparison.metric)}, {what}", fontsize=10, color=INK)
     return figure
 
 

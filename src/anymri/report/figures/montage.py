@@ -40,7 +40,7 @@ def montage(
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     subset: str | None = None,
 ) -> Figure:
-    """One case, segmented from several subsets or by several systems, as contours of the regions on the scan.
+    """One case, segmented from several subsets or by several comparison, as contours of the regions on the scan.
 
     scans          modality -> (x, y, z) in the orientation LPS, any intensities; non-finite voxels are shown black
     truth          (x, y, z) classes 0 to 4, or None; gets the first panel, and its Dice the titles of the others
@@ -123,6 +123,6 @@ def _panel_title(panel: _Panel, truth: NDArray[np.uint8] | None) -> str:
     if not panel.classes.any():
         lines.append("no tumour")
     elif truth is not None and panel.name != _TRUTH:
-        scores = {r: dice(region_mask(panel.classes, r), region_mask(truth, r)) for r in ("WT", "TC", "ET")}
-        lines.append("Dice " + " ".join(f"{region} {100 * score:.0f}" for region, score in scores.items()))
+        metrics = {r: dice(region_mask(panel.classes, r), region_mask(truth, r)) for r in ("WT", "TC", "ET")}
+        lines.append("Dice " + " ".join(f"{region} {100 * score:.0f}" for region, score in metrics.items()))
     return "\n".join(lines)

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from anymri.analysis.tables import RECONSTRUCTED, heading, lower_is_better, unit
 from anymri.files import replacing
 from anymri.modalities import MODALITIES
-from anymri.report.tables import REBUILT, heading, lower_is_better, unit
 
 # Sky blue, yellow, vermilion and green of Okabe and Ito (2008): told apart by the colour-blind, and visible on grey.
 REGION_COLOURS = {"WT": "#56B4E9", "TC": "#F0E442", "ET": "#D55E00", "RC": "#009E73"}
@@ -134,5 +134,5 @@ def limits(metric: str, values: Iterable[float]) -> tuple[float, float]:
 
 
 def region_title(region: str) -> str:
-    """A region, or the modality that was rebuilt."""
-    return REBUILT + region if region in MODALITIES else region
+    """A region, or the modality that was reconstructed."""
+    return RECONSTRUCTED + region if region in MODALITIES else region

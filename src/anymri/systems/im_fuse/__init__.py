@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import NO_LICENCE, Card
+from anymri.systems.card import NO_LICENCE, Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 _PUBLISHED = {"width": 8, "token_width": 512, "mlp_width": 4096, "heads": 8, "crop": 128}
 CARD = Card(
@@ -42,7 +42,7 @@ CARD = Card(
     deviations=(
         "The scan goes through its sequence in chunks, and only fused tokens are asked for answers: the same function.",
         "What a modality brings into a sequence is computed once for all subsets: the same sequence.",
-        "Encoders and first transformers of absent modalities never run; heads of coarser levels only in training.",
+        "Encoders and first transformers of absent modalities never run; heads of deep_supervision levels only in training.",
         "What the reference stores and never uses is left out: 3,221,504 parameters of 64,388,120.",
         "Where scans do not exist, the losses of each modality alone reach over those that do; those that a step only "
         "leaves out keep theirs, as published.",
@@ -53,12 +53,12 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes, objectives and converter; imports torch."""
-    from anymri.systems import Parts
+    from anymri.systems.families.tokens.objective import OBJECTIVES, segmentation_losses
     from anymri.systems.im_fuse.converter import convert
     from anymri.systems.im_fuse.network import IMFuse
     from anymri.systems.im_fuse.recipe import RECIPES
-    from anymri.systems.token_losses import OBJECTIVES, segmentation_losses
+    from anymri.systems.spec import SystemSpec
 
-    return Parts(IMFuse, RECIPES, OBJECTIVES, segmentation_losses, convert)
+    return SystemSpec(IMFuse, RECIPES, OBJECTIVES, segmentation_losses, convert)

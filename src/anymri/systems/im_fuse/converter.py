@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from anymri.layers.preactivation import LEVELS
-from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.checkpoints import Converted, plain_names, rename
+from anymri.systems.families.tokens.checkpoints import UNUSED, reorder, settings
+from anymri.systems.families.tokens.checkpoints import our_name as shared_name
 from anymri.systems.im_fuse.network import IMFuse
-from anymri.systems.token_checkpoints import UNUSED, reorder, settings
-from anymri.systems.token_checkpoints import our_name as shared_name
 
 _READER = re.compile(r"mamba_fusion_layers\.(?P<number>\d)\.(?P<leaf>.+)")
 _LEAVES = {

@@ -19,9 +19,9 @@ from anymri.layers.preactivation import STRIDE, Decoder, Fusion, level_widths
 from anymri.layers.streams import encode_each
 from anymri.layers.tokens import TokenStream, Transformer, as_map, positions
 from anymri.modalities import MODALITIES
-from anymri.regions import ScoreKind
-from anymri.systems.base import System
-from anymri.systems.token_losses import TokenEncoding, TokenPrediction
+from anymri.regions import OutputKind
+from anymri.systems.contract import System
+from anymri.systems.families.tokens.objective import TokenEncoding, TokenPrediction
 
 # The order in which fused tokens read the modalities: weights cannot make up for another, so it is part of the network.
 SEQUENCE = ("FLAIR", "T1c", "T1", "T2")
@@ -55,7 +55,7 @@ class IMFuse(System[IMFuseEncoding]):
     dropout      in the transformers, in training
     """
 
-    scores: ClassVar[ScoreKind] = "classes"
+    output_kind: ClassVar[OutputKind] = "classes"
     divisor = STRIDE
     # Reflecting padding and instance norm need more than one voxel at the coarsest level.
     minimum_side = 2 * STRIDE
@@ -111,7 +111,7 @@ class IMFuse(System[IMFuseEncoding]):
         return IMFuseEncoding(present, alone, skips, tokens, fused)
 
     def _encode_one(self, name: str, image: Tensor) -> list[Tensor]:
-        """Tokens and skips of one modality, (B, 1, X, Y, Z), for `IMFuseEncoding`, and in training its scores alone."""
+        """Tokens and skips of one modality, (B, 1, X, Y, Z), for `IMFuseEncoding`, and in training its logits alone."""
         *scales, tokens = self.streams[name](image)
         skips = []
         for level in self.skip_levels:
@@ -138,5 +138,5 @@ class IMFuse(System[IMFuseEncoding]):
         tokens = self.token_reader(encoding.tokens, fused_tokens, available).mT
         mixed = self.transformer(tokens + self.position)
         pyramid.append(last_fusion(self.widen(as_map(mixed))))
-        scores, *coarser = self.decoder.all_scores(pyramid) if self.training else [self.decoder(pyramid)]
-        return TokenPrediction(scores, self.scores, coarser=coarser)
+        logits, *deep_supervision = self.decoder.all_scores(pyramid) if self.training else [self.decoder(pyramid)]
+        return TokenPrediction(logits, self.output_kind, deep_supervision=deep_supervision)

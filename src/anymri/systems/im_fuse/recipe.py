@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 from anymri.systems.im_fuse import CARD
-from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import FOR_A_LAPTOP, one_crop
+from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
+from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import NO_LICENCE, Card
+from anymri.systems.card import NO_LICENCE, Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 CARD = Card(
     name="m3ae",
@@ -15,7 +15,7 @@ CARD = Card(
     paper="M3AE, AAAI 2023",
     reference="ccarliu/m3ae; port to BraTS 2023 in AImageLab-zip/IM-Fuse, folder m3ae: the same network and losses",
     idea="One U-Net sees all modalities at once; what is missing is taken from one trainable image of a whole head. "
-    "Pre-training rebuilds the images from an eighth of their patches, fine-tuning makes two subsets of one patch "
+    "Pre-training reconstructs the images from an eighth of their patches, fine-tuning makes two subsets of one patch "
     "agree.",
     presets={
         "published": {"width": 16, "grid": (240, 240, 155)},
@@ -39,7 +39,7 @@ CARD = Card(
     deviations=(
         "Inference cuts the substitute where training does; the reference shifts it by the origin of the box around "
         "the brain (switch placement).",
-        "Copies of a patch shall agree in the coarsest scores, as in the code; the paper says in the bottleneck (stage "
+        "Copies of a patch shall agree in the coarsest logits, as in the code; the paper says in the bottleneck (stage "
         "option objective: train_bottleneck).",
         "Pre-training takes any crop that the network does; the reference only 128^3.",
         "Crops that reach outside the substitute see its border; the reference needs them inside.",
@@ -47,7 +47,7 @@ CARD = Card(
         "One network goes through both stages and keeps the head of pre-training: 68 parameters.",
         "A weighting of the distillation by uncertainty and a third copy, both off in the reference, are left out.",
         "Windows are blended as probabilities, where the reference blends logits.",
-        "Where scans do not exist, pre-training rebuilds those that do.",
+        "Where scans do not exist, pre-training reconstructs those that do.",
     ),
     published_results="BraTS 2018 (paper): mean of 15 subsets WT 85.8, TC 77.4, ET 59.9; BraTS 2020 by subset, mean WT "
     "86.9, TC 79.1, ET 61.7 (sheet, section 9)",
@@ -55,11 +55,11 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes, objectives and converter; imports torch."""
-    from anymri.systems import Parts
     from anymri.systems.m3ae.converter import convert
     from anymri.systems.m3ae.network import M3AE
     from anymri.systems.m3ae.recipe import OBJECTIVES, RECIPES, segmentation_losses
+    from anymri.systems.spec import SystemSpec
 
-    return Parts(M3AE, RECIPES, OBJECTIVES, segmentation_losses, convert)
+    return SystemSpec(M3AE, RECIPES, OBJECTIVES, segmentation_losses, convert)

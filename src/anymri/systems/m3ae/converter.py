@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename
+from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename
 from anymri.systems.m3ae.network import M3AE
 
 _MODULES = {

@@ -17,8 +17,9 @@ from torch.nn.functional import interpolate
 
 from anymri.errors import ConfigurationError
 from anymri.modalities import MODALITIES
-from anymri.regions import ScoreKind
-from anymri.systems.base import Encoding, Prediction, System, middle_corners
+from anymri.regions import OutputKind
+from anymri.systems.batch import middle_corners
+from anymri.systems.contract import Encoding, Prediction, System
 from anymri.systems.m3ae.masking import draw_visible
 
 GROUPS = 8
@@ -97,19 +98,19 @@ class M3AEEncoding(Encoding):
 
 @dataclass
 class M3AEPrediction(Prediction):
-    """In training, what the losses need beside the scores.
+    """In training, what the losses need beside the logits.
 
-    coarser     scores from half and from a quarter of the resolution, at full resolution
+    deep_supervision     logits from half and from a quarter of the resolution, at full resolution
     bottleneck  (B, C, X/8, Y/8, Z/8)
     """
 
-    coarser: Sequence[Tensor] = ()
+    deep_supervision: Sequence[Tensor] = ()
     bottleneck: Tensor | None = None
 
 
 class M3AE(System[M3AEEncoding]):
     """width       channels at full resolution (published: 16)
-    num_classes  classes, background included; the scores are one region fewer: WT, TC, ET and perhaps RC
+    num_classes  classes, background included; the logits are one region fewer: WT, TC, ET and perhaps RC
     grid         voxels of the substitute (published: those of BraTS); it lies on the middle of a scan of any size, and
                  its border continues outside
     substitute   `learnt`, or `zeros`: an ablation without the image
@@ -119,7 +120,8 @@ class M3AE(System[M3AEEncoding]):
                  checkpoints hold after fine-tuning or pre-training
     """
 
-    scores: ClassVar[ScoreKind] = "regions"
+    output_kind: ClassVar[OutputKind] = "regions"
+    uses_crop_position = True
     divisor = 2 ** (len(BLOCKS) - 1)
     minimum_side = divisor
 
@@ -139,9 +141,9 @@ class M3AE(System[M3AEEncoding]):
         count = len(self.modalities)
         self.substitute = nn.Parameter(torch.randn(1, count, *grid)) if substitute == "learnt" else None
         self.unet = UNet(count, width)
-        # Finest first; the coarser ones are for training.
+        # Finest first; the deep_supervision ones are for training.
         scored = [width, 2 * width, 4 * width] if heads != "reconstruction" else []
-        self.heads = nn.ModuleList(nn.Conv3d(channels, self.num_scores, 1) for channels in scored)
+        self.heads = nn.ModuleList(nn.Conv3d(channels, self.out_channels, 1) for channels in scored)
         self.image_head = nn.Conv3d(width, count, 1) if heads != "segmentation" else None
         # How pre-training draws the patches that it shows; a parity test puts fixed ones here.
         self.draw_visible: Callable[[Tensor, Sequence[int]], Tensor] = draw_visible
@@ -175,20 +177,20 @@ class M3AE(System[M3AEEncoding]):
     def _decode(self, encoding: M3AEEncoding, available: Tensor, reconstruct: bool) -> M3AEPrediction:
         if not self.heads:
             raise ConfigurationError(
-                "This M3AE was pre-trained alone: it rebuilds images and has not learnt to segment.",
+                "This M3AE was pre-trained alone: it reconstructs images and has not learnt to segment.",
                 "Train it further, or take weights of a fine-tuned network.",
             )
         features = self.unet(self._filled(encoding, available[..., None, None, None]))
-        scores, *coarser = (head(level) for head, level in zip(self._used_heads(), features, strict=False))
-        size = scores.shape[2:]
-        upsampled = [interpolate(each, size, mode="trilinear", align_corners=True) for each in coarser]
-        # Fine-tuning overwrites what pre-training has learnt of images: none are rebuilt beside a segmentation.
-        return M3AEPrediction(scores, self.scores, coarser=upsampled, bottleneck=features[-1])
+        logits, *deep_supervision = (head(level) for head, level in zip(self._used_heads(), features, strict=False))
+        size = logits.shape[2:]
+        upsampled = [interpolate(each, size, mode="trilinear", align_corners=True) for each in deep_supervision]
+        # Fine-tuning overwrites what pre-training has learnt of images: none are reconstructed beside a segmentation.
+        return M3AEPrediction(logits, self.output_kind, deep_supervision=upsampled, bottleneck=features[-1])
 
     def _used_heads(self) -> nn.ModuleList:
         return self.heads if self.training else self.heads[:1]
 
-    def rebuild(self, encoding: M3AEEncoding, visible: Tensor) -> Tensor:
+    def reconstruct(self, encoding: M3AEEncoding, visible: Tensor) -> Tensor:
         """All images, (B, M, X, Y, Z), from the voxels that are `visible`, of the same shape."""
         assert self.image_head is not None
         return self.image_head(self.unet(self._filled(encoding, visible))[0])  # type: ignore[no-any-return]

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
 from anymri.data.preprocessing import Preprocessing
-from anymri.systems.base import Batch
-from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_SPLIT
-from anymri.systems.losses import region_channels
+from anymri.systems.batch import Batch
+from anymri.systems.losses import StepLoss, region_channels
 from anymri.systems.m3ae import CARD
 from anymri.systems.m3ae.network import M3AE, M3AEPrediction
-from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import FOR_A_LAPTOP, large_patches, small_patches
+from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
+from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_SPLIT
 
 DICE_WEIGHT, CROSS_ENTROPY_WEIGHT = 0.7, 0.3
 SMOOTHING = 1.0
@@ -25,28 +25,28 @@ DISTILLATION_WEIGHT = 0.1
 LEVELS = ("full", "half", "quarter")
 
 
-def pretraining_losses(system: M3AE, batch: Batch) -> dict[str, Tensor]:
+def pretraining_losses(system: M3AE, batch: Batch) -> StepLoss:
     """All images that exist, from a few patches of those drawn for the step and the substitute around them."""
     encoding = system.encode(batch.images, batch.present, batch.corners)
     visible = system.draw_visible(batch.available, batch.images.shape[2:])
-    difference = (system.rebuild(encoding, visible) - batch.images)[batch.present]
+    difference = (system.reconstruct(encoding, visible) - batch.images)[batch.present]
     named = {"reconstruction": difference.square().mean()}
-    named["total"] = named["reconstruction"]
+    total = named["reconstruction"]
     if system.substitute is not None:
         deviation = system.substitute - system.substitute.mean((2, 3, 4), keepdim=True)
         # A norm, not its square, as published.
         named["substitute"] = torch.linalg.vector_norm(deviation)
-        named["total"] = named["total"] + SUBSTITUTE_WEIGHT * named["substitute"]
-    return named
+        total = total + SUBSTITUTE_WEIGHT * named["substitute"]
+    return StepLoss(total, named)
 
 
-def losses(system: M3AE, batch: Batch) -> dict[str, Tensor]:
-    """Segmentation at three resolutions; copies of a patch shall agree in the coarsest scores, as the code does."""
+def losses(system: M3AE, batch: Batch) -> StepLoss:
+    """Segmentation at three resolutions; copies of a patch shall agree in the coarsest logits, as the code does."""
     prediction = _answer(system, batch)
-    return _named(prediction, batch, prediction.coarser[-1])
+    return _named(prediction, batch, prediction.deep_supervision[-1])
 
 
-def bottleneck_losses(system: M3AE, batch: Batch) -> dict[str, Tensor]:
+def bottleneck_losses(system: M3AE, batch: Batch) -> StepLoss:
     """As `losses`, but copies shall agree in the bottleneck, as the paper says."""
     prediction = _answer(system, batch)
     assert prediction.bottleneck is not None
@@ -60,10 +60,10 @@ def _answer(system: M3AE, batch: Batch) -> M3AEPrediction:
     return prediction
 
 
-def _named(prediction: M3AEPrediction, batch: Batch, distilled: Tensor) -> dict[str, Tensor]:
+def _named(prediction: M3AEPrediction, batch: Batch, distilled: Tensor) -> StepLoss:
     named: dict[str, Tensor] = {}
-    for level, scores in zip(LEVELS, (prediction.scores, *prediction.coarser), strict=True):
-        precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    for level, logits in zip(LEVELS, (prediction.logits, *prediction.deep_supervision), strict=True):
+        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
         both = segmentation_losses(precise.sigmoid(), batch.labels)
         named |= {f"{level}_{kind}": loss for kind, loss in both.items()}
     total = torch.stack(list(named.values())).sum()
@@ -73,7 +73,7 @@ def _named(prediction: M3AEPrediction, batch: Batch, distilled: Tensor) -> dict[
         one, other = distilled[pairs].unbind(1)
         named["distillation"] = (one - other).square().mean()
         total = total + DISTILLATION_WEIGHT * named["distillation"]
-    return {**named, "total": total}
+    return StepLoss(total, named)
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ def dice_losses(probabilities: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * overlap + SMOOTHING) / (size + SMOOTHING)
 
 
-OBJECTIVES: dict[str, Callable[..., dict[str, Tensor]]] = {
+OBJECTIVES: dict[str, Callable[..., StepLoss]] = {
     "pretraining": pretraining_losses,
     "train": losses,
     "train_bottleneck": bottleneck_losses,
@@ -147,7 +147,7 @@ RECIPES = {
                 steps_per_epoch=438,
                 batch_size=2,
                 augmentation="none",
-                optimiser=Optimiser(learning_rate=3e-4, part_rates={SUBSTITUTE: 5e-3}),
+                optimiser=Optimiser(learning_rate=3e-4, module_rates={SUBSTITUTE: 5e-3}),
                 validation_epochs=None,
                 **_STAGE,
             ),
@@ -177,7 +177,7 @@ RECIPES = {
                 objective="pretraining",
                 subsets="by_size_or_all",
                 augmentation="none",
-                optimiser=Optimiser(learning_rate=1e-3, part_rates={SUBSTITUTE: 5e-2}),
+                optimiser=Optimiser(learning_rate=1e-3, module_rates={SUBSTITUTE: 5e-2}),
             ),
             small_patches(epochs=6, optimiser=Optimiser(learning_rate=2e-3), **_NANO_FINE_TUNING),
             large_patches(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import NO_LICENCE, Card
+from anymri.systems.card import NO_LICENCE, Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 CARD = Card(
     name="mam",
@@ -15,7 +15,7 @@ CARD = Card(
     paper="Missing as Masking (M3FeCon), MICCAI 2024",
     reference="BraTS 2023 port in AImageLab-zip/IM-Fuse, folder MaM (a fork of nnU-Net 2.2.1), class MultimodalRecon, "
     "trainer nnUNetTrainerMissingReconBaseline",
-    idea="One small encoder a modality. At the coarsest level a transformer rebuilds what is missing, from learnt "
+    idea="One small encoder a modality. At the coarsest level a transformer reconstructs what is missing, from learnt "
     "tokens and the features of the others; a U-Net decoder segments.",
     presets={
         "published": {"width": 8, "max_width": 128, "crop": 128},
@@ -43,7 +43,7 @@ CARD = Card(
         "In training, encoders of modalities left out of the step keep no graph: they would learn nothing.",
         "Any crop that is a multiple of 32; the reference has 128^3 alone.",
         "A coarsest level of one voxel is allowed: its norms answer with their biases.",
-        "Where scans do not exist, they are missing in every step and nothing is rebuilt to them.",
+        "Where scans do not exist, they are missing in every step and nothing is reconstructed to them.",
         "Windows are blended as probabilities, where the reference blends logits.",
     ),
     published_results="none at hand: the paper's tables and those of the port were not in the sources read",
@@ -51,11 +51,11 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes, objectives and converter; imports torch."""
-    from anymri.systems import Parts
     from anymri.systems.mam.converter import convert
     from anymri.systems.mam.network import MAM
     from anymri.systems.mam.recipe import OBJECTIVES, RECIPES, segmentation_losses
+    from anymri.systems.spec import SystemSpec
 
-    return Parts(MAM, RECIPES, OBJECTIVES, segmentation_losses, convert)
+    return SystemSpec(MAM, RECIPES, OBJECTIVES, segmentation_losses, convert)

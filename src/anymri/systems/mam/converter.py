@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from anymri.modalities import MODALITIES
-from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename, translate
+from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename, translate
 from anymri.systems.mam.network import LEVELS, MAM
 
 MODALITY_ORDER = ("FLAIR", "T1", "T1c", "T2")
@@ -64,7 +64,7 @@ def our_name(name: str) -> str | None:
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """The reference's checkpoint or state dict as ours; all but the number of heads is read from names and shapes."""
     state = plain_names(checkpoint.get("network_weights", checkpoint))
-    rebuilds = "learned_bottleneck_tokens" in state
+    reconstructs = "learned_bottleneck_tokens" in state
     with checkpoint_of("MaM's reference"):
         widths = [
             len(state[f"modality_specific_encoders.0.stages.{level}.0.convs.0.conv.weight"]) for level in range(LEVELS)
@@ -73,9 +73,9 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             "width": widths[0],
             "max_width": widths[-1],
             "num_classes": len(state[f"decoder.seg_layers.{_COARSEST}.weight"]) + 1,
-            "reconstruction": rebuilds,
+            "reconstruction": reconstructs,
         }
-        if rebuilds:
+        if reconstructs:
             network["crop"] = state["learned_bottleneck_tokens"].shape[-1] * MAM.divisor
             network["mlp_width"] = len(state["feature_reconstruction.layers.0.1.net.1.weight"])
     live = {name: value for name, value in state.items() if not UNUSED.match(name)}

@@ -1,4 +1,4 @@
-"""MaM, "Missing as Masking" (M3FeCon): features of missing modalities rebuilt like masked patches. MICCAI 2024.
+"""MaM, "Missing as Masking" (M3FeCon): features of missing modalities reconstructed like masked patches. MICCAI 2024.
 
 One small encoder a modality. At the coarsest level learnt tokens stand in for missing modalities, a transformer over
 all of them replaces the stand-ins, and a U-Net decoder segments. Source: sheet mam.
@@ -19,8 +19,8 @@ from anymri.errors import ConfigurationError
 from anymri.layers.streams import encode_existing
 from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
-from anymri.regions import ScoreKind
-from anymri.systems.base import Encoding, Prediction, System
+from anymri.regions import OutputKind
+from anymri.systems.contract import Encoding, Prediction, System
 
 LEVELS = 6
 NEGATIVE_SLOPE = 0.01
@@ -109,27 +109,27 @@ class MAMEncoding(Encoding):
 
 @dataclass
 class MAMPrediction(Prediction):
-    """In training, what the losses need beside the scores.
+    """In training, what the losses need beside the logits.
 
-    coarser   scores of the next three levels, each at its own resolution
-    coarsest  (B, M, C, x, y, z): features of the coarsest level, rebuilt where a modality is missing
+    deep_supervision   logits of the next three levels, each at its own resolution
+    coarsest  (B, M, C, x, y, z): features of the coarsest level, reconstructed where a modality is missing
     """
 
-    coarser: Sequence[Tensor] = ()
+    deep_supervision: Sequence[Tensor] = ()
     coarsest: Tensor | None = None
 
 
 class MAM(System[MAMEncoding]):
     """width          channels of a modality at full resolution (published: 8); twice as many at each half, up to
     max_width      (published: 128). The decoder has as many for each modality
-    num_classes    classes, background included; the scores are one region fewer: WT, TC, ET and perhaps RC
+    num_classes    classes, background included; the logits are one region fewer: WT, TC, ET and perhaps RC
     crop           side of the crops that it takes, voxels: tokens and positions belong to places in them
     mlp_width      of the transformer (published: 256), which has `heads` heads
-    reconstruction  whether missing features are rebuilt; otherwise they are zeros, as in the ablation, which takes any
+    reconstruction  whether missing features are reconstructed; otherwise they are zeros, as in the ablation, which takes any
                    crop
     """
 
-    scores: ClassVar[ScoreKind] = "regions"
+    output_kind: ClassVar[OutputKind] = "regions"
     divisor = 2 ** (LEVELS - 1)
     minimum_side = divisor
 
@@ -159,7 +159,7 @@ class MAM(System[MAMEncoding]):
             DecoderLevel(count * below, count * here) for below, here in zip(widths[1:], widths, strict=False)
         )
         # Finest first. The published head of the coarsest level has no weight in the loss and learns nothing.
-        self.heads = nn.ModuleList(nn.Conv3d(count * each, self.num_scores, 1) for each in widths[: LEVELS - 2])
+        self.heads = nn.ModuleList(nn.Conv3d(count * each, self.out_channels, 1) for each in widths[: LEVELS - 2])
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
@@ -182,20 +182,20 @@ class MAM(System[MAMEncoding]):
 
     @torch.no_grad()
     def targets(self, images: Tensor, exists: Tensor) -> Tensor:
-        """Features of the coarsest level, (B, M, C, x, y, z), that rebuilding aims at; zero where `exists` is false."""
+        """Features of the coarsest level, (B, M, C, x, y, z), that reconstructing aims at; zero where `exists` is false."""
         return _coarsest(encode_existing(self.encoders, images, exists))
 
     def _decode(self, encoding: MAMEncoding, available: Tensor, reconstruct: bool) -> MAMPrediction:
-        coarsest = self._rebuilt(_coarsest(encoding.streams), available)
+        coarsest = self._reconstructed(_coarsest(encoding.streams), available)
         decoded = [coarsest.flatten(1, 2)]
         for depth in reversed(range(len(self.decoder))):
             parts = _available_parts(encoding.streams, available, depth)
             decoded.insert(0, self.decoder[depth](decoded[0], parts))
         heads = self.heads if self.training else self.heads[:1]
-        scores, *coarser = (head(level) for head, level in zip(heads, decoded, strict=False))
-        return MAMPrediction(scores, self.scores, coarser=coarser, coarsest=coarsest)
+        logits, *deep_supervision = (head(level) for head, level in zip(heads, decoded, strict=False))
+        return MAMPrediction(logits, self.output_kind, deep_supervision=deep_supervision, coarsest=coarsest)
 
-    def _rebuilt(self, coarsest: Tensor, available: Tensor) -> Tensor:
+    def _reconstructed(self, coarsest: Tensor, available: Tensor) -> Tensor:
         """Features of the coarsest level, (B, M, C, x, y, z), with those of missing modalities in place."""
         if available.all():
             return coarsest

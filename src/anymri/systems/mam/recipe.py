@@ -7,44 +7,46 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
 
 from anymri.data.preprocessing import Preprocessing
-from anymri.systems.base import Batch
-from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_SPLIT
-from anymri.systems.losses import at_level, region_channels
+from anymri.systems.batch import Batch
+from anymri.systems.losses import StepLoss, at_level, region_channels
 from anymri.systems.mam import CARD
 from anymri.systems.mam.network import MAM, MAMPrediction
-from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import FOR_A_LAPTOP, large_patches, small_patches
+from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
+from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_SPLIT
 
 # Of the levels, finest first. The fifth had no weight in the reference either.
 LEVEL_WEIGHTS = tuple(weight / 15 for weight in (8, 4, 2, 1))
 DICE_EPS = 1e-5
 
 
-def losses(system: MAM, batch: Batch) -> dict[str, Tensor]:
-    """Segmentation at four levels, and what was rebuilt of modalities that exist and are left out of the step.
+def losses(system: MAM, batch: Batch) -> StepLoss:
+    """Segmentation at four levels, and what was reconstructed of modalities that exist and are left out of the step.
 
     Those are encoded for what to aim at alone: their encoders learn nothing in the step.
     """
     prediction = system.decode(system.encode(batch.images, batch.available), batch.available)
     assert isinstance(prediction, MAMPrediction) and prediction.coarsest is not None
-    target = region_channels(batch.labels, system.num_scores)
+    target = region_channels(batch.labels, system.out_channels)
     named: dict[str, Tensor] = {}
     terms = []
-    for level, (scores, weight) in enumerate(zip((prediction.scores, *prediction.coarser), LEVEL_WEIGHTS, strict=True)):
-        named |= {f"level{level}_{kind}": loss for kind, loss in level_losses(scores, at_level(target, level)).items()}
+    for level, (logits, weight) in enumerate(
+        zip((prediction.logits, *prediction.deep_supervision), LEVEL_WEIGHTS, strict=True)
+    ):
+        named |= {f"level{level}_{kind}": loss for kind, loss in level_losses(logits, at_level(target, level)).items()}
         terms.append(weight * (named[f"level{level}_ce"] + named[f"level{level}_dice"]))
     left_out = batch.present & ~batch.available
     if left_out.any() and system.transformer is not None:
         difference = prediction.coarsest - system.targets(batch.images, left_out)
-        named["rebuilt"] = difference[left_out].square().mean()
-        terms.append(named["rebuilt"])
-    return {**named, "total": torch.stack(terms).sum()}
+        named["reconstructed"] = difference[left_out].square().mean()
+        terms.append(named["reconstructed"])
+    return StepLoss(torch.stack(terms).sum(), named)
 
 
-def level_losses(scores: Tensor, target: Tensor) -> dict[str, Tensor]:
+def level_losses(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Binary cross-entropy, and the negative of the Dice: a mean over samples and regions; both (B, K, X, Y, Z)."""
-    named = {"ce": binary_cross_entropy_with_logits(scores, target.to(scores.dtype))}
-    return {**named, "dice": _negative_dice(scores.sigmoid(), target)}
+    named = {"ce": binary_cross_entropy_with_logits(logits, target.to(logits.dtype))}
+    return {**named, "dice": _negative_dice(logits.sigmoid(), target)}
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -98,7 +100,7 @@ RECIPES = {
                 epochs=500,
                 steps_per_epoch=150,
                 crop=PUBLISHED["crop"],
-                tumour_centred=1.0,
+                foreground_oversampling=1.0,
                 augmentation="nnunet",
                 # Encoders of what a step leaves out get a gradient of zero in the reference.
                 optimiser=Optimiser(
@@ -106,7 +108,7 @@ RECIPES = {
                     learning_rate=0.01,
                     weight_decay=3e-5,
                     momentum=0.99,
-                    drifting=("encoders",),
+                    zero_gradient_updates=("encoders",),
                     clip_norm=12.0,
                 ),
                 schedule="poly",

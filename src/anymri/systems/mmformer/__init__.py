@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import NO_LICENCE, Card
+from anymri.systems.card import NO_LICENCE, Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 CARD = Card(
     name="mmformer",
@@ -40,7 +40,7 @@ CARD = Card(
         "of modalities.",
         "What a modality adds to the fusion's first convolution is computed once for all subsets: the same sum.",
         "Two dropouts in a row run as one at the rate of both.",
-        "Encoders and first transformers of absent modalities never run; heads of coarser levels only in training.",
+        "Encoders and first transformers of absent modalities never run; heads of deep_supervision levels only in training.",
         "Where scans do not exist, the losses of each modality alone reach over those that do; those that a step only "
         "leaves out keep theirs, as published.",
     ),
@@ -50,12 +50,12 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes, objectives and converter; imports torch."""
-    from anymri.systems import Parts
+    from anymri.systems.families.tokens.objective import OBJECTIVES, segmentation_losses
     from anymri.systems.mmformer.converter import convert
     from anymri.systems.mmformer.network import MMFormer
     from anymri.systems.mmformer.recipe import RECIPES
-    from anymri.systems.token_losses import OBJECTIVES, segmentation_losses
+    from anymri.systems.spec import SystemSpec
 
-    return Parts(MMFormer, RECIPES, OBJECTIVES, segmentation_losses, convert)
+    return SystemSpec(MMFormer, RECIPES, OBJECTIVES, segmentation_losses, convert)

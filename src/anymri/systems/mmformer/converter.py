@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anymri.systems.converting import Converted, plain_names, rename
+from anymri.systems.checkpoints import Converted, plain_names, rename
+from anymri.systems.families.tokens.checkpoints import UNUSED, our_name, reorder, settings
 from anymri.systems.mmformer.network import MMFormer
-from anymri.systems.token_checkpoints import UNUSED, our_name, reorder, settings
 
 
 def convert(checkpoint: Mapping[str, Any]) -> Converted:

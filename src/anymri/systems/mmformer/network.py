@@ -2,7 +2,7 @@
 
 One convolutional encoder and one transformer a modality; a second transformer over the tokens of all modalities, the
 absent ones zero but for their positions; a U-Net decoder that fuses the modalities on each skip. In training a decoder
-that the modalities share segments from each alone, and coarser levels of the fusing one answer too.
+that the modalities share segments from each alone, and deep_supervision levels of the fusing one answer too.
 Source: sheet mmformer, after the version in IM-Fuse's repository.
 """
 
@@ -20,9 +20,9 @@ from anymri.layers.preactivation import STRIDE, Decoder, Fusion, level_widths
 from anymri.layers.streams import encode_each
 from anymri.layers.tokens import TokenStream, Transformer, as_map
 from anymri.modalities import MODALITIES
-from anymri.regions import ScoreKind
-from anymri.systems.base import System
-from anymri.systems.token_losses import TokenEncoding, TokenPrediction
+from anymri.regions import OutputKind
+from anymri.systems.contract import System
+from anymri.systems.families.tokens.objective import TokenEncoding, TokenPrediction
 
 # Read as published (see `aligned_tokens`), each modality's tokens land in a region of their own: weights cannot make up
 # for another sequence, so this one is part of the network.
@@ -51,7 +51,7 @@ class MMFormer(System[MMFormerEncoding]):
     dropout          in the transformers, in training
     """
 
-    scores: ClassVar[ScoreKind] = "classes"
+    output_kind: ClassVar[OutputKind] = "classes"
     divisor = STRIDE
     # Reflecting padding and instance norm need more than one voxel at the coarsest level.
     minimum_side = 2 * STRIDE
@@ -92,7 +92,7 @@ class MMFormer(System[MMFormerEncoding]):
         return MMFormerEncoding(present, alone, parts, tokens)
 
     def _encode_one(self, number: int, image: Tensor) -> list[Tensor]:
-        """Tokens and parts of one modality, (B, 1, X, Y, Z), and in training its scores alone."""
+        """Tokens and parts of one modality, (B, 1, X, Y, Z), and in training its logits alone."""
         *scales, tokens = self.streams[self.modalities[number]](image)
         parts = [
             fusion.part(scale, number)  # type: ignore[operator]
@@ -106,8 +106,8 @@ class MMFormer(System[MMFormerEncoding]):
             for fusion, parts in zip(self.fusions, encoding.parts, strict=False)
         ]
         pyramid = [*joined, self.fusions[-1](self._bottleneck(encoding.tokens, available))]
-        scores, *coarser = self.decoder.all_scores(pyramid) if self.training else [self.decoder(pyramid)]
-        return TokenPrediction(scores, self.scores, coarser=coarser)
+        logits, *deep_supervision = self.decoder.all_scores(pyramid) if self.training else [self.decoder(pyramid)]
+        return TokenPrediction(logits, self.output_kind, deep_supervision=deep_supervision)
 
     def _bottleneck(self, tokens: Tensor, available: Tensor) -> Tensor:
         """Tokens (B, M, N, T) to the coarsest features of the available modalities, (B, M * C, X, Y, Z)."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import NO_LICENCE, Card
+from anymri.systems.card import NO_LICENCE, Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 CARD = Card(
     name="ra_hved",
@@ -35,7 +35,7 @@ CARD = Card(
         "by_size_reference).",
         "The 7^3 depthwise and the 1^3 convolution of a gate run as one dense 7^3 convolution: the same function of "
         "the same weights.",
-        "Evaluation rebuilds no images unless asked to.",
+        "Evaluation reconstructs no images unless asked to.",
         "Where scans do not exist, the complete pass and the reconstruction reach over those that do.",
     ),
     published_results="re-trained by XLSTM-HVED's authors on BraTS 2024 (their Table 1, most likely at width 4): mean "
@@ -44,12 +44,12 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes, objectives and converter; imports torch."""
-    from anymri.systems import Parts
-    from anymri.systems.hved import DISCRIMINATORS, OBJECTIVES, segmentation_losses
+    from anymri.systems.families.hved.objective import DISCRIMINATORS, OBJECTIVES, segmentation_losses
     from anymri.systems.ra_hved.converter import convert
     from anymri.systems.ra_hved.network import RAHVED
     from anymri.systems.ra_hved.recipe import RECIPES
+    from anymri.systems.spec import SystemSpec
 
-    return Parts(RAHVED, RECIPES, OBJECTIVES, segmentation_losses, convert, DISCRIMINATORS)
+    return SystemSpec(RAHVED, RECIPES, OBJECTIVES, segmentation_losses, convert, DISCRIMINATORS)

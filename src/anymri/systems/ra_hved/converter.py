@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anymri.modalities import MODALITIES
-from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename
+from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename
 from anymri.systems.ra_hved.network import RAHVED, SHARED
 
 MODALITY_ORDER = ("T1c", "T1", "T2", "FLAIR")

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from anymri.layers.gaussians import Gaussians, Posterior
-from anymri.layers.hved import Decoder, Expansion, Join, encoder_convs, initialise, single_conv
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
-from anymri.systems.base import Encoding
-from anymri.systems.hved import HVED, HVEDPrediction
+from anymri.systems.contract import Encoding
+from anymri.systems.families.hved.blocks import Decoder, Expansion, Join, encoder_convs, initialise, single_conv
+from anymri.systems.families.hved.objective import HVED, HVEDPrediction
 
 SCALES = 4
 SHARED = "shared"
@@ -60,8 +60,8 @@ class RAHVEDEncoding(Encoding):
 
 class RAHVED(HVED[RAHVEDEncoding]):
     """width                   channels of the first encoder level, a multiple of 4 (published: 16)
-    num_classes             classes, background included; the scores are one region fewer: WT, TC, ET and perhaps RC
-    shared_reconstruction   one decoder rebuilds all images, instead of one each
+    num_classes             classes, background included; the logits are one region fewer: WT, TC, ET and perhaps RC
+    shared_reconstruction   one decoder reconstructs all images, instead of one each
     reduction               Gaussians of a quarter of a level's channels at half its resolution; without (plain MVAE),
                             half of the channels at full resolution, which are the skips as they are
     attention               gates on the skips of the segmentation; without, plain concatenation
@@ -86,7 +86,7 @@ class RAHVED(HVED[RAHVEDEncoding]):
         self.encoders = nn.ModuleDict({name: Encoder(width, reduction, dropout) for name in self.modalities})
         self.expansions = nn.ModuleList(Expansion(c // 4, c) if reduction else nn.Identity() for c in channels)
         join: Join = "attentive" if attention else "upsampled_first"
-        self.segmentation_decoder = Decoder(skips, widths, self.num_scores, join)
+        self.segmentation_decoder = Decoder(skips, widths, self.out_channels, join)
         self.image_decoders = nn.ModuleDict(
             {name: Decoder(skips, widths, count, "skip_first") for name, count in images.items()}
         )
@@ -99,9 +99,9 @@ class RAHVED(HVED[RAHVEDEncoding]):
     def _decode(self, encoding: RAHVEDEncoding, available: Tensor, reconstruct: bool) -> HVEDPrediction:
         posteriors, pyramid = self._fuse(encoding, available)
         reconstruction = self._images(pyramid) if reconstruct else None
-        return HVEDPrediction(self.segmentation_decoder(pyramid), self.scores, reconstruction, posteriors)
+        return HVEDPrediction(self.segmentation_decoder(pyramid), self.output_kind, reconstruction, posteriors)
 
-    def rebuild(self, encoding: RAHVEDEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
+    def reconstruct(self, encoding: RAHVEDEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
         posteriors, pyramid = self._fuse(encoding, available)
         return self._images(pyramid), posteriors
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from anymri.systems.deviations import OURS
-from anymri.systems.hved import NANO_STAGES
-from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import FOR_A_LAPTOP
+from anymri.systems.families.hved.objective import NANO_STAGES
+from anymri.systems.recipes.nano import FOR_A_LAPTOP
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
+from anymri.systems.recipes.sources import OURS
 
 RECIPES = {
     "published": Recipe(
@@ -23,7 +23,7 @@ RECIPES = {
         deviations=(
             "Both passes of a step share one encoding, and so one dropout mask.",
             "All 14 incomplete subsets are drawn; the authors' code draws 13 (subsets: by_size_reference).",
-            "The box and the z-scores come from the voxels of any scan; the authors' from T1c's, with 1e-6 added to "
+            "The box and the z-logits come from the voxels of any scan; the authors' from T1c's, with 1e-6 added to "
             "the deviation.",
             "The shift of intensities is a share of the patch's deviation; the authors' of the volume's.",
             "The cases held out are drawn by patient; the authors' from all scans, by scikit-learn.",
@@ -52,7 +52,7 @@ RECIPES = {
     "nano": Recipe(
         system="ra_hved",
         about=f"{FOR_A_LAPTOP} As published: adversarial, incomplete subsets by size. Not as published: the images "
-        "are learnt first, one decoder rebuilds them all, the discriminator is narrow.",
+        "are learnt first, one decoder reconstructs them all, the discriminator is narrow.",
         source=OURS,
         network={"width": 8, "shared_reconstruction": True},
         validation_share=0.05,

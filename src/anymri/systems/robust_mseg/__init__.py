@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import NO_LICENCE, Card
+from anymri.systems.card import NO_LICENCE, Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 CARD = Card(
     name="robust_mseg",
@@ -16,7 +16,7 @@ CARD = Card(
     reference="PyTorch port in AImageLab-zip/IM-Fuse (fbbd48e), folder RobustSeg; original in TensorFlow: "
     "cchen-cc/Robust-Mseg",
     idea="An encoder of style and one of content a modality; content of the available ones, weighed by learnt gates, "
-    "is fused at four scales and segmented. In training all images are rebuilt from fused content and styles.",
+    "is fused at four scales and segmented. In training all images are reconstructed from fused content and styles.",
     presets={
         "published": {"width": 16, "crop": 80},
         "nano": {"width": 8, "reconstruction": False},
@@ -42,7 +42,7 @@ CARD = Card(
     },
     deviations=(
         "Dropout is off in evaluation, where nothing reaches it in the port (switch constant_dropout).",
-        "Evaluation runs no style encoders, whose results the port throws away, and rebuilds no images unless asked "
+        "Evaluation runs no style encoders, whose results the port throws away, and reconstructs no images unless asked "
         "to: then the style of a modality that is not available is taken as zero.",
         "What a modality adds to gates and fusion is computed once for all subsets: the same sums.",
         "Content of modalities that a step leaves out is not encoded; the published recipe moves their encoders on by "
@@ -55,12 +55,12 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes, objectives and converter; imports torch."""
-    from anymri.systems import Parts
-    from anymri.systems.disentangling import OBJECTIVES, segmentation_losses
+    from anymri.systems.families.disentangling.objective import OBJECTIVES, segmentation_losses
     from anymri.systems.robust_mseg.converter import convert
     from anymri.systems.robust_mseg.network import RobustMseg
     from anymri.systems.robust_mseg.recipe import RECIPES
+    from anymri.systems.spec import SystemSpec
 
-    return Parts(RobustMseg, RECIPES, OBJECTIVES, segmentation_losses, convert)
+    return SystemSpec(RobustMseg, RECIPES, OBJECTIVES, segmentation_losses, convert)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anymri.layers.disentanglement import SCALES
 from anymri.modalities import MODALITIES, parse_modality
-from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename, translate
+from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename, translate
+from anymri.systems.families.disentangling.blocks import SCALES
 from anymri.systems.robust_mseg.network import RobustMseg
 
 MODALITY_ORDER = ("FLAIR", "T1c", "T1", "T2")

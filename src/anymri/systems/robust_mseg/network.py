@@ -2,7 +2,7 @@
 
 Every modality has an encoder of style and one of content. At four scales a gate weighs each voxel of each modality's
 content, and a 1x1x1 convolution fuses what the gates let through; one decoder segments from that. In training, image
-decoders rebuild all modalities from the fused content and their styles.
+decoders reconstruct all modalities from the fused content and their styles.
 Source: sheet robust_mseg, after the PyTorch port in IM-Fuse's repository.
 """
 
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv3d, dropout, pad
 
 from anymri.errors import ConfigurationError, ShapeError
-from anymri.layers.disentanglement import (
+from anymri.layers.streams import encode_each
+from anymri.modalities import MODALITIES
+from anymri.systems.families.disentangling.blocks import (
     SCALES,
     ContentEncoder,
     ImageDecoder,
@@ -28,9 +30,7 @@ from anymri.layers.disentanglement import (
     image_levels,
     scale_widths,
 )
-from anymri.layers.streams import encode_each
-from anymri.modalities import MODALITIES
-from anymri.systems.disentangling import Disentangling, DisentanglingEncoding, Rebuilt
+from anymri.systems.families.disentangling.objective import Disentangling, DisentanglingEncoding, Reconstructed
 
 NEGATIVE_SLOPE = 0.2
 NORM_EPS = 1e-6
@@ -138,7 +138,7 @@ class RobustMseg(Disentangling[RobustMsegEncoding]):
     reconstruction      whether there are style encoders and image decoders; without, training only segments
     image_norm          of the image decoders: `voxel`, each channel alone, with a gain and a shift a voxel (the port),
                         or `channel`, all channels together, with a gain and a shift a channel (the original)
-    crop                side of the cubes to train on, or rebuild, where norms know each voxel. Segmentation takes any
+    crop                side of the cubes to train on, or reconstruct, where norms know each voxel. Segmentation takes any
     dropout             in the content encoders, at all scales but the coarsest
     constant_dropout    dropout in evaluation too, as in the port
     activated_gates     leaky ReLU in front of a gate's sigmoid (the port), or not (the original)
@@ -182,11 +182,13 @@ class RobustMseg(Disentangling[RobustMsegEncoding]):
         )
         self.fusions = nn.ModuleList(GatedFusion(c, count, norm_gains, activated_gates) for c in widths)
         self.segmentation_decoder = SegmentationDecoder(make, width, num_classes, upsample)
-        rebuilt = self.modalities if reconstruction else ()
-        self.style_encoders = nn.ModuleDict({name: StyleEncoder(make_style_block, style_width) for name in rebuilt})
+        reconstructed = self.modalities if reconstruction else ()
+        self.style_encoders = nn.ModuleDict(
+            {name: StyleEncoder(make_style_block, style_width) for name in reconstructed}
+        )
         self.trained_crop = crop if reconstruction and image_norm == "voxel" else None
         self.image_decoders = nn.ModuleDict(
-            {name: image_decoder(make_plain, width, self.trained_crop, upsample) for name in rebuilt}
+            {name: image_decoder(make_plain, width, self.trained_crop, upsample) for name in reconstructed}
         )
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.Linear):
@@ -212,14 +214,14 @@ class RobustMseg(Disentangling[RobustMsegEncoding]):
     def _fuse(self, encoding: RobustMsegEncoding, available: Tensor) -> list[Tensor]:
         return [fusion(*shares, available) for fusion, shares in zip(self.fusions, encoding.shares, strict=True)]
 
-    def rebuild(self, content: Tensor, images: Tensor, present: Tensor) -> Rebuilt:
+    def reconstruct(self, content: Tensor, images: Tensor, present: Tensor) -> Reconstructed:
         if self.trained_crop and images.shape[2:] != (self.trained_crop,) * 3:
             raise ShapeError(
-                f"Images of {'x'.join(map(str, images.shape[2:]))} voxels cannot be rebuilt: the image decoders know "
+                f"Images of {'x'.join(map(str, images.shape[2:]))} voxels cannot be reconstructed: the image decoders know "
                 f"each voxel of a cube of {self.trained_crop}.",
-                f"Rebuild cubes of {self.trained_crop} voxels; only segmentation takes any crop.",
+                f"Reconstruct cubes of {self.trained_crop} voxels; only segmentation takes any crop.",
             )
-        return super().rebuild(content, images, present)
+        return super().reconstruct(content, images, present)
 
 
 def image_decoder(make: MakeBlock, width: int, crop: int | None, upsample: nn.Module) -> ImageDecoder:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
-from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
+from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 from anymri.systems.robust_mseg import CARD
-from anymri.systems.stages import FOR_A_LAPTOP, large_patches, small_patches
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {
@@ -21,7 +21,7 @@ RECIPES = {
             "validation_share": LISTED_SHARE,
             "window_overlap": "sheet robust_mseg, Inference",
             "window_blending": "sheet robust_mseg, Inference",
-            "optimiser.drifting": "sheet robust_mseg, Port versus original, and other quirks",
+            "optimiser.zero_gradient_updates": "sheet robust_mseg, Port versus original, and other quirks",
         },
         deviations=(
             OWN_SPLIT,
@@ -40,7 +40,7 @@ RECIPES = {
                 augmentation="rotate_flip_intensity",
                 # Content that a step leaves out is zeros in the port: no gradient but zero reaches its encoder.
                 optimiser=Optimiser(
-                    learning_rate=1e-4, weight_decay=1e-4, amsgrad=True, drifting=("content_encoders",)
+                    learning_rate=1e-4, weight_decay=1e-4, amsgrad=True, zero_gradient_updates=("content_encoders",)
                 ),
                 schedule="poly_rounded",
                 validation_epochs=(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import NO_LICENCE, Card
+from anymri.systems.card import NO_LICENCE, Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 CARD = Card(
     name="sfusion",
@@ -26,7 +26,7 @@ CARD = Card(
     gmacs={"encode four modalities": 246.4, "decode all four": 127.0, "decode one alone": 102.5, "15 subsets": 1919.2},
     switches={
         "width": "channels of the content at full resolution, a multiple of heads",
-        "crop": "side of the cube that the network takes, a multiple of 8 times grid: a token learns scores for each "
+        "crop": "side of the cube that the network takes, a multiple of 8 times grid: a token learns logits for each "
         "of its voxels",
         "grid": "tokens along a side of the cube",
         "heads": "of the transformers' attention",
@@ -43,7 +43,7 @@ CARD = Card(
         "Modalities go by name; the port reads the columns of its mask as t1c, t1, t2, flair while its data hand them "
         "over as flair, t1c, t1, t2, so the row labels of its test output are permuted.",
         "Each sample of a batch has its own subset; the port applies the first one's to all.",
-        "Evaluation runs no style encoders, whose results the port throws away, and rebuilds no images unless asked "
+        "Evaluation runs no style encoders, whose results the port throws away, and reconstructs no images unless asked "
         "to: then the style of a modality that is not available is taken as zero.",
         "One modality alone is its own fusion, as in the port, but its transformers do not run; the published recipe "
         "moves them on by momentum and weight decay, as the port's optimiser does, other recipes let them keep still.",
@@ -56,12 +56,12 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes, objectives and converter; imports torch."""
-    from anymri.systems import Parts
-    from anymri.systems.disentangling import OBJECTIVES, segmentation_losses
+    from anymri.systems.families.disentangling.objective import OBJECTIVES, segmentation_losses
     from anymri.systems.sfusion.converter import convert
     from anymri.systems.sfusion.network import SFusion
     from anymri.systems.sfusion.recipe import RECIPES
+    from anymri.systems.spec import SystemSpec
 
-    return Parts(SFusion, RECIPES, OBJECTIVES, segmentation_losses, convert)
+    return SystemSpec(SFusion, RECIPES, OBJECTIVES, segmentation_losses, convert)

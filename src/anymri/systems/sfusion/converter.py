@@ -1,6 +1,6 @@
 """From the port's state dict (IM-Fuse repository, folder SFusion) to ours; number of heads and dropouts do not show.
 
-Parts go by the modality's name, so weights need no permutation; only the port's mask columns did.
+SystemSpec go by the modality's name, so weights need no permutation; only the port's mask columns did.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anymri.layers.disentanglement import SCALES
 from anymri.modalities import parse_modality
-from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename, translate
+from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename, translate
+from anymri.systems.families.disentangling.blocks import SCALES
 from anymri.systems.sfusion.network import SFusion
 
 GRID = 8
@@ -76,10 +76,10 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """The port's checkpoint or state dict as ours; widths, classes, layers and crop are read from names and shapes."""
     state = plain_names(checkpoint)
     with checkpoint_of("SFusion's port"):
-        scores, width = state["fusion1.upsample.conv_3d.weight"].shape[:2]
+        logits, width = state["fusion1.upsample.conv_3d.weight"].shape[:2]
         network: dict[str, Any] = {
             "width": width,
-            "crop": GRID * round((scores / width) ** (1 / 3)),
+            "crop": GRID * round((logits / width) ** (1 / 3)),
             "layers": sum(name.startswith("fusion1.") and name.endswith(".norm1.weight") for name in state),
             "style_width": state["style_encoder_flair.unit.0.unit.0.weight"].shape[0],
             "num_classes": state["mask_decoder.conv_seg.unit.0.weight"].shape[0],

@@ -59,7 +59,7 @@ class SFusionBlock(nn.Module):
         # As published, all layers start out the same.
         layer = TransformerLayer(channels, heads, dropout)
         self.layers = nn.ModuleList(deepcopy(layer) for _ in range(layers))
-        # A token gives scores of each channel, and in it of each voxel of the token's cube, last axis fastest.
+        # A token gives logits of each channel, and in it of each voxel of the token's cube, last axis fastest.
         self.upsample = nn.Linear(channels, channels * self.factor**3, bias=False)
 
     def tokens(self, features: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class SFusionBlock(nn.Module):
         sequence = self.dropout(sequence + self.positions[: sequence.shape[1]])
         for layer in self.layers:
             sequence = layer(sequence)
-        # One plane of tokens at a time: scores of all at once would take as much memory as the features, several times.
+        # One plane of tokens at a time: logits of all at once would take as much memory as the features, several times.
         planes = sequence.view(len(sequence), len(features), self.grid, self.grid**2, -1).unbind(2)
         slabs = zip(*(torch.split(each, self.factor, dim=2) for each in features), strict=True)
         return torch.cat([self._fuse(plane, slab) for plane, slab in zip(planes, slabs, strict=True)], dim=2)
@@ -85,8 +85,8 @@ class SFusionBlock(nn.Module):
     def _fuse(self, plane: Tensor, slab: Sequence[Tensor]) -> Tensor:
         """A plane of tokens (B, n, grid^2, E) and its slab of n features (B, E, factor, V, V) to the slab fused."""
         cubes = (len(slab[0]), len(slab), self.grid, self.grid, -1, *[self.factor] * 3)
-        scores = self.upsample(plane).view(cubes).permute(0, 1, 4, 5, 2, 6, 3, 7)
-        weights = scores.reshape(len(slab[0]), len(slab), *slab[0].shape[1:]).softmax(1).unbind(1)
+        logits = self.upsample(plane).view(cubes).permute(0, 1, 4, 5, 2, 6, 3, 7)
+        weights = logits.reshape(len(slab[0]), len(slab), *slab[0].shape[1:]).softmax(1).unbind(1)
         fused: Tensor = weights[0] * slab[0]
         for weight, features in zip(weights[1:], slab[1:], strict=True):
             fused = torch.addcmul(fused, weight, features)

@@ -1,7 +1,7 @@
 """SFusion inside a network of content and style. Liu et al., MICCAI 2023, arXiv 2208.12776.
 
 Every modality has an encoder of style and one of content. At four scales an SFusion block fuses the content of the
-available modalities; one decoder segments from that. In training, image decoders rebuild all modalities from the fused
+available modalities; one decoder segments from that. In training, image decoders reconstruct all modalities from the fused
 content and their styles. Source: sheet sfusion, after the port in IM-Fuse's repository.
 """
 
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from anymri.errors import ConfigurationError
-from anymri.layers.disentanglement import (
+from anymri.layers.streams import encode_each
+from anymri.modalities import MODALITIES
+from anymri.systems.families.disentangling.blocks import (
     SCALES,
     ContentEncoder,
     ImageDecoder,
@@ -25,9 +27,7 @@ from anymri.layers.disentanglement import (
     image_levels,
     scale_widths,
 )
-from anymri.layers.streams import encode_each
-from anymri.modalities import MODALITIES
-from anymri.systems.disentangling import Disentangling, DisentanglingEncoding
+from anymri.systems.families.disentangling.objective import Disentangling, DisentanglingEncoding
 from anymri.systems.sfusion.fusion import SFusionBlock
 
 NEGATIVE_SLOPE = 0.01
@@ -62,7 +62,7 @@ class SFusionEncoding(DisentanglingEncoding):
 
 class SFusion(Disentangling[SFusionEncoding]):
     """width           channels of the content at full resolution (published: 16)
-    crop            side of the cube that the network takes, a multiple of 8 times `grid` (128): a token learns scores
+    crop            side of the cube that the network takes, a multiple of 8 times `grid` (128): a token learns logits
                     for each of its voxels
     grid            tokens along a side of the cube (8)
     heads           of the transformers' attention (4), of which `width` is a multiple
@@ -113,9 +113,11 @@ class SFusion(Disentangling[SFusionEncoding]):
             for scale, channels in enumerate(widths)
         )
         self.segmentation_decoder = SegmentationDecoder(make_block, width, num_classes, upsample)
-        rebuilt = self.modalities if reconstruction else ()
-        self.style_encoders = nn.ModuleDict({name: StyleEncoder(make_block, style_width) for name in rebuilt})
-        self.image_decoders = nn.ModuleDict({name: image_decoder(width, upsample, styled_eps) for name in rebuilt})
+        reconstructed = self.modalities if reconstruction else ()
+        self.style_encoders = nn.ModuleDict({name: StyleEncoder(make_block, style_width) for name in reconstructed})
+        self.image_decoders = nn.ModuleDict(
+            {name: image_decoder(width, upsample, styled_eps) for name in reconstructed}
+        )
 
     def _encode(self, images: Tensor, present: Tensor) -> SFusionEncoding:
         streams = {name: partial(self._encode_one, encoder) for name, encoder in self.content_encoders.items()}

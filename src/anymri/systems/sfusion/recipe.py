@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
-from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
+from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 from anymri.systems.sfusion import CARD
-from anymri.systems.stages import FOR_A_LAPTOP, one_crop
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {
@@ -41,7 +41,9 @@ RECIPES = {
                 crop=PUBLISHED["crop"],
                 augmentation="rotate_flip",
                 # Fusing one modality, the port's blocks still run, and get a gradient of zero.
-                optimiser=Optimiser(learning_rate=1e-4, weight_decay=1e-4, amsgrad=True, drifting=("fusions",)),
+                optimiser=Optimiser(
+                    learning_rate=1e-4, weight_decay=1e-4, amsgrad=True, zero_gradient_updates=("fusions",)
+                ),
                 schedule="poly_rounded",
                 validation_epochs=(*(10, 15, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 110, 130, 150, 175, 200),),
             )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import NO_LICENCE, Card
+from anymri.systems.card import NO_LICENCE, Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 CARD = Card(
     name="shaspec",
@@ -28,7 +28,7 @@ CARD = Card(
         "substitute": "first (default): absent modalities get the shared features of the first available one of FLAIR, "
         "T1, T1c and T2, in training of one drawn at random, as in the authors' code; mean: the mean of all available "
         "ones, which that code has but does not use",
-        "init": "own (default): biases of norms start at random, so that training may begin with any subset; "
+        "init": "anymri (default): biases of norms start at random, so that training may begin with any subset; "
         "reference: at zero, where gradients of an empty image overflow and training must begin with all modalities",
     },
     deviations=(
@@ -51,11 +51,11 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes, objectives and converter; imports torch."""
-    from anymri.systems import Parts
     from anymri.systems.shaspec.converter import convert
     from anymri.systems.shaspec.network import ShaSpec
     from anymri.systems.shaspec.recipe import OBJECTIVES, RECIPES, segmentation_losses
+    from anymri.systems.spec import SystemSpec
 
-    return Parts(ShaSpec, RECIPES, OBJECTIVES, segmentation_losses, convert)
+    return SystemSpec(ShaSpec, RECIPES, OBJECTIVES, segmentation_losses, convert)

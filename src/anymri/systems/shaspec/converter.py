@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.regions import REGIONS
-from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename
+from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename
 from anymri.systems.shaspec.network import ShaSpec
 
 MODALITY_ORDER = ("flair", "t1", "t1ce", "t2")

@@ -20,8 +20,8 @@ from torch.nn.functional import interpolate
 
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
-from anymri.regions import ScoreKind
-from anymri.systems.base import Encoding, Prediction, System
+from anymri.regions import OutputKind
+from anymri.systems.contract import Encoding, Prediction, System
 from anymri.systems.shaspec.blocks import BasicBlock, Conv, Norm, Unit, kept_kernels
 from anymri.systems.shaspec.encoder import COARSEST, NECK, SKIPS, STEM_STRIDE, Encoder
 
@@ -45,9 +45,9 @@ class DecoderLevel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Fused bottlenecks of all modalities side by side and joined skips, finest first, to scores at full resolution."""
+    """Fused bottlenecks of all modalities side by side and joined skips, finest first, to logits at full resolution."""
 
-    def __init__(self, width: int, count: int, num_scores: int) -> None:
+    def __init__(self, width: int, count: int, out_channels: int) -> None:
         super().__init__()
         channels = [width // 2, width, 2 * width, 4 * width]
         below = [*channels[1:], count * NECK * width]
@@ -55,7 +55,7 @@ class Decoder(nn.Module):
             DecoderLevel(source, count * skip * width, target)
             for source, skip, target in zip(below, SKIPS, channels, strict=True)
         )
-        self.out = nn.Conv3d(channels[0], num_scores, 1, bias=False)
+        self.out = nn.Conv3d(channels[0], out_channels, 1, bias=False)
 
     def forward(self, features: Tensor, joined: Sequence[Tensor]) -> Tensor:
         for level, skips in zip(reversed(self.levels), reversed(joined), strict=True):
@@ -94,12 +94,12 @@ class ShaSpec(System[ShaSpecEncoding]):
     """width       channels of the encoders' stem, an even number (published: 64)
     substitute  what stands for absent modalities at the bottleneck: the `first` available modality's shared features,
                 as in the authors' code (in training, of one drawn at random), or the `mean` of all available ones
-    init        of the norms' biases: `own`, at random around zero, or `reference`, zero. An empty image behind zero
+    init        of the norms' biases: `anymri`, at random around zero, or `reference`, zero. An empty image behind zero
                 biases is zero everywhere, each norm multiplies its gradients by up to 300, and they overflow: the
                 authors always begin with all modalities
     """
 
-    scores: ClassVar[ScoreKind] = "regions"
+    output_kind: ClassVar[OutputKind] = "regions"
     divisor = COARSEST * max(STEM_STRIDE)
 
     def __init__(
@@ -108,15 +108,16 @@ class ShaSpec(System[ShaSpecEncoding]):
         num_classes: int = 4,
         modalities: Sequence[str] = MODALITIES,
         substitute: Literal["first", "mean"] = "first",
-        init: Literal["own", "reference"] = "own",
+        init: Literal["anymri", "reference"] = "anymri",
     ) -> None:
         super().__init__(num_classes, modalities)
         self.substitute = substitute
+        self.init = init
         count, neck = len(self.modalities), NECK * width
         self.shared = Encoder(width)
         self.specific = nn.ModuleDict({name: Encoder(width) for name in self.modalities})
         self.composition = Conv(2 * neck, neck, 3)
-        self.decoder = Decoder(width, count, self.num_scores)
+        self.decoder = Decoder(width, count, self.out_channels)
         self.domain_classifier = nn.Linear(neck, count)
         # How training chooses a modality (B,) of those available (B, M) to stand for the absent ones; a parity test
         # puts the fixture's choice here.
@@ -126,8 +127,14 @@ class ShaSpec(System[ShaSpecEncoding]):
             for module in part.modules():
                 if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out")
-                elif isinstance(module, Norm) and init == "own":
+                elif isinstance(module, Norm) and init == "anymri":
                     nn.init.normal_(module.bias, std=BIAS_STD)
+
+    @property
+    def divergence_advice(self) -> str | None:
+        if self.init == "reference":
+            return "Use anymri's initialisation instead of the authors' (--set network.init=anymri)"
+        return None
 
     def crop_rule(self) -> str:
         return f"sides must be multiples of {self.divisor}, along z of {COARSEST}"
@@ -137,7 +144,7 @@ class ShaSpec(System[ShaSpecEncoding]):
         return self.usable_side(x), self.usable_side(y), COARSEST * max(1, round(z / COARSEST))
 
     @contextmanager
-    def fixed_weights(self) -> Iterator[None]:
+    def folded_weights(self) -> Iterator[None]:
         with kept_kernels(self):
             outermost = self._blanks is None
             if outermost:
@@ -181,7 +188,7 @@ class ShaSpec(System[ShaSpecEncoding]):
         ]
         substitute = self._substitute(encoding.shared, available)[:, None]
         fused = torch.where(_over_volume(available), encoding.fused, substitute).flatten(1, 2)
-        return Prediction(self.decoder(fused, joined), self.scores)
+        return Prediction(self.decoder(fused, joined), self.output_kind)
 
     def _substitute(self, shared: Tensor, available: Tensor) -> Tensor:
         """What stands for absent modalities at the bottleneck, (B, C, X, Y, Z)."""
@@ -201,7 +208,7 @@ class ShaSpec(System[ShaSpecEncoding]):
             return encoding.shared
         return torch.where(_over_volume(available), encoding.shared, self._blank(encoding).shared)
 
-    def domain_scores(self, encoding: ShaSpecEncoding, available: Tensor) -> Tensor:
+    def domain_logits(self, encoding: ShaSpecEncoding, available: Tensor) -> Tensor:
         """Which modality the specific features of each seem to be of, (B, M, M); absent ones as an empty image."""
         summaries = encoding.summaries
         if not available.all():

@@ -9,48 +9,48 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy
 
 from anymri.data.preprocessing import Preprocessing
-from anymri.systems.base import Batch
-from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_SPLIT
-from anymri.systems.losses import region_channels
-from anymri.systems.recipes import Optimiser, Recipe, Stage
+from anymri.systems.batch import Batch
+from anymri.systems.losses import StepLoss, region_channels
+from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
+from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_SPLIT
 from anymri.systems.shaspec.network import ShaSpec
-from anymri.systems.stages import FOR_A_LAPTOP, large_patches, small_patches
 
 SHARED_WEIGHT = 0.1
 SPECIFIC_WEIGHT = 0.02
 
 
-def losses(system: ShaSpec, batch: Batch) -> dict[str, Tensor]:
-    """Named losses of one step as published; `total` is minimised. Absent modalities take part as empty images."""
-    with system.fixed_weights():
+def losses(system: ShaSpec, batch: Batch) -> StepLoss:
+    """Losses of one step as published. Absent modalities take part as empty images."""
+    with system.folded_weights():
         encoding = system.encode(batch.images, batch.available)
-        scores = system.decode(encoding, batch.available).scores
+        logits = system.decode(encoding, batch.available).logits
         shared = system.shared_features(encoding, batch.available)
-        domains = system.domain_scores(encoding, batch.available)
-    return _named(scores, shared, domains, batch.labels, torch.ones_like(batch.available))
+        domains = system.domain_logits(encoding, batch.available)
+    return _named(logits, shared, domains, batch.labels, torch.ones_like(batch.available))
 
 
-def available_losses(system: ShaSpec, batch: Batch) -> dict[str, Tensor]:
+def available_losses(system: ShaSpec, batch: Batch) -> StepLoss:
     """As `losses`, but what modalities have in common and what tells them apart is learnt from available ones alone."""
-    with system.fixed_weights():
+    with system.folded_weights():
         encoding = system.encode(batch.images, batch.available)
-        scores = system.decode(encoding, batch.available).scores
+        logits = system.decode(encoding, batch.available).logits
     domains = system.domain_classifier(encoding.summaries)
-    return _named(scores, encoding.shared, domains, batch.labels, batch.available)
+    return _named(logits, encoding.shared, domains, batch.labels, batch.available)
 
 
-def _named(scores: Tensor, shared: Tensor, domains: Tensor, labels: Tensor, part: Tensor) -> dict[str, Tensor]:
-    """Losses of scores (B, K, X, Y, Z), and of features and domain scores of the modalities in `part`, (B, M) bool."""
-    target = region_channels(labels, scores.shape[1]).to(scores.dtype)
-    bce = binary_cross_entropy_with_logits(scores, target, reduction="none")
+def _named(logits: Tensor, shared: Tensor, domains: Tensor, labels: Tensor, part: Tensor) -> StepLoss:
+    """Losses of logits (B, K, X, Y, Z), and of features and domain logits of the modalities in `part`, (B, M) bool."""
+    target = region_channels(labels, logits.shape[1]).to(logits.dtype)
+    bce = binary_cross_entropy_with_logits(logits, target, reduction="none")
     named = {
-        "dice": region_dice_loss(scores.sigmoid(), target),
+        "dice": region_dice_loss(logits.sigmoid(), target),
         "bce": _sum_over_regions(bce),
         "shared": ring_distance(shared, part),
         "spec": cross_entropy(domains[part], part.nonzero()[:, 1]),
     }
     total = named["dice"] + named["bce"] + SHARED_WEIGHT * named["shared"] + SPECIFIC_WEIGHT * named["spec"]
-    return {**named, "total": total}
+    return StepLoss(total, named)
 
 
 def region_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ RECIPES = {
                 epochs=280,
                 steps_per_epoch=875,
                 crop=128,
-                tumour_centred=0.5,
+                foreground_oversampling=0.5,
                 subsets="all",
                 augmentation="shaspec",
                 optimiser=_sgd(RATE),
@@ -155,7 +155,7 @@ RECIPES = {
                 epochs=184,
                 steps_per_epoch=875,
                 crop=128,
-                tumour_centred=0.5,
+                foreground_oversampling=0.5,
                 subsets="by_size_or_all",
                 augmentation="shaspec",
                 optimiser=_sgd(SECOND_RATE),
@@ -172,7 +172,7 @@ RECIPES = {
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),
         validation_share=0.05,
         stages=[
-            # The bottleneck is 32 times coarser: smaller patches would leave it too few voxels for its norms.
+            # The bottleneck is 32 times deep_supervision: smaller patches would leave it too few voxels for its norms.
             small_patches(1, name="warmup", subsets="all", **_NANO_PARTS),
             small_patches(3, **_NANO_PARTS),
             large_patches(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import NO_LICENCE, Card
+from anymri.systems.card import NO_LICENCE, Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 CARD = Card(
     name="u_hved",
@@ -38,11 +38,11 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes, objectives and converter; imports torch."""
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
     from anymri.systems.u_hved.converter import convert
     from anymri.systems.u_hved.network import UHVED
     from anymri.systems.u_hved.recipe import OBJECTIVES, RECIPES, validation_losses
 
-    return Parts(UHVED, RECIPES, OBJECTIVES, validation_losses, convert)
+    return SystemSpec(UHVED, RECIPES, OBJECTIVES, validation_losses, convert)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename
+from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename
 from anymri.systems.u_hved.network import UHVED
 
 _MODULES = {

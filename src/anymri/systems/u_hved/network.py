@@ -1,7 +1,7 @@
 """U-HVED: hetero-modal variational encoder-decoder. Dorent et al., MICCAI 2019, arXiv 1907.11150.
 
 One small U-Net encoder a modality gives a Gaussian at each of four scales; the product of the available modalities'
-Gaussians is the skip pyramid of five decoders: four rebuild the modalities (training only), one segments.
+Gaussians is the skip pyramid of five decoders: four reconstruct the modalities (training only), one segments.
 Source: sheet u_hved, after the PyTorch port in IM-Fuse's repository. Modalities go by name here; in the port the
 columns of its mask were permuted against its data.
 """
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from anymri.layers.gaussians import Gaussians
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
-from anymri.regions import ScoreKind
-from anymri.systems.base import Encoding, Prediction, System
+from anymri.regions import OutputKind
+from anymri.systems.contract import Encoding, Prediction, System
 
 SCALES = 4
 NEGATIVE_SLOPE = 0.01
@@ -87,10 +87,10 @@ class UHVED(System[UHVEDEncoding]):
     """width         channels of the first encoder level, an even number (published: 8)
     num_classes    channels of the segmentation, background included
     init           weights drawn at the start: `he_fan_in`, or `port` as the reference does (see `_initialise_as_port`)
-    reconstruction  whether training rebuilds the four images, as published; without, a step costs half
+    reconstruction  whether training reconstructs the four images, as published; without, a step costs half
     """
 
-    scores: ClassVar[ScoreKind] = "classes"
+    output_kind: ClassVar[OutputKind] = "classes"
     divisor = 8
     # Instance norm needs more than one voxel at the coarsest scale.
     minimum_side = 16
@@ -106,8 +106,8 @@ class UHVED(System[UHVEDEncoding]):
         super().__init__(num_classes, modalities)
         self.encoders = nn.ModuleDict({name: Encoder(width) for name in self.modalities})
         self.segmentation_decoder = Decoder(width, num_classes)
-        rebuilt = self.modalities if reconstruction else ()
-        self.image_decoders = nn.ModuleDict({name: Decoder(width, 1) for name in rebuilt})
+        reconstructed = self.modalities if reconstruction else ()
+        self.image_decoders = nn.ModuleDict({name: Decoder(width, 1) for name in reconstructed})
         # How training draws its standard-normal noise, finest scale first; a parity test puts fixed noise here.
         self.draw_noise: Callable[[Tensor], Tensor] = torch.randn_like
         if init == "port":
@@ -116,7 +116,7 @@ class UHVED(System[UHVEDEncoding]):
             self._initialise_he()
 
     @property
-    def rebuilds_images(self) -> bool:
+    def reconstructs(self) -> bool:
         return bool(self.image_decoders)
 
     def _encode(self, images: Tensor, present: Tensor) -> UHVEDEncoding:
@@ -128,7 +128,7 @@ class UHVED(System[UHVEDEncoding]):
         pyramid = [p.sample(self.draw_noise(p.mean)) if self.training else p.mean for p in posteriors]
         images = [decoder(pyramid) for decoder in self.image_decoders.values()] if reconstruct else []
         reconstruction = torch.cat(images, dim=1) if images else None
-        return Prediction(self.segmentation_decoder(pyramid), self.scores, reconstruction)
+        return Prediction(self.segmentation_decoder(pyramid), self.output_kind, reconstruction)
 
     def _initialise_he(self) -> None:
         for module in self.modules():

@@ -6,24 +6,25 @@ import torch
 from torch import Tensor
 
 from anymri.layers.gaussians import subset_divergences
-from anymri.systems.base import Batch
-from anymri.systems.deviations import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
+from anymri.systems.batch import Batch
 from anymri.systems.losses import (
+    StepLoss,
     class_channels,
     cross_entropy_loss,
     soft_dice_loss,
     weighted_cross_entropy_loss,
 )
-from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import FOR_A_LAPTOP, large_patches, small_patches
+from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
+from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
 from anymri.systems.u_hved.network import UHVED
 
 DIVERGENCE_WEIGHT = 0.1
 RECONSTRUCTION_WEIGHT = 0.1
 
 
-def losses(system: UHVED, batch: Batch) -> dict[str, Tensor]:
-    """Named losses of one step; `total` is minimised.
+def losses(system: UHVED, batch: Batch) -> StepLoss:
+    """Losses of one step.
 
     All modalities that exist are encoded, because reconstruction and divergences use them even where the subset drawn
     for the step leaves them out: their encoders learn in every step.
@@ -37,11 +38,11 @@ def losses(system: UHVED, batch: Batch) -> dict[str, Tensor]:
         named |= {f"kl_inter{scale}": inter, f"kl_prior{scale}": prior}
         divergences.append(both)
     named["kld"] = torch.stack(divergences).mean()
-    named["total"] = named["ce"] + named["dice"] + DIVERGENCE_WEIGHT * named["kld"]
+    total = named["ce"] + named["dice"] + DIVERGENCE_WEIGHT * named["kld"]
     if prediction.reconstruction is not None:
         named["rec"] = _reconstruction_loss(prediction.reconstruction, batch)
-        named["total"] = named["total"] + RECONSTRUCTION_WEIGHT * named["rec"]
-    return named
+        total = total + RECONSTRUCTION_WEIGHT * named["rec"]
+    return StepLoss(total, named)
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -1,18 +1,18 @@
-"""A yardstick of our own, one U-Net over all modalities: card, and the parts behind it once they are asked for."""
+"""A baseline of our own, one U-Net over all modalities: card, and the parts behind it once they are asked for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import Card
+from anymri.systems.card import Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 CARD = Card(
     name="unet_dropout",
     title="Residual-encoder U-Net with modality dropout: what a published method should beat",
-    paper="none: a yardstick of anymri's own, built from MONAI's SegResNetDS (after Myronenko, arXiv 1810.11654)",
+    paper="none: a baseline of anymri's own, built from MONAI's SegResNetDS (after Myronenko, arXiv 1810.11654)",
     reference="none: it is ours, so there are no authors' outputs or weights to hold it against",
     idea="All modalities enter as channels of one residual U-Net; one that is not available is replaced by a constant, "
     "and training leaves each out at a rate of its own (targeted modality dropout).",
@@ -37,10 +37,10 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes and objectives; imports torch. There is nothing to convert."""
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
     from anymri.systems.unet_dropout.network import UNetDropout
     from anymri.systems.unet_dropout.recipe import OBJECTIVES, RECIPES, segmentation_losses
 
-    return Parts(UNetDropout, RECIPES, OBJECTIVES, segmentation_losses, convert=None)
+    return SystemSpec(UNetDropout, RECIPES, OBJECTIVES, segmentation_losses, convert=None)

@@ -1,4 +1,4 @@
-"""The yardstick: MONAI's residual U-Net over all modalities, with a constant in place of an absent one.
+"""The baseline: MONAI's residual U-Net over all modalities, with a constant in place of an absent one.
 
 It fuses in its first convolution, so that next to nothing can be shared between subsets.
 """
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from anymri.errors import ConfigurationError
 from anymri.modalities import MODALITIES
-from anymri.regions import ScoreKind
-from anymri.systems.base import Encoding, Prediction, System
+from anymri.regions import OutputKind
+from anymri.systems.contract import Encoding, Prediction, System
 
 LEVELS = 5
 # Resolutions that training looks at. As in nnU-Net, all of the decoder's but the coarsest.
@@ -32,9 +32,9 @@ class UNetDropoutEncoding(Encoding):
 
 @dataclass
 class UNetDropoutPrediction(Prediction):
-    """coarser  in training, scores of the next resolutions, each half the one before"""
+    """deep_supervision  in training, logits of the next resolutions, each half the one before"""
 
-    coarser: Sequence[Tensor] = ()
+    deep_supervision: Sequence[Tensor] = ()
 
 
 class UNetDropout(System[UNetDropoutEncoding]):
@@ -44,7 +44,7 @@ class UNetDropout(System[UNetDropoutEncoding]):
     substitute   for an absent modality: `learnt`, a constant each, or `zeros`
     """
 
-    scores: ClassVar[ScoreKind] = "classes"
+    output_kind: ClassVar[OutputKind] = "classes"
     divisor = 2 ** (LEVELS - 1)
     # Instance norm needs more than one voxel at the coarsest level.
     minimum_side = 2 * divisor
@@ -82,7 +82,7 @@ class UNetDropout(System[UNetDropoutEncoding]):
         self.substitute = nn.Parameter(blank) if substitute == "learnt" else None
 
     def train(self, mode: bool = True) -> Self:
-        # Heads of coarser levels never run in evaluation.
+        # Heads of deep_supervision levels never run in evaluation.
         self.unet.dsdepth = SUPERVISED if mode else 1
         return super().train(mode)
 
@@ -93,5 +93,5 @@ class UNetDropout(System[UNetDropoutEncoding]):
         images = encoding.images
         substitute = torch.zeros_like(images) if self.substitute is None else self.substitute.to(images.dtype)
         answer = self.unet(torch.where(available[..., None, None, None], images, substitute))
-        scores, *coarser = answer if self.training else [answer]
-        return UNetDropoutPrediction(scores, self.scores, coarser=coarser)
+        logits, *deep_supervision = answer if self.training else [answer]
+        return UNetDropoutPrediction(logits, self.output_kind, deep_supervision=deep_supervision)

@@ -1,4 +1,4 @@
-"""Objective and recipes of the yardstick: nnU-Net's habits, with modality dropout."""
+"""Objective and recipes of the baseline: nnU-Net's habits, with modality dropout."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch.nn.functional import cross_entropy
 
 from anymri.data.preprocessing import Preprocessing
 from anymri.modalities import MODALITIES
-from anymri.systems.base import Batch
-from anymri.systems.deviations import OURS
-from anymri.systems.losses import at_level, class_channels, cross_entropy_loss, soft_dice_loss
-from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import FOR_A_LAPTOP, large_patches, small_patches
+from anymri.systems.batch import Batch
+from anymri.systems.losses import StepLoss, at_level, class_channels, cross_entropy_loss, soft_dice_loss
+from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
+from anymri.systems.recipes.sources import OURS
 from anymri.systems.unet_dropout import CARD
 from anymri.systems.unet_dropout.network import UNetDropout, UNetDropoutPrediction
 
@@ -20,19 +20,21 @@ from anymri.systems.unet_dropout.network import UNetDropout, UNetDropoutPredicti
 LEVEL_WEIGHTS = tuple(weight / 7 for weight in (4, 2, 1))
 
 
-def losses(system: UNetDropout, batch: Batch) -> dict[str, Tensor]:
+def losses(system: UNetDropout, batch: Batch) -> StepLoss:
     """Dice and cross-entropy at three resolutions; scans that the step leaves out are not looked at."""
     prediction = system(batch.images, batch.available)
     assert isinstance(prediction, UNetDropoutPrediction)
     named: dict[str, Tensor] = {}
     terms = []
-    for level, (scores, weight) in enumerate(zip((prediction.scores, *prediction.coarser), LEVEL_WEIGHTS, strict=True)):
-        precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    for level, (logits, weight) in enumerate(
+        zip((prediction.logits, *prediction.deep_supervision), LEVEL_WEIGHTS, strict=True)
+    ):
+        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = at_level(batch.labels, level)
         dice = soft_dice_loss(precise.softmax(1), class_channels(labels, precise.shape[1]))
         named |= {f"level{level}_dice": dice, f"level{level}_ce": cross_entropy(precise, labels)}
         terms.append(weight * (dice + named[f"level{level}_ce"]))
-    return {**named, "total": torch.stack(terms).sum()}
+    return StepLoss(torch.stack(terms).sum(), named)
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -64,7 +66,7 @@ RECIPES = {
                 steps_per_epoch=250,
                 batch_size=2,
                 crop=128,
-                tumour_centred=1 / 3,
+                foreground_oversampling=1 / 3,
                 subsets=DROPOUT,
                 augmentation="nnunet",
                 optimiser=Optimiser(name="sgd", learning_rate=0.01, weight_decay=3e-5, momentum=0.99, clip_norm=12.0),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.cards import NO_LICENCE, Card
+from anymri.systems.card import NO_LICENCE, Card
 
 if TYPE_CHECKING:
-    from anymri.systems import Parts
+    from anymri.systems.spec import SystemSpec
 
 CARD = Card(
     name="xlstm_hved",
@@ -33,7 +33,7 @@ CARD = Card(
         "decoders apart",
         "reference_leak": "false (default); true: in training, attention maps see the modalities left out, as in the "
         "reference",
-        "init": "own (default): the Vision-LSTM starts by its own rule; reference: overwritten with N(0, 1) biases, as "
+        "init": "anymri (default): the Vision-LSTM starts by its own rule; reference: overwritten with N(0, 1) biases, as "
         "in the reference",
     },
     deviations=(
@@ -47,7 +47,7 @@ CARD = Card(
         "Labels come from the data set's scheme; the authors read BraTS-PEDs values whatever the data set.",
         "All 14 incomplete subsets are drawn; the authors never draw T1+T2+FLAIR (stage option subsets: "
         "by_size_reference).",
-        "Evaluation rebuilds no images unless asked to, and covers the whole volume in windows; the authors score one "
+        "Evaluation reconstructs no images unless asked to, and covers the whole volume in windows; the authors score one "
         "random crop.",
         "Where scans do not exist, the complete pass and the reconstruction reach over those that do.",
     ),
@@ -57,12 +57,12 @@ CARD = Card(
 )
 
 
-def parts() -> Parts:
+def spec() -> SystemSpec:
     """Network, recipes, objectives and converter; imports torch."""
-    from anymri.systems import Parts
-    from anymri.systems.hved import DISCRIMINATORS, OBJECTIVES, segmentation_losses
+    from anymri.systems.families.hved.objective import DISCRIMINATORS, OBJECTIVES, segmentation_losses
+    from anymri.systems.spec import SystemSpec
     from anymri.systems.xlstm_hved.converter import convert
     from anymri.systems.xlstm_hved.network import XLSTMHVED
     from anymri.systems.xlstm_hved.recipe import RECIPES
 
-    return Parts(XLSTMHVED, RECIPES, OBJECTIVES, segmentation_losses, convert, DISCRIMINATORS)
+    return SystemSpec(XLSTMHVED, RECIPES, OBJECTIVES, segmentation_losses, convert, DISCRIMINATORS)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from anymri.modalities import MODALITIES
-from anymri.systems.converting import Converted, checkpoint_of, plain_names, rename
+from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename
 from anymri.systems.xlstm_hved.network import SHARED, XLSTMHVED
 
 MODALITY_ORDER = ("T1c", "T1", "FLAIR", "T2")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from anymri.layers.hved import Decoder, decoder_levels
+from anymri.systems.families.hved.blocks import Decoder, decoder_levels
 
 
 class Side(nn.Module):
@@ -50,7 +50,7 @@ class DuSFE(nn.Module):
 class CoupledDecoder(nn.Module):
     """The segmentation's decoder, run beside the decoder of each stream of images, with DuSFE after the first levels.
 
-    streams    name of an image decoder -> how many images it rebuilds; the segmentation runs once for each, with the
+    streams    name of an image decoder -> how many images it reconstructs; the segmentation runs once for each, with the
                same weights, and gives as many maps, which the last convolution joins
     exchanges  levels with DuSFE, from the coarsest
     """

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from anymri.layers.gaussians import Gaussians, Posterior
-from anymri.layers.hved import Decoder, Expansion, encoder_convs, initialise, single_conv
 from anymri.layers.mlstm import VisionLSTM
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
-from anymri.systems.base import Encoding
-from anymri.systems.hved import HVED, HVEDPrediction
+from anymri.systems.contract import Encoding
+from anymri.systems.families.hved.blocks import Decoder, Expansion, encoder_convs, initialise, single_conv
+from anymri.systems.families.hved.objective import HVED, HVEDPrediction
 from anymri.systems.xlstm_hved.dusfe import CoupledDecoder
 from anymri.systems.xlstm_hved.save import AttentionMap, Guide
 
@@ -77,8 +77,8 @@ class Fused:
 
 class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
     """width                  channels of the first encoder level, a multiple of 4 (published: 4)
-    num_classes            classes, background included; the scores are one region fewer: WT, TC, ET and perhaps RC
-    shared_reconstruction  one decoder rebuilds all images; otherwise one each, and the segmentation runs beside each
+    num_classes            classes, background included; the logits are one region fewer: WT, TC, ET and perhaps RC
+    shared_reconstruction  one decoder reconstructs all images; otherwise one each, and the segmentation runs beside each
     save_source            what attention maps are drawn from: the images (`input`, the code), each level's fused skip
                            (`latent`, the paper's figure), or `none`: no SAVE
     vil_gate               bottleneck h with v = ViL(h + SAVE's coarsest features): h + v (`residual`, the code),
@@ -86,7 +86,7 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
     dusfe_levels           decoder levels with DuSFE from the coarsest: 3 (the code), 2 (the paper); 0: decoders apart
     reference_leak         in training, SAVE sees all modalities that exist, also those left out in the step, as the
                            reference does; it never does in evaluation
-    init                   `own`: convolutions as published, other layers by their own rules; `reference`: as published,
+    init                   `anymri`: convolutions as published, other layers by their own rules; `reference`: as published,
                            which overwrites the forget gates' memory of the Vision-LSTM
     """
 
@@ -100,7 +100,7 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         vil_gate: Literal["residual", "softmax", "none"] = "residual",
         dusfe_levels: Literal[0, 2, 3] = 3,
         reference_leak: bool = False,
-        init: Literal["own", "reference"] = "own",
+        init: Literal["anymri", "reference"] = "anymri",
     ) -> None:
         super().__init__(num_classes, modalities)
         self.reference_leak = reference_leak
@@ -132,9 +132,9 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
             {name: Decoder(channels, widths, images, "skip_first") for name, images in streams.items()}
         )
         self.segmentation_decoder = (
-            CoupledDecoder(channels, widths, streams, self.num_scores, dusfe_levels)
+            CoupledDecoder(channels, widths, streams, self.out_channels, dusfe_levels)
             if dusfe_levels
-            else Decoder(channels, widths, self.num_scores, "attentive")
+            else Decoder(channels, widths, self.out_channels, "attentive")
         )
         initialise(self)
         if init == "reference":
@@ -181,14 +181,14 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
     def _decode(self, encoding: XLSTMHVEDEncoding, available: Tensor, reconstruct: bool) -> HVEDPrediction:
         fused = self.fuse(encoding, available)
         if isinstance(self.segmentation_decoder, CoupledDecoder):
-            scores, images = self.segmentation_decoder(fused.pyramid, self.image_decoders, reconstruct)
+            logits, images = self.segmentation_decoder(fused.pyramid, self.image_decoders, reconstruct)
         else:
-            scores = self.segmentation_decoder(fused.pyramid)
+            logits = self.segmentation_decoder(fused.pyramid)
             images = self._images(fused) if reconstruct else []
         reconstruction = torch.cat(images, dim=1) if images else None
-        return HVEDPrediction(scores, self.scores, reconstruction, fused.posteriors)
+        return HVEDPrediction(logits, self.output_kind, reconstruction, fused.posteriors)
 
-    def rebuild(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
+    def reconstruct(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
         fused = self.fuse(encoding, available)
         return torch.cat(self._images(fused), dim=1), fused.posteriors
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from anymri.data.preprocessing import Preprocessing
-from anymri.systems.deviations import OURS
-from anymri.systems.hved import NANO_STAGES
-from anymri.systems.recipes import Optimiser, Recipe, Stage
-from anymri.systems.stages import FOR_A_LAPTOP
+from anymri.systems.families.hved.objective import NANO_STAGES
+from anymri.systems.recipes.nano import FOR_A_LAPTOP
+from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
+from anymri.systems.recipes.sources import OURS
 
 RECIPES = {
     "published": Recipe(

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from anymri.layers.hved import channel_pool, encoder_convs
+from anymri.systems.families.hved.blocks import channel_pool, encoder_convs
 
 MOMENTUM = 0.1
 

@@ -1,0 +1,3 @@
+"""The version of anymri, readable without importing anything."""
+
+__version__ = "0.1.0"

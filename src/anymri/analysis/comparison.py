@@ -1,0 +1,248 @@
+"""Several evaluations side by side: the table of 15 subsets, the table of averages, and their statistics.
+
+Every mean is over the cases that all evaluations have scored, so that columns can be compared; the average row is
+computed from the rows above it. Quoted results stand beside, in italics, and take no part in any comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import isnan
+from pathlib import Path
+
+import pandas as pd
+
+from anymri.analysis.grid import NOTHING, Cell, Grid, Group
+from anymri.analysis.published import Published
+from anymri.analysis.reading import StoredEvaluation, read_evaluations
+from anymri.analysis.statistics import SIGNIFICANT, PairedTest, compare_systems
+from anymri.analysis.tables import (
+    MEAN,
+    MODALITY_COLUMNS,
+    SUBSET_NAMES,
+    conventions,
+    count,
+    explain,
+    format_value,
+    heading,
+    lower_is_better,
+    signs,
+)
+from anymri.errors import RunError
+from anymri.evaluation.rows import PLACES, SCORED
+
+WORSE = "†"
+
+
+class NothingSharedError(RunError):
+    """Evaluations without one score in common."""
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """Evaluations to compare by one metric.
+
+    scores       name -> rows of `metrics.csv`
+    conventions  how the metric was computed
+    """
+
+    metric: str
+    metrics: Mapping[str, pd.DataFrame]
+    conventions: Sequence[str]
+
+    @cached_property
+    def common(self) -> dict[str, pd.DataFrame]:
+        """Scored rows of the metric, of cases, subsets and regions that all evaluations have scored."""
+        keys = ["case", "subset", "region"]
+        scored = {
+            name: rows[(rows["metric"] == self.metric) & (rows["status"] == SCORED)].set_index(keys).sort_index()
+            for name, rows in self.metrics.items()
+        }
+        shared = None
+        for rows in scored.values():
+            shared = rows.index if shared is None else shared.intersection(rows.index)
+        return {name: rows.loc[shared].reset_index() for name, rows in scored.items()}
+
+    @cached_property
+    def cases(self) -> list[str]:
+        """Those that all evaluations have scored on some subset that all have."""
+        return sorted(next(iter(self.common.values()))["case"].unique())
+
+    @cached_property
+    def regions(self) -> list[str]:
+        found = set(next(iter(self.common.values()))["region"])
+        return [place for place in PLACES if place in found]
+
+    @cached_property
+    def subsets(self) -> list[str]:
+        found = set(next(iter(self.common.values()))["subset"])
+        return [subset for subset in SUBSET_NAMES if subset in found]
+
+    @cached_property
+    def means(self) -> dict[str, dict[tuple[str, str], float]]:
+        """Name -> (row, region) -> mean over cases; the row `mean` is that of subsets that have one. NaN if none."""
+        made = {}
+        for name, rows in self.common.items():
+            means = rows.groupby(["subset", "region"])["value"].mean().unstack()
+            table = means.reindex(index=SUBSET_NAMES, columns=self.regions).astype(float)
+            table.loc[MEAN] = table.mean()
+            values = table.to_numpy(dtype=float)
+            places = product(enumerate([*SUBSET_NAMES, MEAN]), enumerate(self.regions))
+            made[name] = {(row, region): float(values[i, j]) for (i, row), (j, region) in places}
+        return made
+
+    def best(self, row: str, region: str) -> list[str]:
+        """The evaluations with the best mean as printed, several if they print the same; none if there is only one."""
+        known = {name: mean for name, means in self.means.items() if not isnan(mean := means[row, region])}
+        if len(known) < 2:
+            return []
+        extreme = (min if lower_is_better(self.metric) else max)(known.values())
+        return [n for n, v in known.items() if format_value(v, self.metric) == format_value(extreme, self.metric)]
+
+    @cached_property
+    def tests(self) -> dict[tuple[str, str, frozenset[str]], PairedTest]:
+        """(row, region, both names) -> the paired test, corrected over all rows, regions and pairs."""
+        if len(self.common) < 2:
+            return {}
+        groups = {**{subset: [subset] for subset in self.subsets}, MEAN: self.subsets}
+        tests = compare_systems(self.common, self.metric, groups, self.regions)
+        return {(test.group, test.region, frozenset((test.first, test.second))): test for test in tests}
+
+    def is_worse(self, name: str, row: str, region: str) -> bool:
+        """Whether a value differs significantly from the best of its row."""
+        best = self.best(row, region)
+        if not best or name in best:
+            return False
+        test = self.tests.get((row, region, frozenset((name, best[0]))))
+        return test is not None and test.p_adjusted < SIGNIFICANT
+
+    def notes(self) -> list[str]:
+        """What the numbers are means of, and what signs mean."""
+        notes = [f"The last row is the mean of the {count(len(self.subsets), 'subset')} above that have a value."]
+        notes += self.conventions
+        if len(self.metrics) > 1:
+            notes.append(
+                f"Bold: best of the row. {WORSE} differs from it in a paired Wilcoxon test, p < {SIGNIFICANT:g} after "
+                f"Holm's correction over all {count(len(self.tests), 'test')} of the table."
+            )
+        return notes + self.not_shared()
+
+    def not_shared(self) -> list[str]:
+        """Which systems have cases that another lacks, so that they count nowhere."""
+        cases = {name: set(rows.loc[rows["status"] == SCORED, "case"]) for name, rows in self.metrics.items()}
+        shared = set.intersection(*cases.values())
+        return [
+            f"{name} has {count(len(own - shared), 'case')} that another lacks; only the {len(shared)} common to all "
+            "count here."
+            for name, own in cases.items()
+            if own - shared
+        ]
+
+
+def read_comparison(evaluations: Sequence[Path], metric: str) -> MetricComparison:
+    """Evaluation folders by the names of their comparison, to compare by one metric; see `compare`."""
+    return compare(read_evaluations(evaluations), metric)
+
+
+def compare(evaluations: Mapping[str, StoredEvaluation], metric: str) -> MetricComparison:
+    """Evaluations by name, to compare by one metric.
+
+    Raises `RunError` if one has no scores of the metric, if they computed it by different conventions, and
+    `NothingSharedError` if they share no score.
+    """
+    said: dict[str, Path] = {}
+    for each in evaluations.values():
+        if metric not in each.metric_names:
+            raise RunError(
+                f"{each.folder} has no scores of {metric}; it has {', '.join(sorted(each.metric_names))}.",
+                f"Evaluate again with --metrics {metric} into a new folder, or choose another with --metric.",
+            )
+        said[" ".join(conventions(each.provenance, [metric]))] = each.folder
+    if len(said) > 1:
+        raise RunError(
+            f"{' and '.join(map(str, said.values()))} computed {metric} by different conventions.",
+            "Evaluate them again with one version of anymri.",
+        )
+    comparison = MetricComparison(
+        metric, {n: each.metrics for n, each in evaluations.items()}, [text for text in said if text]
+    )
+    if next(iter(comparison.common.values())).empty:
+        folders = [str(each.folder) for each in evaluations.values()]
+        if len(folders) == 1:
+            raise NothingSharedError(
+                f"{folders[0]} has no scored case of {metric}.", "Its column status in metrics.csv says why."
+            )
+        raise NothingSharedError(
+            f"{', '.join(folders)} have no scored case and subset of {metric} in common.",
+            "Evaluate them on one cohort.",
+        )
+    return comparison
+
+
+def subset_grid(comparison: MetricComparison, quoted: Sequence[Published] = (), only: str | None = None) -> Grid:
+    """The 15-row table of the papers: for each system its regions, and the average row.
+
+    only  a region: then each system has one column, for that
+    """
+    regions = comparison.regions if only is None else [only]
+    names = [*comparison.metrics, *(each.label for each in quoted)]
+    groups = [Group(name, regions) for name in names] if only is None else [Group("", names)]
+    rows = []
+    for row in [*SUBSET_NAMES, MEAN]:
+        left = [MEAN, "", "", ""] if row == MEAN else signs(row)
+        cells = [Cell(text) for text in left]
+        cells += [_cell(comparison, name, row, region) for name in comparison.metrics for region in regions]
+        cells += [_quoted_cell(each, comparison.metric, row, region) for each in quoted for region in regions]
+        rows.append(cells)
+    return Grid(
+        title=_title(comparison),
+        first=MODALITY_COLUMNS,
+        groups=groups,
+        rows=rows,
+        reading=[f"{explain(comparison.metric)}."],
+        notes=[*comparison.notes(), *(note for each in quoted for note in each.notes(comparison.metric))],
+        total=True,
+    )
+
+
+def average_grid(comparison: MetricComparison, quoted: Sequence[Published] = ()) -> Grid:
+    """One row a system: its averages over the subsets, and their difference from the first, as ablations are shown."""
+    regions = comparison.regions
+    first = next(iter(comparison.metrics))
+    rows = []
+    for name in comparison.metrics:
+        cells = [Cell(name), *(_cell(comparison, name, MEAN, region) for region in regions)]
+        for region in regions:
+            difference = comparison.means[name][MEAN, region] - comparison.means[first][MEAN, region]
+            sign = "+" if difference > 0 else ""
+            cells.append(Cell(NOTHING if name == first else sign + format_value(difference, comparison.metric)))
+        rows.append(cells)
+    for each in quoted:
+        means = [_quoted_cell(each, comparison.metric, MEAN, region) for region in regions]
+        rows.append([Cell(each.label, quoted=True), *means, *(Cell(NOTHING) for _ in regions)])
+    notes = [*comparison.notes()[1:], *(note for each in quoted for note in each.notes(comparison.metric))]
+    return Grid(
+        title=_title(comparison),
+        first=("system",),
+        groups=[Group("mean", regions), Group(f"against {first}", regions)],
+        rows=rows,
+        reading=[f"{explain(comparison.metric)}, means over {count(len(comparison.subsets), 'subset')}."],
+        notes=notes,
+    )
+
+
+def _title(comparison: MetricComparison) -> str:
+    return f"{heading(comparison.metric)} of {', '.join(comparison.metrics)} on {count(len(comparison.cases), 'case')}"
+
+
+def _cell(comparison: MetricComparison, name: str, row: str, region: str) -> Cell:
+    text = format_value(comparison.means[name][row, region], comparison.metric)
+    marks = WORSE if comparison.is_worse(name, row, region) else ""
+    return Cell(text, best=name in comparison.best(row, region), marks=marks)
+
+
+def _quoted_cell(each: Published, metric: str, row: str, region: str) -> Cell:
+    return Cell(format_value(each.value(metric, row, region), metric), quoted=True)

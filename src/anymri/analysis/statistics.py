@@ -1,0 +1,194 @@
+"""What the scores of some cases say about systems: intervals, paired tests, effect sizes, the worth of each modality.
+
+All functions take the tidy rows of `metrics.csv`. Cases are the unit: they are resampled and paired, never the rows of
+one case. Rows that are not scored count nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from math import factorial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata, wilcoxon
+
+from anymri.errors import RunError
+from anymri.evaluation.rows import SCORED
+from anymri.modalities import MODALITIES, SUBSETS, Subset
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+SIGNIFICANT = 0.05
+_SEED = 0
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over cases and its percentile bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    cases: int
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two systems on the same cases.
+
+    first, second  names of the systems
+    group, region  what was compared: a subset, or all subsets of some number of modalities
+    cases          that both have
+    difference     mean of first minus second
+    p_value        Wilcoxon's signed-rank test, two-sided, as it stands
+    p_adjusted     after Holm's correction over all tests made together
+    rank_biserial  matched-pairs rank-biserial correlation: 1 if first is larger in every case, -1 if in none
+    cohens_dz      mean difference over its standard deviation; NaN if that is 0
+    """
+
+    first: str
+    second: str
+    group: str
+    region: str
+    cases: int
+    difference: float
+    p_value: float
+    p_adjusted: float
+    rank_biserial: float
+    cohens_dz: float
+
+
+def case_values(metrics: pd.DataFrame, metric: str, region: str, subsets: Iterable[str]) -> pd.Series:
+    """Case -> mean over `subsets`, of the cases that are scored on all of them.
+
+    region  or a modality: then only the subsets count that lack it, because a scan that is given is not reconstructed
+    """
+    return _means(_by_case(metrics, metric, region), region, subsets)
+
+
+def bootstrap_mean(values: Floats, resamples: int = RESAMPLES) -> Interval:
+    """The mean of (n,) values of n cases with its interval; NaN without any."""
+    if not len(values):
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    means = values[_resampled(len(values), resamples)].mean(axis=1)
+    low, high = _limits(means)
+    return Interval(float(values.mean()), float(low), float(high), len(values))
+
+
+def by_number_of_modalities(subsets: Iterable[str]) -> dict[str, list[str]]:
+    """`1 modality`, `2 modalities`, ... -> those of `subsets` that have so many."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(subsets, key=lambda name: len(Subset.parse(name))):
+        count = len(Subset.parse(name))
+        groups.setdefault(f"{count} modalit{'y' if count == 1 else 'ies'}", []).append(name)
+    return groups
+
+
+def compare_systems(
+    systems: Mapping[str, pd.DataFrame], metric: str, groups: Mapping[str, Iterable[str]], regions: Iterable[str]
+) -> list[PairedTest]:
+    """Every two systems in every group of subsets and region, paired over the cases that both have.
+
+    Holm's correction covers all tests of this call. Raises `RunError` if two systems share no case at all.
+    """
+    _check_shared(systems)
+    tests = []
+    for region in regions:
+        tables = {name: _by_case(metrics, metric, region) for name, metrics in systems.items()}
+        for group, subsets in groups.items():
+            wanted = list(subsets)
+            values = {name: _means(table, region, wanted) for name, table in tables.items()}
+            for first, second in combinations(systems, 2):
+                a, b = values[first].align(values[second], join="inner")
+                if len(a):
+                    tests.append(_paired(first, second, group, region, (a - b).to_numpy()))
+    adjusted = holm([test.p_value for test in tests])
+    return [PairedTest(**{**vars(test), "p_adjusted": p}) for test, p in zip(tests, adjusted, strict=True)]
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Holm's step-down adjustment of p-values that belong together."""
+    adjusted = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def modality_contributions(metrics: pd.DataFrame, metric: str, region: str) -> dict[str, Interval]:
+    """Shapley value of each modality: its mean gain over all orders in which the four could be added.
+
+    The worth of a subset is the mean of `metric` over the cases that are scored on all 15 subsets, that of no
+    modality is 0; so the four values add up to the mean with all modalities.
+    """
+    values = _by_case(metrics, metric, region).reindex(columns=[str(subset) for subset in SUBSETS]).dropna()
+    by_case = values.to_numpy(dtype=float)
+    weights = shapley_weights()
+    return {modality: bootstrap_mean(by_case @ weights[modality]) for modality in MODALITIES}
+
+
+def shapley_weights() -> dict[str, Floats]:
+    """Modality -> (15,) what the worth of each of `SUBSETS` counts in its Shapley value."""
+    n = len(MODALITIES)
+    weights = {modality: np.zeros(len(SUBSETS)) for modality in MODALITIES}
+    for i, subset in enumerate(SUBSETS):
+        size = len(subset)
+        for modality in MODALITIES:
+            if modality in subset:
+                weights[modality][i] = factorial(size - 1) * factorial(n - size) / factorial(n)
+            else:
+                weights[modality][i] = -factorial(size) * factorial(n - size - 1) / factorial(n)
+    return weights
+
+
+def _by_case(metrics: pd.DataFrame, metric: str, region: str) -> pd.DataFrame:
+    """Scored values, a row a case and a column a subset."""
+    rows = metrics[(metrics["metric"] == metric) & (metrics["region"] == region) & (metrics["status"] == SCORED)]
+    return rows.pivot(index="case", columns="subset", values="value").sort_index()
+
+
+def _means(table: pd.DataFrame, region: str, subsets: Iterable[str]) -> pd.Series:
+    wanted = [subset for subset in subsets if region not in Subset.parse(subset)]
+    if not wanted:
+        return pd.Series(dtype=float)
+    return table.reindex(columns=wanted).dropna().mean(axis="columns")
+
+
+def _paired(first: str, second: str, group: str, region: str, difference: Floats) -> PairedTest:
+    nonzero = difference[difference != 0]
+    p_value, biserial = 1.0, 0.0
+    if len(nonzero):
+        p_value = float(wilcoxon(nonzero).pvalue)
+        ranks = rankdata(np.abs(nonzero))
+        biserial = float((ranks * np.sign(nonzero)).sum() / ranks.sum())
+    spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
+    dz = float(difference.mean()) / spread if spread else float("nan")
+    mean = float(difference.mean())
+    return PairedTest(first, second, group, region, len(difference), mean, p_value, p_value, biserial, dz)
+
+
+def _check_shared(systems: Mapping[str, pd.DataFrame]) -> None:
+    cases = {name: set(metrics["case"]) for name, metrics in systems.items()}
+    for first, second in combinations(cases, 2):
+        if not cases[first] & cases[second]:
+            raise RunError(
+                f"{first} and {second} were evaluated on no common case.",
+                "Paired statistics need the same cases: evaluate both on one cohort.",
+            )
+
+
+def _resampled(cases: int, resamples: int) -> NDArray[np.int64]:
+    """(resamples, cases) indices, the same for the same number of cases."""
+    return np.random.default_rng(_SEED).integers(0, cases, (resamples, cases))
+
+
+def _limits(means: Floats) -> Floats:
+    outside = (1 - CONFIDENCE) / 2
+    return np.asarray(np.quantile(means, [outside, 1 - outside]))

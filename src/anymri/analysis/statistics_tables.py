@@ -1,0 +1,109 @@
+"""Statistics of evaluations as tables: intervals by number of modalities, paired tests, the worth of each modality."""
+
+from __future__ import annotations
+
+import math
+
+from anymri.analysis.comparison import MetricComparison
+from anymri.analysis.grid import NOTHING, Cell, Grid, Group
+from anymri.analysis.statistics import (
+    CONFIDENCE,
+    RESAMPLES,
+    Interval,
+    bootstrap_mean,
+    by_number_of_modalities,
+    case_values,
+    compare_systems,
+    modality_contributions,
+)
+from anymri.analysis.tables import SUBSET_NAMES, count, explain, format_value, heading, lower_is_better, unit
+from anymri.modalities import MODALITIES
+
+_INTERVAL = f"{CONFIDENCE:.0%} bootstrap intervals over cases ({RESAMPLES} samples, percentiles)"
+
+
+def statistics_grids(comparison: MetricComparison) -> list[Grid]:
+    """All tables of statistics that the evaluations allow; a distance of no modality at all would be no number."""
+    grids = [interval_grid(comparison)]
+    if len(comparison.metrics) > 1:
+        grids.append(test_grid(comparison))
+    if comparison.subsets == SUBSET_NAMES and not lower_is_better(comparison.metric):
+        grids.append(contribution_grid(comparison))
+    return grids
+
+
+def interval_grid(comparison: MetricComparison) -> Grid:
+    """Mean and interval of each system and region by the number of modalities that are present."""
+    rows = []
+    for name, metrics in comparison.common.items():
+        for label, subsets in by_number_of_modalities(comparison.subsets).items():
+            found = [
+                bootstrap_mean(case_values(metrics, comparison.metric, region, subsets).to_numpy(dtype=float))
+                for region in comparison.regions
+            ]
+            rows.append([Cell(name), Cell(label), *(Cell(_shown(each, comparison.metric)) for each in found)])
+    return Grid(
+        title=f"{heading(comparison.metric)} by number of modalities present",
+        first=("system", "present"),
+        groups=[Group("", comparison.regions)],
+        rows=rows,
+        reading=[f"{explain(comparison.metric)}."],
+        notes=[f"{_INTERVAL}; a case counts if it is scored on all subsets of that size."],
+    )
+
+
+def test_grid(comparison: MetricComparison) -> Grid:
+    """Every two comparison, paired over their common cases."""
+    groups = by_number_of_modalities(comparison.subsets)
+    rows = []
+    tests = compare_systems(comparison.common, comparison.metric, groups, comparison.regions)
+    for test in tests:
+        words = [f"{test.first} - {test.second}", test.region, test.group]
+        numbers = [
+            str(test.cases),
+            format_value(test.difference, comparison.metric),
+            f"{test.p_value:.2g}",
+            f"{test.p_adjusted:.2g}",
+            f"{test.rank_biserial:.2f}",
+            NOTHING if math.isnan(test.cohens_dz) else f"{test.cohens_dz:.2f}",
+        ]
+        rows.append([Cell(text) for text in [*words, *numbers]])
+    shown = "percent" if unit(comparison.metric) == "fraction" else unit(comparison.metric)
+    return Grid(
+        title=f"Paired differences of {heading(comparison.metric)}",
+        first=("systems", "region", "present"),
+        groups=[Group("", ("cases", "difference", "p", "p Holm", "rank-biserial", "Cohen's dz"))],
+        rows=rows,
+        reading=[f"Mean difference in {shown}, first minus second, over the cases that all have."],
+        notes=[
+            "p: Wilcoxon's signed-rank test, two-sided, of each case's mean over the subsets of that size; "
+            f"p Holm: corrected over all {count(len(tests), 'test')} of this table.",
+            "Effect sizes: matched-pairs rank-biserial correlation (1 if the first is larger in every case, -1 if in "
+            "none) and Cohen's dz (mean difference over its standard deviation).",
+        ],
+    )
+
+
+def contribution_grid(comparison: MetricComparison) -> Grid:
+    """The Shapley value of each modality, for each system and region."""
+    rows = []
+    for name, metrics in comparison.common.items():
+        for region in comparison.regions:
+            found = modality_contributions(metrics, comparison.metric, region)
+            worths = [_shown(found[modality], comparison.metric) for modality in MODALITIES]
+            rows.append([Cell(name), Cell(region), *map(Cell, worths), Cell(str(found[MODALITIES[0]].cases))])
+    return Grid(
+        title=f"What each modality adds to {heading(comparison.metric)}",
+        first=("system", "region"),
+        groups=[Group("", (*MODALITIES, "cases"))],
+        rows=rows,
+        reading=["Shapley values: mean gain over all orders in which the modalities could be added to none (worth 0)."],
+        notes=[f"{_INTERVAL}; cases that are scored on all 15 subsets. The four add up to the mean with all four."],
+    )
+
+
+def _shown(interval: Interval, metric: str) -> str:
+    if not interval.cases:
+        return NOTHING
+    value, low, high = (format_value(v, metric) for v in (interval.value, interval.low, interval.high))
+    return f"{value} [{low}, {high}]"

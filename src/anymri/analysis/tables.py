@@ -1,0 +1,247 @@
+"""The table of 15 subsets that the papers print, of one evaluation.
+
+The rows of `metrics.csv` are tidy: one per case, subset, region and metric. A row counts only if its status is `scored`;
+any other status says why there is no value (`T1 absent`) and keeps the row out of every mean, where a zero would be
+wrong. Fractions are shown as 0 to 100. Metrics of reconstructed scans have a modality where others have a region.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from anymri.analysis.grid import ABSENT, NOTHING, PRESENT, Cell, Grid, Group, markdown_lines
+from anymri.analysis.reading import read_provenance, system_name
+from anymri.evaluation.metrics import METRICS
+from anymri.evaluation.rows import PLACES, SCORED
+from anymri.files import write_text
+from anymri.modalities import MODALITIES, SUBSETS, Subset
+
+MEAN = "mean"
+# Before a modality that was reconstructed, in a table that has columns for those that were given.
+RECONSTRUCTED = "reconstructed "
+# The papers' order of columns, which is not the order inside arrays (protocol sheet, section 6).
+MODALITY_COLUMNS = ("FLAIR", "T1", "T1c", "T2")
+TERMINAL_COLUMNS = 100
+# Incomplete cases named below a table; metrics.csv has them all.
+NAMED_CASES = 10
+SUBSET_NAMES = [str(subset) for subset in SUBSETS]
+
+
+def conventions(provenance: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    """How each metric was computed: the sentences under `conventions` in an evaluation's configuration."""
+    known = provenance["configuration"].get("conventions", {})
+    return [f"{heading(metric)}: {known[metric]}." for metric in metrics if metric in known]
+
+
+def metrics_in(metrics: pd.DataFrame) -> list[str]:
+    """Names of the metrics in `scores`: Dice first, then HD95, then others as they come."""
+    return sorted(metrics["metric"].unique(), key=lambda metric: (metric != "dice", metric != "hd95"))
+
+
+def regions_in(table: pd.DataFrame) -> list[str]:
+    """The columns of a `subset_table` that are regions, outermost first, or reconstructed modalities."""
+    return [column for column in map(_column, PLACES) if column in table.columns]
+
+
+def _column(place: str) -> str:
+    return RECONSTRUCTED + place if place in MODALITIES else place
+
+
+def signs(subset: str) -> list[str]:
+    """`PRESENT` or `ABSENT` for each of `MODALITY_COLUMNS`."""
+    modalities = Subset.parse(subset)
+    return [PRESENT if modality in modalities else ABSENT for modality in MODALITY_COLUMNS]
+
+
+def subset_table(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The mean of `metric` over cases, for each of the 15 subsets and each region.
+
+    scores   rows as `read_metrics` gives them
+    returns  one row per subset, in the order of `SUBSETS` and indexed by its name, then the row `mean`; columns:
+             FLAIR, T1, T1c, T2  `PRESENT` or `ABSENT`
+             WT, TC, ET (, RC)   mean over the scored cases in the metric's unit; NaN if there is none. `reconstructed T1` and
+                                 so on in their place where modalities were reconstructed
+             n                   scored cases; 0 if there is none, NA in the row `mean`
+
+    The row `mean` is the plain mean of the rows above it that have a value, so each subset weighs the same.
+    """
+    of_metric = metrics[metrics["metric"] == metric]
+    scored = of_metric[of_metric["status"] == SCORED]
+    regions = [place for place in PLACES if place in set(of_metric["region"])]
+    means = scored.groupby(["subset", "region"])["value"].mean().unstack()
+    means = means.reindex(index=SUBSET_NAMES, columns=regions).astype(float)
+    means = means.rename(columns=_column)
+    means.loc[MEAN] = means.mean()
+    modalities = [*map(signs, SUBSET_NAMES), [""] * len(MODALITY_COLUMNS)]
+    table = pd.DataFrame(modalities, index=means.index, columns=list(MODALITY_COLUMNS)).join(means)
+    table["n"] = scored.groupby("subset")["case"].nunique().reindex(SUBSET_NAMES).fillna(0).astype("Int64")
+    return table
+
+
+def tables_of(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Metric -> its `subset_table`, for all metrics in `scores`."""
+    return {metric: subset_table(metrics, metric) for metric in metrics_in(metrics)}
+
+
+def means_over_regions(table: pd.DataFrame) -> pd.Series:
+    """Subset -> mean over the regions of a `subset_table`, for subsets with a score in all of them; a modality that was
+    given cannot be reconstructed and is none of them."""
+    rows = table.drop(MEAN)
+    columns = [column for column in regions_in(table) if table[column].notna().any()]
+    complete = pd.Series(True, index=rows.index)
+    for column in columns:
+        given = rows[column.removeprefix(RECONSTRUCTED)] == PRESENT  # of a region: false, as its column holds numbers
+        complete &= rows[column].notna() | given
+    return rows[columns].mean(axis="columns")[complete].dropna()
+
+
+def left_out(metrics: pd.DataFrame) -> list[str]:
+    """Sentences on what could not be scored, one a case and reason, the first `NAMED_CASES` of them."""
+    sentences = []
+    unscored = metrics[metrics["status"] != SCORED]
+    for case, rows in unscored.groupby("case", sort=False):
+        absent = rows["status"].str.endswith(" absent")
+        if absent.any():
+            missing = " and no ".join(m for m in MODALITIES if rows["status"].str.contains(rf"\b{m}\b").any())
+            subsets = rows.loc[absent, "subset"].nunique()
+            total = metrics.loc[metrics["case"] == case, "subset"].nunique()
+            sentences.append(f"{case} has no {missing}: {subsets} of {total} subsets not scored, and in no mean.")
+        sentences += [f"{case}: {reason}, in no mean." for reason in rows.loc[~absent, "status"].unique()]
+    more = len(sentences) - NAMED_CASES
+    return sentences[:NAMED_CASES] + ([f"{more} more: see the column status in metrics.csv."] if more > 0 else [])
+
+
+def heading(metric: str) -> str:
+    """The name of a metric as people print it."""
+    return METRICS[metric].title if metric in METRICS else metric
+
+
+def unit(metric: str) -> str:
+    """`fraction` (shown in percent), `mm`, `mL`, `dB` or `ratio`."""
+    return METRICS[metric].unit if metric in METRICS else "fraction"
+
+
+def lower_is_better(metric: str) -> bool:
+    return metric in METRICS and not METRICS[metric].higher_is_better
+
+
+def explain(metric: str) -> str:
+    """How to read the numbers of a metric."""
+    better = "lower is better" if lower_is_better(metric) else "higher is better"
+    special = {"fraction": f"in percent (0 to 100, {better})", "ratio": f"as a ratio ({better})"}
+    return f"{heading(metric)} {special.get(unit(metric), f'in {unit(metric)} ({better})')}"
+
+
+def format_value(value: float, metric: str) -> str:
+    """`value` as shown: percent, mm, mL or dB with one decimal, ratios with three, a dash for NaN."""
+    if math.isnan(value):
+        return NOTHING
+    if unit(metric) == "ratio":
+        return f"{value:.3f}"
+    return f"{100 * value if unit(metric) == 'fraction' else value:.1f}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Columns that stand together in a printed table.
+
+    heading  the metric's name, or nothing above the number of cases that all metrics share
+    columns  regions or reconstructed modalities, or `n`
+    rows     one list of texts per row of the `subset_table`
+    """
+
+    heading: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def blocks(tables: Mapping[str, pd.DataFrame]) -> list[Block]:
+    """Tables of several metrics side by side; `n` stands once, at the end, unless the metrics differ in it."""
+    made, counts = [], {metric: _counts_shown(table) for metric, table in tables.items()}
+    for number, (metric, table) in enumerate(tables.items(), start=1):
+        columns = [column.removeprefix(RECONSTRUCTED) for column in regions_in(table)]
+        made.append(Block(heading(metric), columns, cells(table, metric)))
+        if number == len(tables) or any(count != counts[metric] for count in counts.values()):
+            made.append(Block("", ["n"], counts[metric]))
+    return made
+
+
+def cells(table: pd.DataFrame, metric: str) -> list[list[str]]:
+    """The regions' values of a `subset_table` as shown, one list per row."""
+    return [[format_value(float(value), metric) for value in row] for row in table[regions_in(table)].to_numpy()]
+
+
+def _counts_shown(table: pd.DataFrame) -> list[list[str]]:
+    return [["" if pd.isna(cases) else str(cases) if cases else NOTHING] for cases in table["n"]]
+
+
+def to_markdown(tables: Mapping[str, pd.DataFrame], title: str, notes: Sequence[str] = ()) -> str:
+    """The tables as Markdown that also reads well in a terminal.
+
+    tables  metric -> its `subset_table`; side by side where that fits in 100 columns, else one below the other
+    notes   footnotes: conventions of the metrics, `left_out`
+    """
+    lines = [markdown_lines(evaluation_grid(tables))]
+    if len(lines[0][0]) > TERMINAL_COLUMNS:
+        lines = [markdown_lines(evaluation_grid({metric: table})) for metric, table in tables.items()]
+    footnotes = [mean_note(tables), *notes]
+    parts = [
+        f"# {title}",
+        "\n".join(reading(tables)),
+        *("\n".join(each) for each in lines),
+        "\n".join(f"- {note}" for note in footnotes),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def reading(metrics: Iterable[str]) -> list[str]:
+    """How to read tables of these metrics, as two sentences."""
+    return [
+        f"{'; '.join(map(explain, metrics))}.",
+        f"Means over n cases; {PRESENT} modality given, {ABSENT} absent.",
+    ]
+
+
+def write_tables(evaluation: Path, metrics: pd.DataFrame) -> str:
+    """Writes the tables of all metrics to `table.md` in an evaluation folder, and returns its text.
+
+    scores  the rows of the folder's `metrics.csv`
+    """
+    provenance = read_provenance(evaluation)
+    by_metric = tables_of(metrics)
+    title = f"{system_name(provenance)} on {count(metrics['case'].nunique(), 'case')}"
+    text = to_markdown(by_metric, title, [*conventions(provenance, list(by_metric)), *left_out(metrics)])
+    write_text(evaluation / "table.md", text)
+    return text
+
+
+def mean_note(tables: Mapping[str, pd.DataFrame]) -> str:
+    """What the last row of the tables is a mean of."""
+    scored = max((int((table["n"] > 0).sum()) for table in tables.values()), default=0)
+    return f"The last row is the mean of the {count(scored, 'subset')} with a score."
+
+
+def evaluation_grid(tables: Mapping[str, pd.DataFrame]) -> Grid:
+    """The tables of one evaluation side by side: metric -> its `subset_table`."""
+    first = [*map(signs, SUBSET_NAMES), [MEAN, *[""] * (len(MODALITY_COLUMNS) - 1)]]
+    made = blocks(tables)
+    rows = [[*left, *(text for block in made for text in block.rows[i])] for i, left in enumerate(first)]
+    return Grid(
+        title="Scores by subset",
+        first=MODALITY_COLUMNS,
+        groups=[Group(block.heading, block.columns) for block in made],
+        rows=[[Cell(text) for text in row] for row in rows],
+        reading=reading(tables),
+        notes=[mean_note(tables)],
+        total=True,
+    )
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,66 @@
+"""A case as networks take it: the one carrier from the preprocessed scans to the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anymri.modalities import MODALITIES, Subset
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A preprocessed case, or a patch of one, in LPS voxel order.
+
+    images      (4, X, Y, Z) float32 in the units of the network, in the order of `MODALITIES`; zero where missing
+    present     (4,) bool: modalities that exist
+    background  (4,) float32: values around the images, zero where missing
+    classes     (X, Y, Z) uint8 classes of `anymri.regions`; None without a label map
+    box         position of the images in the grid of the scans
+    grid        shape of that grid, in voxels
+    """
+
+    images: Tensor
+    present: Tensor
+    background: Tensor
+    classes: Tensor | None
+    box: Box
+    grid: tuple[int, int, int]
+
+    @property
+    def subset(self) -> Subset:
+        """The modalities that exist."""
+        return Subset.from_flags(self.present.tolist())
+
+    @property
+    def origin(self) -> tuple[int, int, int]:
+        """Position of the first voxel, in voxels from the middle of the grid (voxel n // 2 of n)."""
+        x, y, z = (axis.start - n // 2 for axis, n in zip(self.box, self.grid, strict=True))
+        return x, y, z
+
+    @property
+    def scans(self) -> dict[str, NDArray[np.float32]]:
+        """Modality -> image (X, Y, Z), for the modalities that exist."""
+        images = dict(zip(MODALITIES, self.images, strict=True))
+        return {modality: images[modality].numpy() for modality in self.subset}
+
+    def only(self, subset: Subset) -> Prepared:
+        """Return the same box with the modalities of `subset` alone, so that the others are not encoded."""
+        return replace(self, present=self.present & subset.as_tensor()[0])
+
+    def paste(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return values of the box, (..., X, Y, Z), on the whole grid, zero outside the box."""
+        whole = np.zeros((*values.shape[:-3], *self.grid), dtype=values.dtype)
+        whole[(..., *self.box)] = values
+        return whole
+
+
+def whole_box(shape: tuple[int, ...]) -> Box:
+    """Return the box of a whole volume (X, Y, Z)."""
+    x, y, z = (slice(0, side) for side in shape)
+    return x, y, z

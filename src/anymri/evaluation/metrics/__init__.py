@@ -1,0 +1,69 @@
+"""Every metric by name: its convention in words, its rule for empty masks, its unit.
+
+    metric = METRICS["hd95"]
+    metric.of(Comparison(prediction, truth, spacing_mm), "TC")
+    score("hd95", prediction_mask, truth_mask, spacing_mm)
+
+Source of the conventions: protocol sheet, sections 8 and 9.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from anymri.errors import ConfigurationError
+from anymri.evaluation.metrics.comparison import Comparison
+from anymri.evaluation.metrics.definitions import (
+    ONE_EMPTY_HD95_MM,
+    Metric,
+    calibration_metrics,
+    distance_metrics,
+    lesion_metrics,
+    overlap_metrics,
+    reconstruction_metrics,
+    surface_dice_metrics,
+)
+from anymri.evaluation.metrics.overlap import Mask, dice
+from anymri.regions import ET
+
+__all__ = ["DEFAULT", "METRICS", "ONE_EMPTY_HD95_MM", "Metric", "choose", "conventions", "dice", "score"]
+
+DEFAULT = ("dice", "hd95")
+
+_DEFINED = (
+    *overlap_metrics(),
+    *distance_metrics(),
+    *surface_dice_metrics(),
+    *lesion_metrics(),
+    *calibration_metrics(),
+    *reconstruction_metrics(),
+)
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _DEFINED})
+
+
+def score(name: str, prediction: Mask, truth: Mask, spacing_mm: Sequence[float] = (1, 1, 1)) -> float:
+    """A metric of two masks of one region, for metrics that need no more than these."""
+    a, b = (np.where(mask, np.uint8(ET), np.uint8(0)) for mask in (prediction, truth))
+    return METRICS[name].of(Comparison(a, b, spacing_mm), "ET")
+
+
+def choose(names: Iterable[str]) -> list[Metric]:
+    """The metrics with these names, each once; raises `ConfigurationError` with the closest name for an unknown one."""
+    chosen = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    for name in chosen:
+        if name not in METRICS:
+            close = difflib.get_close_matches(name, METRICS, n=1)
+            hint = f"Did you mean {close[0]}? " if close else ""
+            raise ConfigurationError(f"There is no metric named {name!r}.", f"{hint}Known: {', '.join(METRICS)}.")
+    if not chosen:
+        raise ConfigurationError("No metric was named.", f"Known: {', '.join(METRICS)}.")
+    return [METRICS[name] for name in chosen]
+
+
+def conventions(metrics: Iterable[Metric]) -> dict[str, str]:
+    """Name -> the definition in words, as provenance keep it."""
+    return {metric.name: metric.convention for metric in metrics}

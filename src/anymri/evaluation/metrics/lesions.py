@@ -1,0 +1,141 @@
+"""Lesion-wise Dice and HD95 by the rules of BraTS 2023. Source: protocol sheet, section 9.
+
+A lesion is a group of true pieces that touch once they are dilated. All predicted components that touch the dilated
+lesion are its match. Missed lesions and components without a lesion count with Dice 0 and a penalty for HD95; lesions
+up to a volume are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, find_objects, generate_binary_structure, label
+
+from anymri.evaluation.metrics.overlap import Mask, dice
+from anymri.evaluation.metrics.pair import Box, Pair
+
+Groups = NDArray[np.integer[Any]]
+
+NEIGHBOURS_18 = generate_binary_structure(3, 2)
+NEIGHBOURS_26 = generate_binary_structure(3, 3)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a challenge decided.
+
+    dilation        times that a lesion is dilated
+    threshold_mm3   true lesions up to this volume are left out
+    penalty_mm      HD95 of a missed lesion or a false positive
+    tolerances_mm   of the surface Dice, where the challenge has it
+    """
+
+    dilation: int
+    threshold_mm3: float
+    penalty_mm: float
+    tolerances_mm: tuple[float, ...] = ()
+
+
+GLI_2023 = Rules(dilation=3, threshold_mm3=50, penalty_mm=374)  # Sub-Saharan Africa and paediatric tumours too
+MEN_2023 = Rules(dilation=1, threshold_mm3=50, penalty_mm=374)
+MET_2023 = Rules(dilation=1, threshold_mm3=2, penalty_mm=374)
+
+
+@dataclass(frozen=True)
+class LesionMetrics:
+    """One region of one case.
+
+    dice, hd95_mm    over lesions and false positives; 1 and 0 if there is neither
+    nsd              tolerance -> surface Dice by unweighted voxels, where the rules have tolerances
+    found, missed    lesions with and without a match
+    false_positives  predicted components (2024: groups) that match no lesion, those left out included
+    predicted        (X, Y, Z) predicted components by number (2024: groups that are not small)
+    lesions          (X, Y, Z) true lesions by number
+    """
+
+    dice: float
+    hd95_mm: float
+    found: int
+    missed: int
+    false_positives: int
+    predicted: Groups
+    lesions: Groups
+    nsd: dict[float, float] = field(default_factory=dict)
+
+
+def score_2023(prediction: Mask, truth: Mask, spacing_mm: Sequence[float], rules: Rules) -> LesionMetrics:
+    """Scores of one region. The masks need a margin of `rules.dilation` voxels, unless the image ends there."""
+    components: Groups = label(prediction, NEIGHBOURS_26)[0]
+    return match(components, group(truth, rules.dilation), spacing_mm, rules)
+
+
+def group(mask: Mask, dilation: int) -> Groups:
+    """The mask's voxels numbered by the dilated component that they lie in, in the order in which a scan of the volume
+    (last axis fastest) meets those."""
+    numbers: Groups = label(dilate(mask, dilation), NEIGHBOURS_26)[0]
+    return numbers * mask
+
+
+def dilate(mask: Mask, times: int) -> Mask:
+    """The mask with its 18 neighbours, `times` over."""
+    dilated: Mask = binary_dilation(mask, NEIGHBOURS_18, iterations=times)
+    return dilated
+
+
+def match(predicted: Groups, lesions: Groups, spacing_mm: Sequence[float], rules: Rules) -> LesionMetrics:
+    """Matches predicted groups with lesions and scores each lesion.
+
+    predicted, lesions  (X, Y, Z) numbers of groups, 0 outside; numbers may have gaps
+    """
+    boxes = find_objects(predicted)
+    is_free = np.zeros(len(boxes) + 1, dtype=bool)
+    is_free[np.unique(predicted)] = True
+    is_free[0] = False
+    dices, distances, nsds = [], [], []
+    missed = 0
+    where: Sequence[Box | None] = find_objects(lesions)  # None for a number that no voxel has
+    for number, found in enumerate(where, start=1):
+        if found is None:
+            continue
+        near = _grown(found, rules.dilation, lesions.shape)
+        touched = np.unique(predicted[near][dilate(lesions[near] == number, rules.dilation)])
+        touched = touched[touched > 0]
+        is_free[touched] = False
+        # Rounded, because headers give 0.99999994 mm and a lesion exactly at the threshold is left out.
+        if round(np.count_nonzero(lesions[found] == number) * prod(spacing_mm), 2) <= rules.threshold_mm3:
+            continue
+        if not len(touched):
+            missed += 1
+            continue
+        box = _union([found, *(boxes[n - 1] for n in touched)])
+        pair = Pair(np.isin(predicted[box], touched), lesions[box] == number, spacing_mm)
+        dices.append(dice(pair.prediction, pair.truth))
+        distances.append(pair.surfel_gap.area_percentile())
+        if rules.tolerances_mm:
+            nsds.append([pair.voxel_gap.share_within(tolerance) for tolerance in rules.tolerances_mm])
+    false_positives = int(is_free.sum())
+    count = len(dices) + missed + false_positives
+    penalties = rules.penalty_mm * (missed + false_positives)
+    return LesionMetrics(
+        dice=sum(dices) / count if count else 1.0,
+        hd95_mm=(sum(distances) + penalties) / count if count else 0.0,
+        found=len(dices),
+        missed=missed,
+        false_positives=false_positives,
+        predicted=predicted,
+        lesions=lesions,
+        nsd={t: sum(row[i] for row in nsds) / count if count else 1.0 for i, t in enumerate(rules.tolerances_mm)},
+    )
+
+
+def _grown(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
+    return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, shape, strict=True))
+
+
+def _union(boxes: Sequence[Box]) -> Box:
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))

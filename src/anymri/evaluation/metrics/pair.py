@@ -1,0 +1,63 @@
+"""Two masks of one region: distances between their surfaces are computed once for all metrics that want them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from anymri.evaluation.metrics.overlap import Mask
+from anymri.evaluation.metrics.surface import Gap, sobel_surface, surfel_surface, voxel_surface
+
+Box = tuple[slice, ...]
+
+
+class Pair:
+    """Two masks on one grid, cut to the box around both; distances between their surfaces are computed once.
+
+    prediction, truth  (X, Y, Z) bool
+    spacing_mm         size of a voxel
+    voxels             of the whole image, where the masks are cut out of one
+    """
+
+    def __init__(
+        self, prediction: Mask, truth: Mask, spacing_mm: Sequence[float] = (1, 1, 1), voxels: int | None = None
+    ) -> None:
+        box = box_around(prediction | truth, margin=1)
+        self.prediction, self.truth = prediction[box], truth[box]
+        self.spacing_mm = tuple(float(s) for s in spacing_mm)
+        self.voxels = voxels or prediction.size
+
+    @cached_property
+    def empty(self) -> tuple[bool, bool]:
+        """Whether the prediction is empty, and the truth."""
+        return not self.prediction.any(), not self.truth.any()
+
+    @cached_property
+    def voxel_gap(self) -> Gap:
+        return Gap.between(*(voxel_surface(mask, self.spacing_mm) for mask in (self.prediction, self.truth)))
+
+    @cached_property
+    def surfel_gap(self) -> Gap:
+        return Gap.between(*(surfel_surface(mask, self.spacing_mm) for mask in (self.prediction, self.truth)))
+
+    @cached_property
+    def sobel_gap(self) -> Gap | None:
+        """None if a mask has no such surface, because it is empty or fills its image."""
+        surfaces = [sobel_surface(mask) for mask in (self.prediction, self.truth)]
+        return Gap.between(*surfaces) if all(len(surface.points) for surface in surfaces) else None
+
+
+def box_around(mask: Mask, margin: int) -> Box:
+    """The box around a mask and `margin` voxels more on each side, as far as the image goes; one voxel if empty."""
+    box = []
+    for axis, side in enumerate(mask.shape):
+        occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        if not len(occupied):
+            return (slice(0, 1),) * mask.ndim
+        first, last = int(occupied[0]), int(occupied[-1])
+        box.append(slice(max(first - margin, 0), min(last + 1 + margin, side)))
+        # The other axes need not be searched outside it.
+        mask = mask[(slice(None),) * axis + (slice(first, last + 1),)]
+    return tuple(box)

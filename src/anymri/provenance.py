@@ -1,0 +1,41 @@
+"""The record beside every result: what made it, from which files, with which versions."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from anymri.files import sha256
+
+_RECORDED = ("anymri", "torch", "lightning", "monai", "numpy", "scipy", "nibabel", "SimpleITK")
+
+
+def provenance(
+    command: str, configuration: Mapping[str, Any], inputs: Mapping[str, Path], device: str
+) -> dict[str, Any]:
+    """Return the provenance of a result as plain values, ready for JSON.
+
+    configuration  resolved settings, seeds included
+    inputs         name of an input -> its file; recorded with the SHA-256 of the file
+    device         where it was computed, for example "cpu"
+    """
+    return {
+        "command": command,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "configuration": dict(configuration),
+        "inputs": {name: {"file": str(path), "sha256": sha256(path)} for name, path in inputs.items()},
+        "device": device,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _RECORDED},
+        "platform": platform.platform(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

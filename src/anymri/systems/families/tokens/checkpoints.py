@@ -1,0 +1,102 @@
+"""What checkpoints of mmFormer's and IM-Fuse's references share: names and shapes of all but the fusion of tokens.
+
+Systems name their parts alike: `streams` by modality, `transformer` and `widen` behind them, `fusions` and `decoder`,
+and `shared_decoder` for each modality alone; levels count from the finest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anymri.layers.preactivation import LEVELS, STRIDE
+from anymri.modalities import MODALITIES, parse_modality
+from anymri.systems.checkpoints import checkpoint_of
+
+MODALITY_ORDER = ("flair", "t1ce", "t1", "t2")
+# Stored by some versions, used by none.
+UNUSED = re.compile(rf"(?:{'|'.join(MODALITY_ORDER)})_decode_conv\.")
+_M = rf"(?P<m>{'|'.join(MODALITY_ORDER)})"
+_LEAF = r"(?P<leaf>weight|bias)"
+_TRANSFORMER = {
+    "cross_attention_list.0.fn.norm": "attention.0",
+    "cross_attention_list.0.fn.fn.qkv": "attention.1.qkv",
+    "cross_attention_list.0.fn.fn.proj": "attention.1.out",
+    "cross_ffn_list.0.fn.norm": "mlp.0",
+    "cross_ffn_list.0.fn.fn.net.0": "mlp.1",
+    "cross_ffn_list.0.fn.fn.net.3": "mlp.4",
+}
+_PART = rf"(?P<part>{'|'.join(map(re.escape, _TRANSFORMER))})"
+_RULES = {
+    rf"{_M}_pos": "streams.{m}.position",
+    rf"{_M}_encoder\.e(?P<level>1)_c1\.{_LEAF}": "streams.{m}.encoder.levels.{level}.first.{leaf}",
+    rf"{_M}_encoder\.e(?P<level>\d)_c1\.conv\.{_LEAF}": "streams.{m}.encoder.levels.{level}.first.conv.{leaf}",
+    rf"{_M}_encoder\.e(?P<level>\d)_c(?P<block>[23])\.conv\.{_LEAF}": (
+        "streams.{m}.encoder.levels.{level}.residual.{block}.conv.{leaf}"
+    ),
+    rf"{_M}_encode_conv\.{_LEAF}": "streams.{m}.embed.{leaf}",
+    rf"{_M}_transformer\.{_PART}\.{_LEAF}": "streams.{m}.transformer.{part}.{leaf}",
+    rf"multimodal_transformer\.{_PART}\.{_LEAF}": "transformer.{part}.{leaf}",
+    rf"multimodal_decode_conv\.{_LEAF}": "widen.{leaf}",
+    rf"decoder_fuse\.RFM(?P<level>\d)\.fusion_layer\.0\.conv\.{_LEAF}": "fusions.{level}.reduce.conv.{leaf}",
+    rf"decoder_fuse\.RFM(?P<level>\d)\.fusion_layer\.(?P<mix>[12])\.conv\.{_LEAF}": (
+        "fusions.{level}.mix.{mix}.conv.{leaf}"
+    ),
+    rf"decoder_fuse\.seg_d(?P<level>\d)\.{_LEAF}": "decoder.heads.{level}.{leaf}",
+    rf"(?P<decoder>decoder_fuse|decoder_sep)\.seg_layer\.{_LEAF}": "{decoder}.out.{leaf}",
+    rf"(?P<decoder>decoder_fuse|decoder_sep)\.d(?P<level>\d)_(?P<conv>c1|c2|out)\.conv\.{_LEAF}": (
+        "{decoder}.levels.{level}.{conv}.conv.{leaf}"
+    ),
+}
+_TRANSLATIONS: Mapping[str, Callable[[str], str]] = {
+    "m": parse_modality,
+    "level": lambda number: str(int(number) - 1),
+    "block": lambda number: str(int(number) - 2),
+    "mix": lambda number: str(int(number) - 1),
+    "part": _TRANSFORMER.__getitem__,
+    "decoder": {"decoder_fuse": "decoder", "decoder_sep": "shared_decoder"}.__getitem__,
+    "conv": {"c1": "widen", "c2": "join", "out": "out"}.__getitem__,
+    "leaf": str,
+}
+
+
+def our_name(name: str) -> str | None:
+    """`t1ce_encoder.e2_c1.conv.bias` -> `streams.T1c.encoder.levels.1.first.conv.bias`; None for a foreign name."""
+    for pattern, ours in _RULES.items():
+        if found := re.fullmatch(pattern, name):
+            return ours.format(**{key: _TRANSLATIONS[key](part) for key, part in found.groupdict().items()})
+    return None
+
+
+def settings(state: Mapping[str, Tensor], system: str) -> dict[str, Any]:
+    """Arguments of the network that show in the shapes of a reference's state dict; the number of heads does not.
+
+    system  the method's name, for the error where a shape is missing
+    """
+    with checkpoint_of(f"{system}'s reference"):
+        _, tokens, token_width = state["flair_pos"].shape
+        return {
+            "width": state["flair_encoder.e1_c1.weight"].shape[0],
+            "token_width": token_width,
+            "mlp_width": state["multimodal_transformer.cross_ffn_list.0.fn.fn.net.0.weight"].shape[0],
+            "crop": STRIDE * round(tokens ** (1 / 3)),
+            "num_classes": state["decoder_fuse.seg_layer.weight"].shape[0],
+        }
+
+
+def reorder(state: dict[str, Tensor]) -> None:
+    """Brings input channels of a state dict under our names into our order, in place."""
+    order = [[parse_modality(m) for m in MODALITY_ORDER].index(m) for m in MODALITIES]
+    for level in range(LEVELS - 1):
+        name = f"fusions.{level}.reduce.conv.weight"
+        if name in state and state[name].shape[1] > state[name].shape[0]:
+            blocks = state[name].chunk(len(order), dim=1)
+            state[name] = torch.cat([blocks[i] for i in order], dim=1)
+        # The separate decoder has the skip behind what comes from below, the fusing one before it; ours, before.
+        name = f"shared_decoder.levels.{level}.join.conv.weight"
+        below, skip = state[name].chunk(2, dim=1)
+        state[name] = torch.cat([skip, below], dim=1)

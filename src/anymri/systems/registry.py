@@ -1,0 +1,141 @@
+"""Find systems by name: those of anymri, and those of other packages by the entry-point group `anymri.systems`.
+
+An entry point names a module with `CARD`, a `Card`, and `spec()`, which returns a `SystemSpec`. Modules are imported
+to read their cards, so they must not import torch outside `spec`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from anymri.errors import ConfigurationError, UnknownSystemError
+from anymri.systems import (
+    im_fuse,
+    m3ae,
+    mam,
+    mmformer,
+    ra_hved,
+    robust_mseg,
+    sfusion,
+    shaspec,
+    u_hved,
+    unet_dropout,
+    xlstm_hved,
+)
+from anymri.systems.card import Card
+
+if TYPE_CHECKING:
+    from anymri.systems.contract import System
+    from anymri.systems.spec import SystemSpec
+
+GROUP = "anymri.systems"
+
+
+class SystemModule(Protocol):
+    """Module of one system."""
+
+    CARD: Card
+
+    def spec(self) -> SystemSpec:
+        """Return network, recipes, objectives and converter."""
+
+
+_BUILT_IN: tuple[SystemModule, ...] = (
+    u_hved,
+    ra_hved,
+    xlstm_hved,
+    mmformer,
+    im_fuse,
+    shaspec,
+    robust_mseg,
+    sfusion,
+    m3ae,
+    mam,
+    unet_dropout,
+)
+
+
+@cache
+def _modules() -> Mapping[str, SystemModule]:
+    """Name -> module; a package from outside cannot replace a system of anymri."""
+    found = {module.CARD.name: module for module in _BUILT_IN}
+    for entry in entry_points(group=GROUP):
+        try:
+            module: SystemModule = entry.load()
+            name = module.CARD.name
+        except Exception as error:
+            raise ConfigurationError(
+                f"The system {entry.name!r} of the entry point {entry.value!r} cannot be loaded ({error!r}).",
+                "Mend or uninstall the package that provides it.",
+            ) from error
+        if name in found:
+            raise ConfigurationError(
+                f"The entry point {entry.value!r} provides a system named {name!r}, and there is one already.",
+                "Rename the system in its card, or uninstall the package.",
+            )
+        found[name] = module
+    return found
+
+
+def names() -> list[str]:
+    """Return the names of all systems."""
+    return list(_modules())
+
+
+def card(name: str) -> Card:
+    """Return the card of a system; raise `UnknownSystemError` with the closest name if there is none."""
+    return _module(name).CARD
+
+
+def spec(name: str) -> SystemSpec:
+    """Return network, recipes, objectives and converter of a system; imports torch."""
+    return _module(name).spec()
+
+
+def _module(name: str) -> SystemModule:
+    modules = _modules()
+    if name not in modules:
+        close = difflib.get_close_matches(name, modules, n=1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise UnknownSystemError(f"There is no system named {name!r}.", f"{hint}Known: {', '.join(modules)}.")
+    return modules[name]
+
+
+def create(name: str, preset: str = "published", **network: Any) -> System[Any]:
+    """Return a system with fresh weights, in evaluation mode.
+
+    preset   one of the card's presets
+    network  arguments of the network, which override the preset
+
+    >>> system = create("u_hved", preset="nano")
+    >>> images, present = system.stack({"flair": flair, "t1ce": t1c})  # (B, X, Y, Z) each
+    >>> system(images, present).probabilities()  # (B, 4, X, Y, Z)
+    """
+    presets = card(name).presets
+    if preset not in presets:
+        raise ConfigurationError(f"{name} has no preset {preset!r}.", f"Choose one of {', '.join(presets)}.")
+    return build(name, {**presets[preset], **network})
+
+
+def build(name: str, network: Mapping[str, Any]) -> System[Any]:
+    """Return a system with fresh weights from the arguments of its network, in evaluation mode."""
+    switches = card(name).switches
+    for argument in network:
+        if argument not in switches and argument not in ("num_classes", "modalities"):
+            close = difflib.get_close_matches(argument, switches, n=1)
+            hint = f"Did you mean {close[0]}? " if close else ""
+            raise ConfigurationError(
+                f"The network of {name} has no option {argument!r}.",
+                f"{hint}Its options are {', '.join(switches)}; see: anymri systems {name}",
+            )
+    try:
+        return spec(name).network(**network).eval()
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{name} cannot be built with {dict(network)}: {error}.",
+            f"Its options are {', '.join(switches)}; see: anymri systems {name}",
+        ) from error

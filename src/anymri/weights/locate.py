@@ -1,0 +1,28 @@
+"""Find the weights file that a user names: a file, or the folder of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anymri.errors import WeightsError
+
+# In a run folder, the first of these that exists.
+RUN_WEIGHTS = ("checkpoints/best.safetensors", "checkpoints/last.safetensors")
+
+
+def find_weights(path: Path) -> Path:
+    """Return the weights file at `path`, or the best (else the last) weights of the run folder at `path`.
+
+    Raises `WeightsError` if there is none.
+    """
+    if path.is_dir():
+        found = [path / name for name in RUN_WEIGHTS if (path / name).is_file()]
+        if not found:
+            raise WeightsError(
+                f"{path} holds no weights ({' or '.join(RUN_WEIGHTS)}).",
+                "Give a folder that anymri train wrote, or a .safetensors file.",
+            )
+        return found[0]
+    if not path.is_file():
+        raise WeightsError(f"There are no weights at {path}.", "Give a run folder or a .safetensors file.")
+    return path

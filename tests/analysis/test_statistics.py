@@ -1,0 +1,143 @@
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import wilcoxon
+
+from anymri.analysis import statistics
+from anymri.analysis.statistics import bootstrap_mean, compare_systems, holm, modality_contributions
+from anymri.errors import RunError
+from anymri.evaluation.rows import COLUMNS
+from anymri.modalities import MODALITIES, SUBSETS
+
+NAMES = [str(subset) for subset in SUBSETS]
+BY_COUNT = statistics.by_number_of_modalities(NAMES)
+
+
+def scores_of(values):
+    """Rows of Dice for WT from (case, subset) -> value."""
+    rows = [(case, subset, "WT", "dice", value, "scored") for (case, subset), value in values.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def random_scores(seed, cases=12, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return scores_of({(f"c{c}", s): rng.uniform(0, 0.5) + shift for c in range(cases) for s in NAMES})
+
+
+def test_the_mean_lies_in_its_interval_and_more_cases_narrow_it():
+    rng = np.random.default_rng(0)
+    few, many = bootstrap_mean(rng.normal(size=10)), bootstrap_mean(rng.normal(size=1000))
+    assert few.low < few.value < few.high and few.cases == 10
+    assert many.high - many.low < (few.high - few.low) / 3
+    # the normal interval, which holds for so many cases
+    assert (many.high - many.low) / 2 == pytest.approx(1.96 / np.sqrt(1000), rel=0.15)
+    assert np.isnan(bootstrap_mean(np.empty(0)).value)
+
+
+def test_the_interval_is_the_same_every_time():
+    values = np.arange(7.0)
+    assert bootstrap_mean(values) == bootstrap_mean(values)
+
+
+def test_subsets_are_grouped_by_size():
+    assert [(name, len(group)) for name, group in BY_COUNT.items()] == [
+        ("1 modality", 4),
+        ("2 modalities", 6),
+        ("3 modalities", 4),
+        ("4 modalities", 1),
+    ]
+
+
+def test_holm_steps_down_and_never_below_an_earlier_one():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p_values):
+    adjusted = holm(p_values)
+    for p, q in zip(p_values, adjusted, strict=True):
+        assert p <= q <= min(1, p * len(p_values) + 1e-12)
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    assert sorted(adjusted) == [adjusted[i] for i in order]
+
+
+def test_a_system_that_is_better_in_every_case_is_significantly_so():
+    a, b = random_scores(1, shift=0.4), random_scores(2)
+    tests = compare_systems({"a": a, "b": b}, "dice", BY_COUNT, ["WT"])
+    assert [test.group for test in tests] == list(BY_COUNT) and {test.cases for test in tests} == {12}
+    one = tests[1]
+    by_case = [
+        frame[frame["subset"].isin(BY_COUNT["2 modalities"])].groupby("case")["value"].mean() for frame in (a, b)
+    ]
+    assert one.difference == pytest.approx((by_case[0] - by_case[1]).mean())
+    assert one.p_value == pytest.approx(wilcoxon(by_case[0], by_case[1]).pvalue)
+    assert one.p_adjusted <= 4 * one.p_value and one.p_adjusted < 0.05
+    assert one.rank_biserial == 1 and one.cohens_dz > 2
+
+
+def test_swapping_the_systems_swaps_the_sign_alone():
+    a, b = random_scores(1), random_scores(2)
+    (there,) = compare_systems({"a": a, "b": b}, "dice", {"all": NAMES}, ["WT"])
+    (back,) = compare_systems({"b": b, "a": a}, "dice", {"all": NAMES}, ["WT"])
+    assert there.difference == -back.difference and there.p_value == back.p_value
+    assert there.rank_biserial == -back.rank_biserial and there.cohens_dz == -back.cohens_dz
+
+
+def test_order_of_rows_changes_nothing():
+    a, b = random_scores(1), random_scores(2)
+    mixed = b.sample(frac=1, random_state=0)
+    assert compare_systems({"a": a, "b": b}, "dice", BY_COUNT, ["WT"]) == compare_systems(
+        {"a": a, "b": mixed}, "dice", BY_COUNT, ["WT"]
+    )
+    assert modality_contributions(b, "dice", "WT") == modality_contributions(mixed, "dice", "WT")
+
+
+def test_only_common_cases_are_paired():
+    a, b = random_scores(1, cases=12), random_scores(2, cases=8)
+    (test,) = compare_systems({"a": a, "b": b}, "dice", {"all": NAMES}, ["WT"])
+    assert test.cases == 8
+    same = a[a["case"].isin(b["case"])]
+    (expected,) = compare_systems({"a": same, "b": b}, "dice", {"all": NAMES}, ["WT"])
+    assert test == expected
+
+
+def test_equal_systems_do_not_differ():
+    a = random_scores(1)
+    (test,) = compare_systems({"a": a, "b": a.copy()}, "dice", {"all": NAMES}, ["WT"])
+    assert (test.p_value, test.difference, test.rank_biserial) == (1, 0, 0) and np.isnan(test.cohens_dz)
+
+
+def test_systems_without_a_common_case_are_refused():
+    b = random_scores(2)
+    b["case"] = "other " + b["case"]
+    with pytest.raises(RunError, match="no common case"):
+        compare_systems({"a": random_scores(1), "b": b}, "dice", {"all": NAMES}, ["WT"])
+
+
+def test_contributions_are_mean_gains_over_all_orders():
+    metrics = random_scores(3, cases=5)
+    worth = metrics.groupby("subset")["value"].mean()
+    found = modality_contributions(metrics, "dice", "WT")
+    for modality in MODALITIES:
+        gains = []
+        for order in permutations(MODALITIES):
+            before = [m for m in MODALITIES if m in order[: order.index(modality)]]
+            with_it = [m for m in MODALITIES if m in before or m == modality]
+            gains.append(worth["+".join(with_it)] - (worth["+".join(before)] if before else 0))
+        assert found[modality].value == pytest.approx(np.mean(gains))
+        assert found[modality].low <= found[modality].value <= found[modality].high
+    assert sum(each.value for each in found.values()) == pytest.approx(worth[NAMES[-1]])
+
+
+def test_contributions_count_cases_with_all_subsets_only():
+    metrics = random_scores(3, cases=5)
+    metrics.loc[(metrics["case"] == "c0") & (metrics["subset"] == "T1"), ["value", "status"]] = [None, "T1 absent"]
+    found = modality_contributions(metrics, "dice", "WT")
+    assert {each.cases for each in found.values()} == {4}
+    assert found == modality_contributions(metrics[metrics["case"] != "c0"], "dice", "WT")

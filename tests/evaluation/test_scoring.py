@@ -1,0 +1,181 @@
+"""Masks of other tools, and every way in which their folders can be wrong."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anymri.analysis.tables import write_tables
+from anymri.data.image import write_image
+from anymri.errors import CohortError, ConfigurationError, GeometryError, ImageError, LabelError, RunError
+from anymri.evaluation.metrics import METRICS, score
+from anymri.evaluation.scoring import score_masks
+from anymri.synthesis.phantoms import write_cohort
+
+AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
+SHAPE = (20, 18, 12)
+# classes to the values of brats2021
+OLD = np.array([0, 1, 2, 4], np.uint8)
+
+
+def classes(seed):
+    """A few nested boxes."""
+    low = np.random.default_rng(seed).integers(2, 6, 3)
+    labels = np.zeros(SHAPE, np.uint8)
+    for size, value in ((6, 2), (4, 1), (2, 3)):
+        x, y, z = low
+        labels[x : x + size, y : y + size, z : z + size] = value
+    return labels
+
+
+def write(path, array, affine=AFFINE):
+    write_image(path, array, affine)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Labels of two cases in one folder, predictions of both in another; other values and orientation."""
+    for number in (0, 1):
+        write(tmp_path / "labels" / f"case{number}-seg.nii.gz", classes(number))
+        turned = np.diag([1.0, -1.0, 2.0, 1.0])
+        turned[0, 3] = -(SHAPE[0] - 1)
+        write(tmp_path / "predictions" / f"case{number}.nii.gz", OLD[classes(number + 5)][::-1].copy(), turned)
+    return tmp_path
+
+
+def run(folder, **options):
+    given = {"prediction_scheme_name": "brats2021", **options}
+    return score_masks(
+        folder / "predictions", folder / "labels", folder / "out", given.pop("scheme", "brats2023"), **given
+    )
+
+
+def test_masks_are_scored_in_their_own_scheme_and_orientation(folders):
+    scores = run(folders, metrics=("dice", "hd95", "nsd_1mm"))
+    assert set(scores["subset"]) == {"T1+T1c+T2+FLAIR"} and (scores["status"] == "scored").all()
+    for number in (0, 1):
+        for region, labels in (("WT", (1, 2, 3)), ("ET", (3,))):
+            a, b = (np.isin(classes(seed), labels) for seed in (number + 5, number))
+            rows = scores[(scores["case"] == f"case{number}") & (scores["region"] == region)]
+            expected = [score(name, a, b, (1, 1, 2)) for name in ("dice", "hd95", "nsd_1mm")]
+            assert rows["value"].tolist() == pytest.approx(expected)
+    text = write_tables(folders / "out", scores)
+    assert text.startswith("# predictions on 2 cases\n") and "NSD 1 mm: share of both surfaces' area" in text
+
+
+def test_every_metric_of_masks_runs_from_the_runner(folders):
+    names = [name for name, metric in METRICS.items() if metric.needs == "masks"]
+    scores = run(folders, metrics=names)
+    assert set(scores["metric"]) == set(names) and scores["value"].notna().all()
+    assert set(scores.query("metric == 'lesion_dice_2024'")["region"]) == {"WT", "TC", "ET", "NETC", "SNFH"}
+    write_tables(folders / "out", pd.read_csv(folders / "out" / "metrics.csv"))
+
+
+def test_folders_named_by_subset_are_scored_apart(folders):
+    source = folders / "predictions"
+    for subset, cases in (("FLAIR", (0, 1)), ("t1ce+flair", (0,))):
+        (source / subset).mkdir()
+        for number in cases:
+            data = (source / f"case{number}.nii.gz").read_bytes()
+            (source / subset / f"case{number}.nii.gz").write_bytes(data)
+    for file in source.glob("*.nii.gz"):
+        file.unlink()
+    scores = run(folders)
+    assert list(scores["subset"].unique()) == ["FLAIR", "T1c+FLAIR"]
+    absent = scores[scores["status"] != "scored"]
+    assert set(zip(absent["case"], absent["subset"], absent["status"], strict=True)) == {
+        ("case1", "T1c+FLAIR", "no prediction")
+    }
+    assert "case1: no prediction, in no mean." in write_tables(folders / "out", scores)
+
+
+def test_a_cohort_gives_the_labels_and_case_folders_the_predictions(tmp_path):
+    write_cohort(tmp_path / "labels", 1, size=48)
+    (case,) = [p for p in (tmp_path / "labels").iterdir() if p.is_dir()]
+    mask = tmp_path / "predictions" / case.name / "segmentation.nii.gz"
+    mask.parent.mkdir(parents=True)
+    mask.write_bytes(next(case.glob("*-seg.nii.gz")).read_bytes())
+    scores = run(tmp_path, prediction_scheme_name=None)
+    assert set(scores["case"]) == {case.name}
+    assert set(scores.query("metric == 'dice'")["value"]) == {1.0}
+
+
+def test_a_scheme_that_tells_less_apart_marks_what_it_cannot_tell(folders):
+    for file in (folders / "predictions").iterdir():
+        file.unlink()
+    for number in (0, 1):
+        labels = np.array([0, 2, 1, 2], np.uint8)[classes(number)]
+        write(folders / "predictions" / f"case{number}.nii.gz", labels)
+    scores = run(folders, prediction_scheme_name="brats2012")
+    assert set(scores.query("region == 'ET'")["status"]) == {"no ET in brats2012"}
+    assert set(scores.query("region != 'ET' and metric == 'dice'")["value"]) == {1.0}
+
+
+def refused(folders, error, *words, **options):
+    with pytest.raises(error) as caught:
+        run(folders, **options)
+    for word in words:
+        assert word in str(caught.value)
+    assert caught.value.fix.endswith((".", "..."))
+    assert not (folders / "out" / "metrics.csv").exists()
+
+
+def test_another_grid_is_refused(folders):
+    file = write(folders / "predictions" / "case1.nii.gz", np.zeros((20, 18, 11), np.uint8))
+    refused(folders, GeometryError, "case1", "20x18x11", "20x18x12")
+    shifted = AFFINE.copy()
+    shifted[2, 3] = 3
+    write(file, np.zeros(SHAPE, np.uint8), shifted)
+    refused(folders, GeometryError, "case1", "3.00 mm")
+
+
+def test_values_outside_the_scheme_are_refused(folders):
+    write(folders / "predictions" / "case0.nii.gz", np.full(SHAPE, 3, np.uint8))
+    refused(folders, LabelError, "case0.nii.gz", "3", "brats2021")
+
+
+def test_a_case_without_a_label_is_refused(folders):
+    write(folders / "predictions" / "case7.nii.gz", np.zeros(SHAPE, np.uint8))
+    refused(folders, CohortError, "case7", "no label")
+
+
+def test_a_case_without_a_prediction_is_marked_and_no_zero(folders):
+    (folders / "predictions" / "case0.nii.gz").unlink()
+    scores = run(folders)
+    rows = scores[scores["case"] == "case0"]
+    assert set(rows["status"]) == {"no prediction"} and rows["value"].isna().all()
+
+
+@pytest.mark.parametrize("which", ["predictions", "labels"])
+def test_an_empty_or_absent_folder_is_refused(folders, which):
+    for file in (folders / which).iterdir():
+        file.unlink()
+    refused(folders, CohortError, str(folders / which))
+    (folders / which).rmdir()
+    refused(folders, CohortError, str(folders / which))
+
+
+def test_two_files_of_one_case_are_refused(folders):
+    write(folders / "predictions" / "case0-seg.nii.gz", np.zeros(SHAPE, np.uint8))
+    refused(folders, CohortError, "case0.nii.gz", "case0-seg.nii.gz")
+
+
+def test_what_is_no_label_map_is_refused(folders):
+    (folders / "predictions" / "case0.nii.gz").write_bytes(b"nothing")
+    refused(folders, ImageError, "case0.nii.gz")
+    write(folders / "predictions" / "case0.nii.gz", np.full(SHAPE, 0.5, np.float32))
+    refused(folders, LabelError, "no whole numbers")
+
+
+def test_metrics_that_need_more_than_masks_are_refused(folders):
+    refused(folders, ConfigurationError, "ece", "probabilities", metrics=("dice", "ece"))
+    refused(folders, ConfigurationError, "psnr_brain", "reconstructed scans", metrics=("dice", "psnr_brain"))
+
+
+def test_a_folder_keeps_to_its_metrics(folders):
+    before = run(folders)
+    with pytest.raises(RunError, match="metrics"):
+        run(folders, metrics=("dice",))
+    with pytest.raises(RunError, match="name"):
+        run(folders, name="other")
+    pd.testing.assert_frame_equal(run(folders), before)

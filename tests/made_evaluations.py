@@ -1,0 +1,102 @@
+"""Evaluation folders with invented metrics: as `anymri evaluate` writes them, in milliseconds."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from anymri.evaluation.metrics import METRICS
+from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS
+from anymri.modalities import SUBSETS
+
+REGIONS = ("WT", "TC", "ET")
+# What a region gains from each modality, in Dice.
+_GAINS = {
+    "WT": {"T1": 0.05, "T1c": 0.08, "T2": 0.2, "FLAIR": 0.3},
+    "TC": {"T1": 0.04, "T1c": 0.35, "T2": 0.12, "FLAIR": 0.1},
+    "ET": {"T1": 0.02, "T1c": 0.5, "T2": 0.06, "FLAIR": 0.05},
+}
+
+
+def dice_of(seed, level, cases):
+    """(case, subset, region) -> an invented Dice; cases differ, each modality adds, the seed is the system."""
+    rng = np.random.default_rng(seed)
+    difficulty = {case: 0.12 * np.random.default_rng(i).standard_normal() for i, case in enumerate(sorted(cases))}
+    values = {}
+    for case in sorted(cases):
+        for subset in SUBSETS:
+            for region in REGIONS:
+                gain = level + 0.25 + sum(_GAINS[region][m] for m in subset)
+                value = gain / (1 + 0.35 * gain) - difficulty[case] + 0.03 * rng.standard_normal()
+                values[case, str(subset), region] = float(np.clip(value, 0, 0.97))
+    return values
+
+
+def write_evaluation(
+    folder, name="u_hved", seed=0, level=0.0, cases=12, metrics=("dice",), lacking=(), reliability=False
+):
+    """An evaluation of `name`.
+
+    lacking  (case number, modality) pairs: scans that do not exist
+    """
+    folder.mkdir(parents=True)
+    names = [f"case-{number:02d}" for number in range(cases)]
+    absent = {(names[number], modality) for number, modality in lacking}
+    rows = []
+    for (case, subset, region), dice in dice_of(seed, level, names).items():
+        missing = [m for m in subset.split("+") if (case, m) in absent]
+        for metric in metrics:
+            value = 60 * (1 - dice) if metric == "hd95" else dice
+            rows.append(
+                [case, subset, region, metric, *([None, f"{missing[0]} absent"] if missing else [value, "scored"])]
+            )
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "metrics.csv", index=False)
+    if reliability:
+        curves(seed, names).to_csv(folder / "reliability.csv", index=False)
+    card = {
+        "system": name,
+        "preprocessing": {"normalisation": "zscore", "crop_to_brain": True},
+        "window": 64,
+        "window_overlap": 0.5,
+        "trained_on": ["other-01", "other-02"],
+    }
+    configuration = {
+        "weights": card,
+        "data": "COHORT",
+        "label_scheme": "brats2023",
+        "conventions": {metric: METRICS[metric].convention for metric in metrics},
+    }
+    inputs = {
+        f"{case}: {what}": {"file": f"COHORT/{case}/{what}.nii.gz", "sha256": "0" * 64}
+        for case in names
+        for what in ("T1", "T1c", "T2", "FLAIR", "label")
+        if (case, what) not in absent
+    }
+    provenance = {
+        "command": "evaluate",
+        "created": "2025-01-01T10:00:00+00:00",
+        "configuration": configuration,
+        "inputs": inputs,
+        "versions": {"anymri": "0.1.0"},
+    }
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    return folder
+
+
+def curves(seed, names):
+    """Rows of `reliability.csv`: nearly all voxels in the first bin, and a network that is too sure with few scans."""
+    rng, rows = np.random.default_rng(seed), []
+    middles = (np.arange(15) + 0.5) / 15
+    for case in names:
+        for subset in SUBSETS:
+            for region, share in (("WT", 0.05), ("TC", 0.02), ("ET", 0.01)):
+                weights = np.full(15, 0.02)
+                weights[0], weights[-1] = 1 / share, 1.0
+                voxels = (rng.uniform(0.8, 1.2, 15) * weights * 3000).astype(int)
+                voxels[rng.integers(1, 14)] = 0
+                bend = 1 + 0.25 * (4 - len(subset))
+                observed = np.clip(middles**bend + 0.02 * rng.standard_normal(15), 0, 1)
+                for i in range(15):
+                    values = [middles[i], observed[i]] if voxels[i] else [0.0, 0.0]
+                    rows.append([case, str(subset), region, i, int(voxels[i]), *values])
+    return pd.DataFrame(rows, columns=CURVE_COLUMNS)

@@ -1,0 +1,220 @@
+"""Who is trained on and who is held out."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from anymri.data.case import Case
+from anymri.errors import AnymriWarning, CohortError, ConfigurationError, GeometryError, RunError
+from anymri.modalities import Subset
+from anymri.synthesis.phantoms import write_cohort
+from anymri.systems.recipes.schema import Split
+from anymri.training.cohort.find import prepare
+from anymri.training.cohort.split import divide, held_out, read_list
+from anymri.training.configuration import resolve
+from anymri.training.engine import train
+from small_runs import Silent
+
+TINY = ("network.width=2", "crop=16", "window_overlap=0", "steps_per_epoch=1", "epochs=1", "validation_epochs=1")
+NAMES = [f"PHANTOM-0000{number}-000" for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    write_cohort(folder / "cohort", 6, size=48)
+    return folder
+
+
+def configured(place, *assignments, data=None):
+    options = {"data": data or place / "cohort", "label_scheme": "brats2023", "device": "cpu", "cache": place / "cache"}
+    return resolve("u_hved", "nano", options, assignments=[*TINY, *assignments])
+
+
+def sides(place, *assignments, data=None):
+    """Names of the cases to train and to validate on."""
+    cohort = prepare(configured(place, *assignments, data=data), lambda *_: None)
+    return [case.name for case in cohort.training], [case.name for case in cohort.validation]
+
+
+def written(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def strata(**counts):
+    """So many patients a stratum; a name that ends in `_et` stands for those with enhancing tumour."""
+    return {f"{name}{i}": (name, name.endswith("_et")) for name, count in counts.items() for i in range(count)}
+
+
+def counts(patients):
+    names = [patient.rstrip("0123456789") for patient in patients]
+    return {name: names.count(name) for name in names}
+
+
+def test_shares_are_even_over_strata_and_of_the_right_size():
+    cohort = strata(full=40, full_et=100, some_et=57, few=3)
+    held = held_out(cohort, Split(), 0.1, seed=0)
+    assert counts(held) == {"full": 4, "full_et": 10, "some_et": 6}
+    assert held == held_out(dict(reversed(cohort.items())), Split(), 0.1, seed=0)
+    assert held != held_out(cohort, Split(), 0.1, seed=1)
+
+
+@pytest.mark.parametrize(("patients", "share", "count"), [(4, 0.5, 0), (5, 0.01, 1), (20, 0, 0), (24, 0.05, 1)])
+def test_few_patients_are_all_trained_on_and_of_more_at_least_one_is_held_out(patients, share, count):
+    assert len(held_out(strata(full=patients), Split(), share, seed=0)) == count
+
+
+def test_folds_hold_everyone_out_once_and_are_even_over_strata():
+    cohort = strata(full=11, full_et=23, some_et=8)
+    folds = [held_out(cohort, Split(folds=5, fold=fold), 0.1, seed=0) for fold in range(5)]
+    assert sorted(p for fold in folds for p in fold) == sorted(cohort)
+    assert {len(fold) for fold in folds} == {8, 9}
+    for name, count in {"full": 11, "full_et": 23, "some_et": 8}.items():
+        assert {counts(fold)[name] for fold in folds} <= {count // 5, count // 5 + 1}
+
+
+def test_more_folds_than_patients_are_refused():
+    with pytest.raises(CohortError, match="3 patients cannot be divided into 5 folds"):
+        held_out(strata(full=3), Split(folds=5), 0.1, seed=0)
+
+
+def test_folds_are_asked_for_by_two_assignments(place):
+    validated = [sides(place, "split.folds=3", f"split.fold={fold}")[1] for fold in range(3)]
+    assert sorted(name for fold in validated for name in fold) == NAMES and [len(fold) for fold in validated] == [
+        2,
+        2,
+        2,
+    ]
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ["split.fold=1"],
+        ["split.folds=3", "split.fold=3"],
+        ["split.folds=3", "split.validation=a.txt"],
+        ["split.fold=-1"],
+    ],
+)
+def test_folds_that_make_no_sense_are_refused(place, assignments):
+    with pytest.raises(ConfigurationError, match=r"recipe\.split"):
+        configured(place, *assignments)
+
+
+def test_lists_of_the_community_divide_a_cohort(place, tmp_path):
+    train_list = written(tmp_path / "train.txt", *NAMES[:3], "")
+    masks = '"[False, False, False, True]"', '"[True, True, False, False]"'
+    lines = [f"{name},{mask}" for name, mask in zip(NAMES[3:5], masks, strict=True)]
+    validation = written(tmp_path / "val15splits.csv", "case,mask", *lines)
+    test = written(tmp_path / "test15splits.csv", "case,mask", f'{NAMES[5]},"[True, False, False, False]"')
+    lists = [f"split.train={train_list}", f"split.validation={validation}", f"split.test={test}"]
+    cohort = prepare(configured(place, *lists), lambda *_: None)
+    assert [case.name for case in cohort.training] == NAMES[:3] and cohort.test == [NAMES[5]]
+    # In the order of the loader that these lists are written for: FLAIR, T1c, T1, T2.
+    judged = {case.name: case.kept.tolist() for case in cohort.validation}
+    expected = dict(zip(NAMES[3:5], ("T2", "T1c+FLAIR"), strict=True))
+    assert judged == {name: list(Subset.parse(subset).flags) for name, subset in expected.items()}
+    assert not any(NAMES[5] in what for what in cohort.files) and cohort.files["split.train"] == train_list
+    split = cohort.split()
+    assert list(split["train"]) == NAMES[:3] and split["test"] == [NAMES[5]] and split["kept"] == expected
+
+
+def test_without_a_list_of_those_held_out_a_share_of_the_others_is(place, tmp_path):
+    test = written(tmp_path / "test.txt", NAMES[5])
+    training, validation = sides(place, f"split.test={test}", "validation_share=0.2")
+    assert len(validation) == 1 and sorted(training + validation) == NAMES[:5]
+
+
+def test_cases_in_no_list_are_left_out_with_a_note(place, tmp_path):
+    train_list = written(tmp_path / "train.txt", *NAMES[1:4])
+    with pytest.warns(AnymriWarning, match=r"no list: 3 \(PHANTOM-00000-000, PHANTOM-00004-000"):
+        assert sides(place, f"split.train={train_list}") == (NAMES[1:4], [])
+
+
+@pytest.mark.parametrize(
+    ("train_names", "test_names", "message"),
+    [
+        ([NAMES[0], "BraTS-GLI-00000-000"], [NAMES[1]], "names 1 cases that are not.*BraTS-GLI-00000-000"),
+        (NAMES[:3], NAMES[2:4], "PHANTOM-00002-000 is listed for test and for train"),
+        ([NAMES[0], NAMES[0]], [NAMES[1]], r"train\.txt, line 2: case PHANTOM-00000-000 stands twice"),
+        ([""], [NAMES[1]], "names no case"),
+    ],
+    ids=["a stranger", "on two sides", "twice", "empty"],
+)
+def test_lists_that_do_not_fit_are_refused_before_anything_is_written(
+    place, tmp_path, train_names, test_names, message
+):
+    lists = {
+        "train": written(tmp_path / "train.txt", *train_names),
+        "test": written(tmp_path / "test.txt", *test_names),
+    }
+    configuration = configured(place, *(f"split.{part}={file}" for part, file in lists.items()))
+    with pytest.raises(CohortError, match=message):
+        train(configuration, tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_list_that_is_not_there_is_refused(place, tmp_path):
+    with pytest.raises(CohortError, match=r"absent\.txt cannot be read"):
+        sides(place, f"split.test={tmp_path / 'absent.txt'}")
+
+
+def test_scans_of_one_patient_on_two_sides_are_refused(tmp_path):
+    cases = [Case(f"BraTS-GLI-0000{p}-00{t}", {"T1": Path("t1.nii.gz")}) for p in range(3) for t in range(2)]
+    test = written(tmp_path / "test.txt", "BraTS-GLI-00001-000")
+    with pytest.raises(CohortError, match=r"Patient BraTS-GLI-00001 .*00001-001 in training, .*00001-000 in test"):
+        divide(cases, Split(test=test))
+    train_list = written(tmp_path / "train.txt", "BraTS-GLI-00000-000", "BraTS-GLI-00000-001")
+    divided = divide(cases, Split(train=train_list, test=test))
+    assert len(divided.training) == 2 and len(divided.left_out) == 3
+
+
+def test_time_points_of_a_patient_are_held_out_together(place, tmp_path):
+    rows = ["case,patient,t1c,flair,label"]
+    for name in NAMES:
+        for visit in ("a", "b"):
+            files = [str(place / "cohort" / name / f"{name}-{suffix}.nii.gz") for suffix in ("t1c", "t2f", "seg")]
+            rows.append(",".join([f"{name}{visit}", name, *files]))
+    manifest = written(tmp_path / "manifest.csv", *rows)
+    with pytest.warns(AnymriWarning, match="T1 or T2"):
+        training, validation = sides(place, "split.folds=3", data=manifest)
+    assert len(validation) == 4 and {n[:-1] for n in training}.isdisjoint(n[:-1] for n in validation)
+
+
+def test_a_list_is_read_with_blank_lines_and_a_byte_order_mark(tmp_path):
+    (tmp_path / "train.txt").write_bytes("\ufeffA\r\n\r\n B \n".encode())
+    assert read_list(tmp_path / "train.txt") == {"A": None, "B": None}
+
+
+def test_the_split_in_the_run_has_a_checksum_and_a_changed_cohort_is_not_resumed_on(place, tmp_path):
+    data = Path(shutil.copytree(place / "cohort", tmp_path / "data"))
+    configuration = configured(place, data=data)
+    train(configuration, tmp_path / "run", Silent(stop_after=None))
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    checksum = split.pop("sha256")
+    assert hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest() == checksum
+    before = (tmp_path / "run" / "split.json").read_bytes()
+    shutil.rmtree(data / NAMES[2])
+    with pytest.raises(RunError, match=r"cohort has changed.*PHANTOM-00002-000"):
+        train(configuration, tmp_path / "run", Silent(), resume=True)
+    assert (tmp_path / "run" / "split.json").read_bytes() == before
+
+
+def test_a_folder_in_no_known_layout_and_labels_that_do_not_fit_are_found_before_the_first_step(place, tmp_path):
+    (tmp_path / "odd" / "case").mkdir(parents=True)
+    (tmp_path / "odd" / "case" / "picture.nii.gz").write_bytes(b"")
+    with pytest.raises(CohortError, match="No case was found"):
+        train(configured(place, data=tmp_path / "odd"), tmp_path / "run", Silent())
+    data = Path(shutil.copytree(place / "cohort", tmp_path / "data"))
+    label = next((data / NAMES[4]).glob("*-seg.nii.gz"))
+    image = nib.load(label)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:, :, :-1], image.affine), label)
+    with pytest.raises(GeometryError, match=rf"Case {NAMES[4]}: .*seg.*48x48x47"):
+        train(configured(place, data=data), tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
