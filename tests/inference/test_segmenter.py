@@ -1,7 +1,8 @@
-"""Segmentation of a case: geometry, subsets, windows, and what is refused."""
+"""Segmentation of a case: geometry, subsets, loaded models, and what is refused."""
 
 import json
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -12,11 +13,23 @@ import torch
 import anymri
 from anymri.data.image import read_image
 from anymri.data.layouts import find_cases
-from anymri.errors import AnymriError, AnymriWarning, CohortError, GeometryError, ModalityError, OutputError
-from anymri.inference.windows import Windows, predict
+from anymri.errors import (
+    AnymriError,
+    AnymriWarning,
+    CohortError,
+    ConfigurationError,
+    GeometryError,
+    ModalityError,
+    OutputError,
+)
+from anymri.inference import segmenter as segmenter_module
+from anymri.inference.segmenter import Segmenter
 from anymri.modalities import SUBSETS, Subset
 from anymri.synthesis.phantoms import write_cohort
-from untrained import prepared, write_weights
+from anymri.systems.contract import Encoding, Prediction, System
+from untrained import card, write_weights
+
+NAMED = {"t1": "t1n", "t1c": "t1c", "t2": "t2w", "flair": "t2f"}
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +43,34 @@ def weights(tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights") / "w.safetensors")
 
 
+class Brightness(System):
+    """A system that costs nothing: the mean of the modalities, without any layer, is the logit of every class."""
+
+    output_kind = "classes"
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.arange(4.0)[:, None, None, None])
+
+    def _encode(self, images, present):
+        return Images(present, images)
+
+    def _decode(self, encoding, available, reconstruct):
+        used = encoding.images.masked_fill(~available[..., None, None, None], 0)
+        return Prediction(used.sum(1, keepdim=True) * self.scale, self.output_kind)
+
+
+@dataclass
+class Images(Encoding):
+    images: torch.Tensor
+
+
 def scan(case, suffix):
     return next(case.glob(f"*-{suffix}.nii.gz"))
 
 
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "SAL", "PIR"])
-def test_output_has_the_geometry_of_the_scan_and_the_answer_does_not_depend_on_it(case, weights, tmp_path, axes):
+def test_output_has_the_geometry_of_the_scan_and_the_label_map_does_not_depend_on_it(case, weights, tmp_path, axes):
     turned = {}
     for name, suffix in (("t1c", "t1c"), ("flair", "t2f")):
         image = nib.load(scan(case, suffix))
@@ -66,16 +101,39 @@ def test_volumes_are_those_of_the_label_map(case, weights, tmp_path):
     assert len(record["inputs"]["weights"]["sha256"]) == 64
 
 
-@pytest.mark.parametrize("subset", SUBSETS, ids=str)
-def test_every_subset_gives_a_label_map(case, weights, subset):
-    result = anymri.segment(case, weights=weights, subset=subset)
-    assert result.subset == subset and result.classes.shape == (48, 48, 48)
+def test_one_loaded_model_segments_every_subset(case, weights, monkeypatch):
+    segmenter = anymri.load(weights)
+    monkeypatch.setattr(segmenter_module, "load_weights", None)
+    for subset in SUBSETS:
+        result = segmenter.segment(case, subset)
+        assert result.subset == subset and result.classes.shape == (48, 48, 48)
 
 
-def test_a_case_folder_equals_its_scans_named_one_by_one(case, weights):
-    named = {"t1": "t1n", "t1c": "t1c", "t2": "t2w", "flair": "t2f"}
+def test_a_case_is_given_as_folder_text_scans_or_case(case, weights):
+    segmenter = Segmenter.load(str(weights))
+    expected = segmenter.segment(case).classes
+    scans = {alias: str(scan(case, suffix)) for alias, suffix in NAMED.items()}
+    for given in (str(case), scans, find_cases(case)[0]):
+        np.testing.assert_array_equal(segmenter.segment(given).classes, expected)
+
+
+def test_a_result_is_saved_with_the_hashes_of_its_inputs(case, weights, tmp_path):
+    result = anymri.load(weights).segment(case, "T1c")
+    assert result.save(str(tmp_path / "out")) == tmp_path / "out" / "segmentation.nii.gz"
+    record = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert record["configuration"]["modalities"] == ["T1c"] and record["device"] == "cpu"
+    assert set(record["inputs"]) == {"T1", "T1c", "T2", "FLAIR", "label", "weights"}
+
+
+def test_an_unknown_lane_is_refused_with_the_known_ones(weights):
+    with pytest.raises(ConfigurationError, match="no lane named 'torhc'") as refusal:
+        anymri.load(weights, lane="torhc")
+    assert "Did you mean torch?" in refusal.value.fix
+
+
+def test_a_case_folder_equals_its_scans_given_one_by_one(case, weights):
     one = anymri.segment(case, weights=weights)
-    other = anymri.segment(**{name: scan(case, suffix) for name, suffix in named.items()}, weights=weights)
+    other = anymri.segment(**{name: scan(case, suffix) for name, suffix in NAMED.items()}, weights=weights)
     np.testing.assert_array_equal(one.classes, other.classes)
 
 
@@ -84,41 +142,7 @@ def test_a_volume_smaller_than_the_window_is_padded(tmp_path, weights):
     assert anymri.segment(folder, weights=weights).classes.shape == (24, 24, 24)
 
 
-def test_windows_of_one_volume_agree_with_a_single_forward_pass():
-    system = anymri.create("u_hved", preset="nano")
-    images = torch.randn(1, 4, 32, 32, 32)
-    volume = prepared(images[0])
-    subsets = [Subset.parse("T2"), Subset.parse("T1c+FLAIR")]
-    answers = predict(system, volume, subsets, Windows(32, 0.5))
-    for subset, answer in zip(subsets, answers, strict=True):
-        with torch.inference_mode():
-            expected = system(images, subset.as_tensor()).probabilities()[0]
-        torch.testing.assert_close(answer.probabilities, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("blending", ["gaussian", "constant"])
-def test_windows_count_alike_where_they_overlap_only_if_told_to(blending):
-    """Two windows side by side, half of each in the other: the mean of both, or more of the one that is nearer."""
-    torch.manual_seed(0)
-    system = anymri.create("u_hved", preset="nano", width=4)
-    images = torch.randn(1, 4, 48, 32, 32)
-    everything = SUBSETS[-1]
-    present = everything.as_tensor()
-    volume = prepared(images[0])
-    answer = predict(system, volume, [everything], Windows(32, 0.5, blending))[0].probabilities
-    with torch.inference_mode():
-        first, second = (system(images[:, :, x : x + 32], present).probabilities()[0] for x in (0, 16))
-    mean = (first[:, 16:] + second[:, :16]) / 2
-    if blending == "constant":
-        torch.testing.assert_close(answer[:, 16:32], mean, rtol=1e-4, atol=1e-5)
-    else:
-        # On the line through the middle of the first window, where the second one ends.
-        near, far = ((answer[:, 16] - w)[:, 14:18, 14:18].abs().mean() for w in (first[:, 16], second[:, 0]))
-        assert near < far / 50
-    torch.testing.assert_close(answer[:, :16], first[:, :16], rtol=1e-4, atol=1e-5)
-
-
-def test_thick_slices_are_said_to_be_a_risk(case, weights, tmp_path):
+def test_thick_slices_cause_a_warning(case, weights, tmp_path):
     image = nib.load(scan(case, "t2f"))
     nib.save(nib.Nifti1Image(image.dataobj, np.diag([-1, -1, 5, 1])), tmp_path / "flair.nii.gz")
     with pytest.warns(AnymriWarning, match=r"5\.00 mm"):
@@ -136,7 +160,7 @@ def test_a_folder_of_many_cases_is_refused(tmp_path, weights):
         anymri.segment(tmp_path, weights=weights)
 
 
-def test_a_subset_that_the_case_lacks_is_refused(case, weights):
+def test_a_subset_with_a_missing_scan_is_refused(case, weights):
     with pytest.raises(ModalityError, match="not T1"):
         anymri.segment(t2=scan(case, "t2w"), weights=weights, subset="T1")
 
@@ -149,12 +173,13 @@ def test_scans_on_different_grids_are_refused_with_both_grids(case, weights, tmp
 
 
 def test_an_output_that_cannot_be_written_is_refused(case, weights, tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("a file")
     with pytest.raises(OutputError, match="cannot be written"):
         anymri.segment(case, weights=weights, output=tmp_path / "file" / "out")
 
 
-def test_awkward_real_files_give_a_segmentation_or_a_clear_error(real_data, weights):
+def test_awkward_real_files_give_a_segmentation_or_a_clear_error(real_data):
+    segmenter = Segmenter(Brightness(), card(window=96))
     suffixes = (".nii.gz", ".nii", ".mha", ".mgz")
     files = [f for f in sorted((real_data / "awkward").rglob("*")) if f.name.endswith(suffixes)]
     assert len(files) > 10
@@ -162,7 +187,7 @@ def test_awkward_real_files_give_a_segmentation_or_a_clear_error(real_data, weig
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", AnymriWarning)
-                result = anymri.segment(t1=file, weights=weights)
+                result = segmenter.segment({"t1": file})
         except AnymriError as error:
             assert file.name in error.what and error.fix
         else:

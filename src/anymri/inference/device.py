@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""Choose the device on which a network computes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from anymri.errors import ConfigurationError
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`; raises if it is not there."""
+    """Return the device of a name: `auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Raises `ConfigurationError` if it is not available.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from copy import copy
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anymri.data.prepared import Prepared
 from anymri.errors import ModalityError, OutputError
@@ -28,6 +31,7 @@ from anymri.systems.contract import System
 
 # Encodings beyond this go to a temporary file.
 MEMORY_LIMIT_BYTES = 2_000_000_000
+_FILE = "encodings"
 
 
 class EncodedVolume:
@@ -62,13 +66,14 @@ class EncodedVolume:
         self._file = _TensorFile()
         self._kept: list[EncodedWindows] = []
 
-        def keep(tensor: Tensor) -> Tensor | _Stored:
+        def keep(tensor: Tensor) -> Tensor:
+            if isinstance(tensor, nn.Parameter):
+                return tensor  # some encodings hold weights of the network
             floating = tensor.is_floating_point()
-            found = tensor.to("cpu", torch.float16 if half and floating else tensor.dtype)
-            size = found.numel() * found.element_size()
-            self.bytes += size
+            found = tensor.detach().to("cpu", torch.float16 if half and floating else tensor.dtype)
+            self.bytes += found.numel() * found.element_size()
             if floating and self.bytes - self._file.bytes > memory_limit:
-                return self._file.write(found)
+                return self._file.store(found)
             return found.clone() if found is tensor else found
 
         with system.folded_weights():
@@ -96,9 +101,10 @@ class EncodedVolume:
                 decoder.add(EncodedWindows(kept.places, map_tensors(kept.encoding, self._load)))
         return decoder.result()
 
-    def _load(self, kept: Tensor | _Stored) -> Tensor:
-        tensor = self._file.read(kept) if isinstance(kept, _Stored) else kept
-        return tensor.to(self._device, torch.float32 if tensor.dtype == torch.float16 else tensor.dtype)
+    def _load(self, kept: Tensor) -> Tensor:
+        if isinstance(kept, nn.Parameter):
+            return kept
+        return kept.to(self._device, torch.float32 if kept.dtype == torch.float16 else kept.dtype)
 
     def close(self) -> None:
         """Forget the encodings and delete the temporary file."""
@@ -112,62 +118,56 @@ class EncodedVolume:
         self.close()
 
 
-def map_tensors(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a copy of nested dataclasses, lists, tuples and dictionaries with every tensor changed."""
-    if isinstance(value, Tensor | _Stored):
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a copy of nested dataclasses, lists, (named) tuples and dictionaries with every tensor changed."""
+    if isinstance(value, Tensor):
         return change(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: map_tensors(getattr(value, f.name), change) for f in fields(value)})
+    if is_dataclass(value):
+        # Not `dataclasses.replace`, which would compute derived fields again.
+        copied = copy(value)
+        for name, each in vars(value).items():
+            object.__setattr__(copied, name, map_tensors(each, change))
+        return copied
     if isinstance(value, dict):
         return {key: map_tensors(each, change) for key, each in value.items()}
     if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
-        return type(value)(map_tensors(each, change) for each in value)
+        changed = [map_tensors(each, change) for each in value]
+        return type(value)(*changed) if hasattr(value, "_fields") else type(value)(changed)  # named tuples
     return value
 
 
-class _Stored:
-    """Position of a tensor in the temporary file."""
-
-    def __init__(self, offset: int, shape: torch.Size, dtype: np.dtype[Any]) -> None:
-        self.offset, self.shape, self.dtype = offset, shape, dtype
-
-
 class _TensorFile:
-    """Tensors one after the other in a temporary file, which is created when the first one is written."""
+    """Tensors in a temporary file, from where the system reads and drops them as it needs memory.
+
+    bytes  size of the file, which is created when the first tensor is stored
+    """
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
+        self._delete: Callable[[], Any] = lambda: None
 
-    def write(self, tensor: Tensor) -> _Stored:
-        """Append a tensor of the CPU; raise `OutputError` if the disk is full."""
+    def store(self, tensor: Tensor) -> Tensor:
+        """Append a tensor of the CPU and return it mapped from the file; raise `OutputError` if the disk is full."""
         array = tensor.contiguous().numpy()
-        stored = _Stored(self.bytes, tensor.shape, array.dtype)
         try:
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="anymri-")
-            with self._path().open("ab") as file:
+                self._folder = Path(tempfile.mkdtemp(prefix="anymri-"))
+                # Also when nobody calls `close`, at the latest when the process ends.
+                self._delete = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            with (self._folder / _FILE).open("ab") as file:
                 file.write(array.data)
+            mapped = np.memmap(self._folder / _FILE, array.dtype, "c", self.bytes, array.shape)
         except OSError as error:
             raise OutputError(
                 f"The encodings of this case do not fit into {tempfile.gettempdir()}: {error.strerror or error}.",
                 "Free space there, set TMPDIR to another folder, or allow more memory (memory_limit).",
             ) from error
         self.bytes += array.nbytes
-        return stored
-
-    def read(self, stored: _Stored) -> Tensor:
-        """Return a tensor of the CPU."""
-        shape = tuple(stored.shape)
-        return torch.from_numpy(np.memmap(self._path(), stored.dtype, "c", stored.offset, shape))
+        return torch.from_numpy(mapped)
 
     def close(self) -> None:
         """Delete the file."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._delete()
+        self._folder = None
         self.bytes = 0
-
-    def _path(self) -> Path:
-        assert self._folder is not None
-        return Path(self._folder.name) / "encodings"

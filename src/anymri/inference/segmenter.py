@@ -37,13 +37,14 @@ class Segmenter:
     system   the network, in evaluation mode
     card     card of the weights: preprocessing, windows, training data
     weights  file of the weights; None for a network in training
-    device   where it computes
+    windows  how windows cover a volume
     """
 
     def __init__(self, system: System[Any], card: WeightsCard, weights: Path | None = None) -> None:
         self.system = system
         self.card = card
         self.weights = weights
+        self.windows = Windows.of(card)
 
     @classmethod
     def load(cls, weights: Path | str, device: str = "auto", lane: str = "torch") -> Self:
@@ -85,7 +86,7 @@ class Segmenter:
         study = read_study(found)
         _warn_of_spacing(study)
         prepared = self.prepare(study)
-        (prediction,) = self.predict(prepared.only(chosen), [chosen])
+        (prediction,) = predict(self.system, prepared.only(chosen), [chosen], self.windows)
         classes = from_lps(prepared.paste(prediction.label_map()), study.reference)
         return Result(classes, chosen, study.reference, found, self.card, self.weights, str(self.device))
 
@@ -98,7 +99,7 @@ class Segmenter:
         half          keep encodings as float16: half the size, at the cost of precision
         """
         prepared = study if isinstance(study, Prepared) else self.prepare(study)
-        return EncodedVolume(self.system, prepared, Windows.of(self.card), memory_limit, half)
+        return EncodedVolume(self.system, prepared, self.windows, memory_limit, half)
 
     def prepare(self, study: Study) -> Prepared:
         """Return a study as the network takes it."""
@@ -112,7 +113,7 @@ class Segmenter:
         reconstruct  also reconstruct the modalities that are missing from each subset; raises `ConfigurationError` if
                      the system cannot
         """
-        return predict(self.system, prepared, subsets, Windows.of(self.card), reconstruct)
+        return predict(self.system, prepared, subsets, self.windows, reconstruct)
 
 
 def segment(

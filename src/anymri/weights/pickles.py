@@ -1,4 +1,4 @@
-"""Authors' checkpoints, which may hold whole pickled objects, read for their tensors alone: no code of theirs runs."""
+"""Read the authors' checkpoints, which may hold whole pickled objects, for their tensors alone: their code never runs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from anymri.errors import WeightsError
 
+_GIVE = "Give a file that holds a state dict or a pickled module; pickled code is never run."
+
 
 class StandIn:
-    """In place of every class and function that a pickle names: takes what it is given, and does nothing with it."""
+    """Replacement for every class and function that a pickle names: it accepts any arguments and does nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> StandIn:
         return object.__new__(cls)
@@ -25,9 +27,9 @@ class StandIn:
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """The dictionary that a checkpoint holds, with pickled modules as their state dicts, without any other object.
+    """Return the dictionary in a checkpoint, with pickled modules as their state dicts and without other objects.
 
-    Raises `WeightsError` for what is no such file.
+    Raises `WeightsError` if the file is not a checkpoint, or holds no tensor.
     """
     try:
         named: list[Any] = [(StandIn, name) for name in get_unsafe_globals_in_checkpoint(file)]
@@ -50,10 +52,10 @@ def _plain(value: Any) -> Any:
 
 
 def _state(module: StandIn, prefix: str = "") -> dict[str, Tensor]:
-    """The state dict of what was a module; empty for any other object."""
+    """Return the state dict of a pickled module; empty for any other object."""
     fields = vars(module)
-    own = {**fields.get("_parameters", {}), **fields.get("_buffers", {})}
-    state = {prefix + name: value for name, value in own.items() if isinstance(value, Tensor)}
+    tensors = {**fields.get("_parameters", {}), **fields.get("_buffers", {})}
+    state = {prefix + name: value for name, value in tensors.items() if isinstance(value, Tensor)}
     for name, child in fields.get("_modules", {}).items():
         if isinstance(child, StandIn):
             state |= _state(child, f"{prefix}{name}.")
@@ -62,6 +64,3 @@ def _state(module: StandIn, prefix: str = "") -> dict[str, Tensor]:
 
 def _holds_tensors(value: Any) -> bool:
     return isinstance(value, Tensor) or (isinstance(value, dict) and any(map(_holds_tensors, value.values())))
-
-
-_GIVE = "Give a file that holds a state dict or a pickled module; pickled code is never run."
