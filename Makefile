@@ -1,22 +1,29 @@
-# Two commands do all the set-up on a machine with Python 3.11 or later, pip, make and git: `make demo`, `make test`.
+# Set-up and work need one command on a machine with Python 3.11 or later, pip, make and git: `make demo`, `make test`.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Threads of the numeric libraries in each test process.
+# Test processes; each computes with one thread.
 WORKERS ?= 2
 
-.PHONY: demo test format clean
+.PHONY: demo test acceptance format clean
 
+# Phantoms, training, evaluation and a report in the folder demo/.
 demo: $(STAMP)
 	$(RUN)/anymri demo --output demo
 
+# Everything that continuous integration checks.
 test: $(STAMP)
 	$(RUN)/ruff check
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
-	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) -m "not demo"
+	$(RUN)/lint-imports
+	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) -m "not demo and not acceptance"
 	$(RUN)/pytest -q -m demo
+
+# Full-size trials, which take longer than `make test`.
+acceptance: $(STAMP)
+	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) -m acceptance
 
 format: $(STAMP)
 	$(RUN)/ruff check --fix

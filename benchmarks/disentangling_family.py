@@ -1,8 +1,8 @@
-"""Robust-Mseg and SFusion against the plain way of their published code: python benchmarks/disentangling_family.py
+"""Robust-Mseg and SFusion against a plain implementation: python benchmarks/disentangling_family.py
 
-Plain: every pass runs all encoders, those of style too, whose results are thrown away; SFusion's block sends one
-modality alone through its transformer too, and makes all score maps at once. Both ways give the same answers, which is
-checked.
+The plain implementation works as the published code does: each pass runs all encoders, those of style too, whose
+results are discarded; SFusion's block runs its transformer for a single modality too, and computes all logit maps at
+once. The outputs of both are checked to be the same.
 """
 
 import sys
@@ -15,10 +15,10 @@ from anymri.layers.streams import encode_each
 from anymri.modalities import ALL, SUBSETS
 from anymri.systems import registry
 from anymri.systems.sfusion.fusion import SFusionBlock
-from measure import decode_all, gmacs, images, median_ms, own_peak_gb, peak_gb, show
+from measure import decode_all, gmacs, images, median_ms, this_peak_gb, peak_gb, show
 
 CUBE = 128
-# Attention does not get cheaper with the crop, so at this one SFusion's ratio is below that of its published crop.
+# The cost of attention does not depend on the crop, so that SFusion's ratio is lower here than at its published crop.
 TIMED = 64
 CLOSE = 1e-4
 
@@ -35,7 +35,7 @@ def plain_fusion(self, features, tokens):
 
 
 def plainly():
-    """Within this, the block works as the published code's does."""
+    """Context in which the block works as in the published code."""
     return patch.object(SFusionBlock, "forward", plain_fusion)
 
 
@@ -55,18 +55,18 @@ def create(name, side):
 
 def subsets(name, side):
     system, scans, ways = create(name, side), images(*[side] * 3), (decode_all, pass_by_pass)
-    answers = []
-    counts = [gmacs(lambda way=way: answers.append(way(system, scans))) for way in ways]
-    assert max((ours - plain).abs().max().item() for ours, plain in zip(*answers, strict=True)) < CLOSE
+    outputs = []
+    counts = [gmacs(lambda way=way: outputs.append(way(system, scans))) for way in ways]
+    assert max((ours - plain).abs().max().item() for ours, plain in zip(*outputs, strict=True)) < CLOSE
     show(f"{name}: 15 subsets of {side}^3", *counts, "GMAC")
     show(f"{name}: the same, time", *(median_ms(lambda way=way: way(system, scans), 1) for way in ways))
 
 
 def one_window(plain):
-    """One evaluation of all modalities by SFusion at the published crop; prints the memory it took."""
+    """Print the memory of one evaluation of all modalities by SFusion at the published crop."""
     with plainly() if plain else ExitStack():
         create("sfusion", CUBE)(images(*[CUBE] * 3), ALL.as_tensor())
-    print(own_peak_gb())
+    print(this_peak_gb())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""RA-HVED and XLSTM-HVED against the plain way of their published code, in one run: python benchmarks/hved_family.py
+"""Compare RA-HVED and XLSTM-HVED with the plain form of their published code: python benchmarks/hved_family.py
 
-Plain: gates as two convolutions, attention maps once a modality, every encoder in every pass, images reconstructed in every
-pass of RA-HVED, and the mLSTM with all its S x S matrices. Both ways give the same answers, which is checked first.
+The plain form has gates as two convolutions, attention maps computed once per modality, every encoder in every pass,
+images reconstructed in every pass of RA-HVED, and the mLSTM with all its S x S matrices. Both give the same outputs,
+which is checked first.
 """
 
 import sys
@@ -17,13 +18,13 @@ from anymri.modalities import ALL, SUBSETS
 from anymri.systems import registry
 from anymri.systems.families.hved.blocks import GATE_SIDE, AttentiveJoin, SpatialGate
 from anymri.systems.xlstm_hved.save import AttentionMap
-from measure import counted, decode_all, gmacs, images, own_peak_gb, peak_gb, show
+from measure import counted, decode_all, gmacs, images, peak_gb, show, this_peak_gb
 
 CUBE = (128, 128, 128)
 PUBLISHED_CROP = (128, 192, 128)
 TIMED = (64, 64, 64)
 CHECKED = (32, 32, 32)
-REBUILD = {"ra_hved"}
+RECONSTRUCTING = {"ra_hved"}
 CLOSE = 1e-4
 
 
@@ -42,24 +43,24 @@ def two_convolutions(self, pooled):
     return self.pointwise(self.depthwise(pad(pooled, [GATE_SIDE // 2] * 6))).sigmoid()
 
 
-def once_a_modality(attend):
+def once_per_modality(attend):
     def forward(self, guide):
         return [attend(self, guide) for _ in range(len(ALL))][-1]
 
     return forward
 
 
-def plainly():
-    """Within this, the layers work as the published code does."""
+def plain_form():
+    """Return a context in which the layers compute as the published code does."""
     stack = ExitStack()
     stack.enter_context(patch.object(SpatialGate, "forward", two_convolutions))
-    stack.enter_context(patch.object(AttentionMap, "forward", once_a_modality(AttentionMap.forward)))
+    stack.enter_context(patch.object(AttentionMap, "forward", once_per_modality(AttentionMap.forward)))
     stack.enter_context(patch.object(mlstm, "mlstm", parallel_mlstm))
     return stack
 
 
 def pass_by_pass(system, scans, reconstruct):
-    with plainly():
+    with plain_form():
         return [
             system.decode(system.encode(scans, ALL.as_tensor()), subset.as_tensor(), reconstruct=reconstruct).logits
             for subset in SUBSETS
@@ -67,7 +68,7 @@ def pass_by_pass(system, scans, reconstruct):
 
 
 def subsets(name):
-    system, reconstruct = registry.create(name), name in REBUILD
+    system, reconstruct = registry.create(name), name in RECONSTRUCTING
     small = images(*CHECKED)
     pairs = zip(decode_all(system, small), pass_by_pass(system, small, reconstruct), strict=True)
     assert max((ours - plain).abs().max().item() for ours, plain in pairs) < CLOSE
@@ -78,7 +79,7 @@ def subsets(name):
 
 
 def gates():
-    """The gates of XLSTM-HVED's decoder levels on the maps of a window of 128^3."""
+    """Measure the gates of the decoder levels of XLSTM-HVED on the maps of a window of 128^3."""
     join = AttentiveJoin()
     maps = [torch.randn(1, 8, side, side, side) for side in (32, 64, 128)]
 
@@ -87,7 +88,7 @@ def gates():
             join(features, features)
 
     ours = gmacs(run)
-    with plainly():
+    with plain_form():
         show("gates of one decoder, 128^3", ours, gmacs(run), "GMAC")
 
 
@@ -100,16 +101,16 @@ def attention():
             attend(guide)
 
     ours = gmacs(run)
-    with plainly():
+    with plain_form():
         show("xlstm_hved: attention maps, 128^3", ours, gmacs(run), "GMAC")
 
 
 def one_pass(plain):
-    """One evaluation of all modalities at the published crop; prints the memory it took."""
+    """Evaluate all modalities once at the published crop and print the peak memory."""
     system, scans = registry.create("xlstm_hved"), images(*PUBLISHED_CROP)
-    with plainly() if plain else ExitStack():
+    with plain_form() if plain else ExitStack():
         system(scans, ALL.as_tensor())
-    print(own_peak_gb())
+    print(this_peak_gb())
 
 
 def memory():

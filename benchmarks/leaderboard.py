@@ -1,10 +1,10 @@
-"""All systems by their nano recipes on the same phantoms: what each learns in 16 minutes of one core, or eight of two.
+"""Train all systems by their nano recipes on the same phantoms, for 16 minutes of one core or eight of two.
 
-    python benchmarks/leaderboard.py WORK            trains and scores what WORK does not hold yet, then writes docs/
+    python benchmarks/leaderboard.py WORK            train and evaluate what is not in WORK yet, then write docs/
     python benchmarks/leaderboard.py WORK mmformer   only this system, and no docs/
 
-40 phantoms of 96^3 to learn from (two of them choose the weights), 12 others to be scored on, with all 15 subsets.
-A phantom is far easier than a patient: the table tells whether code learns, not which method is best.
+Training has 40 phantoms of 96^3, two of them for validation; 12 others are evaluated with all 15 subsets. Phantoms are
+far easier than patients: the table shows whether the code learns, not which method is best.
 """
 
 import csv
@@ -35,8 +35,8 @@ HEAD = f"""\
 # What the systems learn from phantoms in a few minutes
 
 `python benchmarks/leaderboard.py WORK` trains all systems by their nano recipes, in {BUDGET} minutes of one CPU
-core at most, or eight of two, on the same 40 phantoms of 96^3, and scores them on 12 others with all 15 subsets.
-Phantoms are far easier than patients, and the networks far smaller than the published ones: the table tells whether
+core at most, or eight of two, on the same 40 phantoms of 96^3, and evaluates them on 12 others with all 15 subsets.
+Phantoms are far easier than patients, and the networks far smaller than the published ones: the table shows whether
 the code learns, not which method is best.
 
 Dice in percent, and HD95 (pooled) in mm, of WT / TC / ET. Best first, by the mean Dice over subsets and regions.
@@ -57,13 +57,13 @@ def main(work, chosen):
             write_cohort(work / folder, count, seed)
     names = chosen or registry.names()
     with ThreadPoolExecutor(CORES) as pool:
-        list(pool.map(partial(learn_and_score, work), names))
+        list(pool.map(partial(train_and_evaluate, work), names))
     if not chosen:
         publish(work)
 
 
-def learn_and_score(work, name):
-    """Trains and scores a system, unless it is done already, and notes what the training took."""
+def train_and_evaluate(work, name):
+    """Train and evaluate a system, unless it is done already, and record the time of training."""
     record, run, evaluation = work / "runs" / f"{name}.json", work / "runs" / name, work / "evals" / name
     if not record.exists():
         took = anymri(
@@ -76,7 +76,7 @@ def learn_and_score(work, name):
 
 
 def anymri(*arguments):
-    """Runs the command on one core; returns the minutes that the core was busy with it."""
+    """Run the command on one core and return its CPU time in minutes."""
     command = [sys.executable, "-m", "anymri", *map(str, arguments)]
     with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
         _, status, used = os.wait4(process.pid, 0)
@@ -86,7 +86,7 @@ def anymri(*arguments):
 
 
 def publish(work):
-    """Writes docs/leaderboard.csv and .md, and their pictures."""
+    """Write docs/leaderboard.csv and .md, and their figures."""
     evaluations = [work / "evals" / name for name in registry.names()]
     dice, hd95 = (read_comparison(evaluations, metric) for metric in ("dice", "hd95"))
     with (DOCS / "leaderboard.csv").open("w", newline="") as file:
@@ -104,7 +104,7 @@ def publish(work):
 
 
 def row(work, name, dice, hd95):
-    """Cells of a system: its name, means over the subsets, Dice with all scans, and what the training took."""
+    """Return the cells of a system: name, means over the subsets, Dice with all modalities, and cost of training."""
     took = json.loads((work / "runs" / f"{name}.json").read_text())
     log = pd.read_csv(work / "runs" / name / "log.csv")
     waited = (log["data_wait"] * log["seconds"]).sum() / log["seconds"].sum()

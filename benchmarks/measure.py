@@ -1,4 +1,4 @@
-"""What the benchmarks measure by. Quote ratios: times vary with whatever else the machine does."""
+"""Measures of the benchmarks. Quote ratios: times vary with the load of the machine."""
 
 import re
 import resource
@@ -18,18 +18,18 @@ LONG_ENOUGH_MS = 5000
 
 
 def images(*sides):
-    """A crop of all modalities, the same in every run."""
+    """Return a crop of all modalities (1, 4, X, Y, Z), the same in every run."""
     return torch.randn(1, 4, *sides, generator=torch.Generator().manual_seed(0))
 
 
 def decode_all(system, scans):
-    """Scores of all subsets at one encoding, as anymri does it."""
+    """Return the logits of all subsets from one encoding, as anymri computes them."""
     encoding = system.encode(scans, ALL.as_tensor())
-    return [system.decode(encoding, subset.as_tensor()).scores for subset in SUBSETS]
+    return [system.decode(encoding, subset.as_tensor()).logits for subset in SUBSETS]
 
 
 def median_ms(work, repeats=7):
-    """Median time of `work` in ms, after one call to warm up, which is all there is where it took long enough."""
+    """Return the median time of `work` in ms after a first call, or the time of that call if it is long enough."""
     [warm_up] = _times(work, 1)
     return warm_up if warm_up > LONG_ENOUGH_MS else statistics.median(_times(work, repeats))
 
@@ -44,29 +44,29 @@ def _times(work, repeats):
 
 
 def gmacs(work):
-    """Multiply-adds of convolutions and matrix products, in 10^9."""
-    # On a CPU, torch does not count what its fused attention does.
+    """Return the multiply-adds of convolutions and matrix products in 10^9."""
+    # torch does not count the multiply-adds of the fused attention on a CPU.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() / 2e9
 
 
 def counted(work):
-    """Multiply-adds as `gmacs`, and the time in ms of the same one run: for work too long to be repeated."""
+    """Return the multiply-adds (see `gmacs`) and the time in ms of one run, for work too long to repeat."""
     began = time.perf_counter()
     return gmacs(work), 1000 * (time.perf_counter() - began)
 
 
-def own_peak_gb():
-    """The most memory this process ever held, as the operating system counts it, torch itself included."""
+def this_peak_gb():
+    """Return the peak memory of this process in GB as the operating system counts it, torch included."""
     if sys.platform == "darwin":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
-    # What Linux answers to the call above begins with the peak of the process that started this one.
+    # On Linux, ru_maxrss includes the peak of the process that started this one.
     return _status_gb("VmHWM")
 
 
-def own_memory_gb():
-    """What this process holds now; Linux only."""
+def this_memory_gb():
+    """Return the memory of this process in GB at present; Linux only."""
     return _status_gb("VmRSS")
 
 
@@ -76,17 +76,17 @@ def _status_gb(what):
 
 
 def run_apart(script, *arguments):
-    """The numbers that `script` prints, called with `arguments` in a process of its own."""
+    """Return the numbers that `script` prints when it is called with `arguments` in another process."""
     command = [sys.executable, script, *arguments]
     return [float(word) for word in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()]
 
 
 def peak_gb(script, *arguments):
-    """`own_peak_gb` at the end of a process of its own: what `script` prints last, called with `arguments`."""
+    """Return the last number that `script` prints in another process: its peak memory in GB."""
     return run_apart(script, *arguments)[-1]
 
 
 def show(what, ours, plain=None, unit="ms"):
-    """One line: ours, and how many times less it is than the plain way."""
+    """Print our value, that of the plain way and their ratio."""
     ratio = f"   plain {plain:10.1f} {unit}   {plain / ours:5.2f}x" if plain else ""
     print(f"{what:52} {ours:10.1f} {unit}{ratio}", flush=True)

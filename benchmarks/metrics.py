@@ -1,7 +1,7 @@
-"""Dice and HD95 of WT, TC and ET on label maps of 240x240x155, ours and medpy's: python benchmarks/metrics.py
+"""Measure Dice and HD95 on label maps of 240x240x155 against medpy: python benchmarks/metrics.py
 
-Both on one core. Goals: under 0.25 s a pair of maps, at least 20 times faster than medpy, and the same numbers. medpy
-comes with the extra `bench`.
+Regions are WT, TC and ET, on one core. Goals: under 0.25 s per pair of maps, at least 20 times faster than medpy, and
+the same numbers. medpy is in the extra `bench`.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ NAMES = ("WT", "TC", "ET")
 
 
 def on_grid(labels):
-    """A cube of `SIDE` in the middle of a slice of BraTS."""
+    """Return labels on the grid of BraTS, with a cube of `SIDE` in its middle."""
     x, y = ((n - SIDE) // 2 for n in GRID[:2])
     whole = np.zeros(GRID, np.uint8)
     whole[x : x + SIDE, y : y + SIDE] = labels
@@ -32,7 +32,7 @@ def ball(centre, radius):
 
 
 def with_errors(truth):
-    """Moved by a few voxels, with less of the enhancing rim, and with false positives far away."""
+    """Return a prediction shifted by a few voxels, with a thinner enhancing rim and distant false positives."""
     predicted = np.roll(truth, (3, -2, 2), (0, 1, 2))
     predicted[(predicted == ET) & (np.roll(truth, (-2, 2, 0), (0, 1, 2)) != ET)] = NCR
     for centre, radius, tissue in (((70, 75, 40), 4, ED), ((165, 90, 110), 6, ED), ((90, 165, 95), 3, ET)):
@@ -41,7 +41,7 @@ def with_errors(truth):
 
 
 def nearly_perfect(truth):
-    """Moved by one voxel."""
+    """Return a prediction shifted by one voxel."""
     return np.roll(truth, 1, 0)
 
 

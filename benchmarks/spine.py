@@ -1,4 +1,4 @@
-"""Budgets of the design page, each against the plain way in one run: python benchmarks/spine.py [SYSTEM ...]"""
+"""Measure the budgets of the design page against the plain way: python benchmarks/spine.py [SYSTEM ...]"""
 
 import subprocess
 import sys
@@ -19,9 +19,9 @@ from anymri.systems import registry
 from measure import gmacs, median_ms, show
 
 WINDOW = 64
-# Systems whose published evaluation reconstructs the images in every pass, though nobody looks at them.
-REBUILD = {"ra_hved"}
-# Systems whose published evaluation runs style encoders that nothing reads.
+# Systems whose published evaluation reconstructs the images in every pass, though it does not use them.
+RECONSTRUCTING = {"ra_hved"}
+# Systems whose published evaluation runs style encoders without using their output.
 STYLED = {"robust_mseg", "sfusion"}
 
 
@@ -45,10 +45,10 @@ def compare(name, system):
     def one_pass(available):
         if name in STYLED:
             encode_each(system.style_encoders, images, ALL.as_tensor())
-        system.decode(system.encode(images, ALL.as_tensor()), available, reconstruct=name in REBUILD)
+        system.decode(system.encode(images, ALL.as_tensor()), available, reconstruct=name in RECONSTRUCTING)
 
     def plain():
-        """As published code works: every forward pass runs all encoders, and in some the image decoders."""
+        """Run all encoders for each subset, and in some systems the image decoders, as the published code does."""
         for subset in SUBSETS:
             one_pass(subset.as_tensor())
 
@@ -56,7 +56,7 @@ def compare(name, system):
     show(f"{name}: the same, time", median_ms(shared, 3), median_ms(plain, 3))
     one = torch.tensor([[False, True, False, False]])
     show(
-        f"{name}: T1c alone, absent encoders skipped",
+        f"{name}: T1c alone, encoders of missing modalities skipped",
         gmacs(lambda: system(images, one)),
         gmacs(lambda: one_pass(one)),
         "GMAC",

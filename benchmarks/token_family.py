@@ -1,8 +1,8 @@
-"""mmFormer and IM-Fuse, and the scan of the latter, in one run: python benchmarks/token_family.py
+"""Benchmark of mmFormer, IM-Fuse and its selective scan: python benchmarks/token_family.py
 
-Plain, for systems: all encoders in every pass, the rest as ours but for IM-Fuse's scan, which keeps every state as a
-parallel scan does. Plain, for the scan alone: token by token. Multiply-adds are those of convolutions and matrix
-products; what the scan does beside them is in the times alone, and cannot be shared between subsets.
+The baseline of a system runs all encoders in every pass and, for IM-Fuse, a scan that keeps all states, as parallel
+scans do. The baseline of the scan alone is token by token. Multiply-adds are those of convolutions and matrix products;
+those of the scan show in the times only, and cannot be shared between subsets.
 """
 
 import sys
@@ -14,20 +14,20 @@ import torch
 from anymri.layers.selective_scan import selective_scan
 from anymri.modalities import ALL, SUBSETS
 from anymri.systems import registry
-from measure import decode_all, gmacs, images, median_ms, own_memory_gb, own_peak_gb, run_apart, show
+from measure import decode_all, gmacs, images, median_ms, run_apart, show, this_memory_gb, this_peak_gb
 
 CUBE = 128
 TIMED = 64
 CLOSE = 1e-4
 TOKENS, PLAIN_TOKENS = 10_000_000, 5_000
-# Groups of tokens whose states the plain way keeps at a time.
+# Groups of tokens whose states the baseline keeps at a time.
 SLAB = 2048
-# As at full resolution of the published IM-Fuse.
+# The scan at full resolution of the published IM-Fuse.
 CHANNELS, NUMBERS = 16, 8
 
 
 def counted(name):
-    """At the published crop; what one subset takes does not depend on which it is."""
+    """Print multiply-adds at the published crop; every subset takes the same number."""
     system, scans, count = registry.create(name), images(*[CUBE] * 3), len(SUBSETS)
     encoding = system.encode(scans, ALL.as_tensor())
     encode = gmacs(lambda: system.encode(scans, ALL.as_tensor()))
@@ -38,7 +38,7 @@ def counted(name):
 
 
 def timed(name):
-    """One pass as published, times 15: which subset it is makes no difference to it."""
+    """Print the time of 15 subsets; the baseline is one pass as published, times 15, whichever the subset."""
     system, scans, count = registry.create(name, crop=TIMED), images(*[TIMED] * 3), len(SUBSETS)
 
     def one_pass():
@@ -49,15 +49,15 @@ def timed(name):
         assert (ours - one_pass()).abs().max() < CLOSE
         plain = count * median_ms(one_pass, 3)
     show(f"{name}: 15 subsets of 64^3, time", median_ms(lambda: decode_all(system, scans), 3), plain)
-    show(f"{name}: the same, plain with our scan", count * median_ms(one_pass, 3))
+    show(f"{name}: the same, baseline with our scan", count * median_ms(one_pass, 3))
 
 
 def all_states(u, delta, A, B, C=None, state=None):
-    """`selective_scan` as parallel scans do it, in slabs: all states of a slab, in steps that double."""
+    """Return what `selective_scan` returns, computed as parallel scans do: all states of a slab, in doubling steps."""
     samples, group = u.shape[:2]
     u, delta, B = (each.permute(0, 3, 1, 2).flatten(1, 2) for each in (u, delta, B))
     state = u.new_zeros(samples, *A.shape) if state is None else state
-    answers = []
+    outputs = []
     for first in range(0, u.shape[1], SLAB * group):
         piece = slice(first, first + SLAB * group)
         factors = torch.exp(delta[:, piece, :, None] * A)
@@ -71,19 +71,19 @@ def all_states(u, delta, A, B, C=None, state=None):
         state = states[:, -1]
         if C is not None:
             read = C[..., first // group : first // group + SLAB].mT
-            answers.append((states[:, group - 1 :: group] * read[:, :, None]).sum(-1).mT)
-    return torch.cat(answers, -1) if answers else u.new_empty(samples, A.shape[0], 0), state
+            outputs.append((states[:, group - 1 :: group] * read[:, :, None]).sum(-1).mT)
+    return torch.cat(outputs, -1) if outputs else u.new_empty(samples, A.shape[0], 0), state
 
 
 def tokens(count):
-    """u, delta, A, B and C, made without anything beside them."""
+    """Return u, delta, A, B and C; nothing else is allocated."""
     shapes = [(1, 1, CHANNELS, count), (1, 1, CHANNELS, count), (1, 1, NUMBERS, count), (1, NUMBERS, count)]
     u, delta, B, C = (torch.empty(shape).uniform_() for shape in shapes)
     return u, delta, -torch.arange(1.0, NUMBERS + 1).repeat(CHANNELS, 1), B, C
 
 
 def one_by_one(u, delta, A, B, C):
-    """The recurrence of a plain sequence as it stands, with all its states."""
+    """Return the outputs of the recurrence of a plain sequence, computed token by token, with all states kept."""
     states = [torch.zeros(CHANNELS, NUMBERS)]
     for v in range(u.shape[-1]):
         step = delta[0, 0, :, v, None]
@@ -92,6 +92,7 @@ def one_by_one(u, delta, A, B, C):
 
 
 def scan():
+    """Print the time of the scan and of its baseline."""
     few = tokens(PLAIN_TOKENS)
     assert (selective_scan(*few)[0] - one_by_one(*few)).abs().max() < CLOSE
     many = tokens(100 * PLAIN_TOKENS)
@@ -100,21 +101,21 @@ def scan():
 
 
 def memory_of_scan():
-    """Prints what the scan of all tokens takes above its inputs and outputs."""
+    """Print seconds and GB of the scan of all tokens, without its inputs and outputs."""
     inputs = tokens(TOKENS)
-    before, began = own_memory_gb(), time.perf_counter()
+    before, began = this_memory_gb(), time.perf_counter()
     y, _ = selective_scan(*inputs)
     print(time.perf_counter() - began)
-    print(own_peak_gb() - before - y.nbytes / 2**30)
+    print(this_peak_gb() - before - y.nbytes / 2**30)
 
 
 def memory_of_window():
-    """Prints what one window of the published IM-Fuse takes, torch and all."""
+    """Print seconds and GB of one window of the published IM-Fuse, PyTorch included."""
     system, scans = registry.create("im_fuse"), images(*[CUBE] * 3)
     began = time.perf_counter()
     system(scans, ALL.as_tensor())
     print(time.perf_counter() - began)
-    print(own_peak_gb())
+    print(this_peak_gb())
 
 
 APART = {

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real scans: `ANYMRI_REAL_DATA`, by default `shared/data` beside the repository. They are only read."""
+    """Return the folder of real scans: `ANYMRI_REAL_DATA`, by default `shared/data` beside the repository."""
     default = Path(__file__).parents[2] / "shared" / "data"
     folder = Path(os.environ.get("ANYMRI_REAL_DATA", default))
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Evaluation folders with invented metrics: as `anymri evaluate` writes them, in milliseconds."""
+"""Evaluation folders with invented metrics, in the format of `anymri evaluate`."""
 
 import json
 
@@ -10,7 +10,7 @@ from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS
 from anymri.modalities import SUBSETS
 
 REGIONS = ("WT", "TC", "ET")
-# What a region gains from each modality, in Dice.
+# Gain of a region from each modality, in Dice.
 _GAINS = {
     "WT": {"T1": 0.05, "T1c": 0.08, "T2": 0.2, "FLAIR": 0.3},
     "TC": {"T1": 0.04, "T1c": 0.35, "T2": 0.12, "FLAIR": 0.1},
@@ -19,7 +19,7 @@ _GAINS = {
 
 
 def dice_of(seed, level, cases):
-    """(case, subset, region) -> an invented Dice; cases differ, each modality adds, the seed is the system."""
+    """Return (case, subset, region) -> invented Dice; cases differ, each modality adds, the seed is the system."""
     rng = np.random.default_rng(seed)
     difficulty = {case: 0.12 * np.random.default_rng(i).standard_normal() for i, case in enumerate(sorted(cases))}
     values = {}
@@ -33,22 +33,28 @@ def dice_of(seed, level, cases):
 
 
 def write_evaluation(
-    folder, name="u_hved", seed=0, level=0.0, cases=12, metrics=("dice",), lacking=(), reliability=False
+    folder, name="u_hved", seed=0, level=0.0, cases=12, metrics=("dice",), missing=(), reliability=False
 ):
-    """An evaluation of `name`.
+    """Write an evaluation of the system `name` and return its folder.
 
-    lacking  (case number, modality) pairs: scans that do not exist
+    missing  (case number, modality) pairs: scans that do not exist
     """
     folder.mkdir(parents=True)
     names = [f"case-{number:02d}" for number in range(cases)]
-    absent = {(names[number], modality) for number, modality in lacking}
+    pairs = {(names[number], modality) for number, modality in missing}
     rows = []
     for (case, subset, region), dice in dice_of(seed, level, names).items():
-        missing = [m for m in subset.split("+") if (case, m) in absent]
+        modalities = [m for m in subset.split("+") if (case, m) in pairs]
         for metric in metrics:
             value = 60 * (1 - dice) if metric == "hd95" else dice
             rows.append(
-                [case, subset, region, metric, *([None, f"{missing[0]} absent"] if missing else [value, "scored"])]
+                [
+                    case,
+                    subset,
+                    region,
+                    metric,
+                    *([None, f"{modalities[0]} missing"] if modalities else [value, "scored"]),
+                ]
             )
     pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "metrics.csv", index=False)
     if reliability:
@@ -70,7 +76,7 @@ def write_evaluation(
         f"{case}: {what}": {"file": f"COHORT/{case}/{what}.nii.gz", "sha256": "0" * 64}
         for case in names
         for what in ("T1", "T1c", "T2", "FLAIR", "label")
-        if (case, what) not in absent
+        if (case, what) not in pairs
     }
     provenance = {
         "command": "evaluate",
@@ -84,7 +90,7 @@ def write_evaluation(
 
 
 def curves(seed, names):
-    """Rows of `reliability.csv`: nearly all voxels in the first bin, and a network that is too sure with few scans."""
+    """Return rows of `reliability.csv`: most voxels in the first bin, overconfident with few scans."""
     rng, rows = np.random.default_rng(seed), []
     middles = (np.arange(15) + 0.5) / 15
     for case in names:

@@ -1,4 +1,4 @@
-"""The selective scan by its definition, and chunks so small that a few dozen tokens meet all their boundaries."""
+"""Definition of the selective scan, and chunks so small that a few dozen tokens cross all boundaries."""
 
 from unittest.mock import patch
 
@@ -10,16 +10,16 @@ LANES, STEPS, SHORTEST = 4, 6, 3
 
 
 def small_chunks():
-    """Within this, chunks are small."""
+    """Return a context in which chunks are small."""
     return patch.multiple(scan_chunks, CPU_LANES=LANES, STEPS=STEPS, SHORTEST_CHUNK=SHORTEST, CPU_STATES=32)
 
 
 def recurrence(u, delta, A, B, C, state):
-    """Token by token; arguments and answers as those of `selective_scan`."""
-    answers = []
+    """Compute `selective_scan` token by token, with the same arguments and results."""
+    outputs = []
     for v in range(u.shape[-1]):
         for g in range(u.shape[1]):
             state = torch.exp(delta[:, g, :, None, v] * A) * state
             state = state + (delta * u)[:, g, :, None, v] * B[:, g, None, :, v]
-        answers.append((state * C[:, None, :, v]).sum(-1))
-    return torch.stack(answers, -1), state
+        outputs.append((state * C[:, None, :, v]).sum(-1))
+    return torch.stack(outputs, -1), state

@@ -10,7 +10,7 @@ from anymri.regions import CLASSES, SCHEMES, label_scheme, region_mask, to_label
 
 
 def regions_of(scheme, value):
-    """Which regions a voxel with this label value belongs to."""
+    """Return the regions that a voxel with this label value belongs to."""
     classes = label_scheme(scheme).to_classes(np.array([value]), "a test")
     return {r for r in ("WT", "TC", "ET", "RC") if region_mask(classes, r)[0]}
 
@@ -32,51 +32,48 @@ WT, TC, ET = {"WT"}, {"WT", "TC"}, {"WT", "TC", "ET"}
         ("brats_peds2024", {1: ET, 2: TC, 3: TC, 4: WT}),
     ],
 )
-def test_label_values_mean_what_their_data_set_says(scheme, by_value):
+def test_label_values_become_the_regions_of_their_data_set(scheme, by_value):
     assert {value: regions_of(scheme, value) for value in by_value} == by_value
     assert set(label_scheme(scheme).values) == set(by_value)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_value_outside_a_scheme_is_refused(scheme):
+def test_values_outside_the_scheme_raise_an_error_with_file_and_value(scheme):
     for value in set(range(-1, 8)) - {0, *label_scheme(scheme).values}:
         with pytest.raises(LabelError, match=rf"case_seg.* {value}\b"):
             label_scheme(scheme).to_classes(np.array([0, value]), "case_seg.nii.gz")
 
 
 @pytest.mark.parametrize("values", [[0, 0.5], [0, 70000.0], [-3.0, 0], [2.9]])
-def test_what_is_no_label_map_is_refused(values):
+def test_values_that_are_not_a_label_map_raise_an_error(values):
     with pytest.raises(LabelError):
         label_scheme("brats2023").to_classes(np.array(values, dtype=np.float32), "x")
 
 
-def test_values_blurred_by_a_scale_factor_are_whole():
+def test_values_inexact_from_a_scale_factor_are_rounded():
     labels = np.array([0, 0.99999997, 2.0000002, 3], dtype=np.float64)
     assert label_scheme("brats2023").to_classes(labels, "x").tolist() == [0, 1, 2, 3]
 
 
-def test_an_unknown_scheme_is_answered_with_the_closest():
+def test_unknown_scheme_raises_an_error_with_the_closest_name():
     with pytest.raises(LabelError, match="brats2023"):
         label_scheme("brats-2023")
 
 
-def test_a_scheme_without_enhancing_tumour_cannot_be_trained_on():
+def test_schemes_are_trainable_if_they_have_enhancing_tumour():
     assert [name for name, scheme in SCHEMES.items() if not scheme.trainable] == ["brats2012"]
 
 
 @given(arrays(np.float32, (5, 2, 3, 2), elements=st.floats(-5, 5, width=32)))
-def test_class_scores_become_the_most_likely_class_in_numpy_and_torch(scores):
-    expected = scores.argmax(0)
-    assert (to_label_map(scores, "classes") == expected).all()
-    assert (to_label_map(torch.from_numpy(scores), "classes").numpy() == expected).all()
+def test_label_map_of_classes_is_the_most_likely_class(logits):
+    assert (to_label_map(torch.from_numpy(logits), "classes").numpy() == logits.argmax(0)).all()
 
 
 @given(arrays(np.float32, (4, 2, 3, 2), elements=st.floats(0, 1, width=32)))
-def test_region_scores_become_nested_labels_in_numpy_and_torch(scores):
-    labels = to_label_map(scores, "regions")
+def test_label_map_of_regions_is_nested(probabilities):
+    labels = to_label_map(torch.from_numpy(probabilities), "regions").numpy()
     assert labels.dtype == np.uint8 and labels.max() < len(CLASSES)
-    assert (labels == to_label_map(torch.from_numpy(scores), "regions").numpy()).all()
-    whole, core, enhancing, cavity = scores > 0.5
+    whole, core, enhancing, cavity = probabilities > 0.5
     assert (region_mask(labels, "WT") == whole).all()
     assert (region_mask(labels, "TC") == (whole & core)).all()
     assert (region_mask(labels, "ET") == (whole & core & enhancing)).all()

@@ -1,80 +1,97 @@
-"""What each of two processes does that test_distributed.py starts by torchrun, in a folder with a cohort.
+"""Trainings of each of the two processes that test_process_group.py starts by torchrun, in a folder with a cohort.
 
-Trainings that go well, one that a signal interrupts, and last one in which process 1 is killed.
+Undisturbed trainings first, then one that a signal interrupts, and last one in which process 1 is killed.
 """
 
 import os
 import signal
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from anymri.errors import Interrupted, RunError
+from anymri.systems import registry
+from anymri.systems.losses import StepLoss
 from anymri.systems.u_hved import recipe as u_hved
 from anymri.training.engine import train
 from anymri.training.launch import Launch
 from anymri.training.learner import Learners
-from small_runs import AtStep, Silent, configured
+from small_runs import AtStep, Recorder, configured
 
 ONE_STEP = ("steps_per_epoch=1", "epochs=1", "validation_share=0")
-# Two patches a process at least: torch's convolution of a single one rounds in another way, and norms of few voxels
-# amplify that.
-MEANS = (*ONE_STEP, "network.reconstruction=true", "crop=32", "batch_size=4")
-GAME = (*ONE_STEP, "crop=32", "optimiser.clip_norm=1")
+MEANS = (*ONE_STEP, "network.reconstruction=true")
+ADVERSARIAL = (*ONE_STEP, "crop=32", "optimiser.clip_norm=1", "discriminator_width=4")
 
 
 def means_over_samples(system, batch):
-    """An objective of U-HVED whose loss is a mean over samples, without noise: a Dice is summed over the batch."""
+    """Objective of U-HVED whose loss is a mean over samples, without noise: a Dice is summed over the batch."""
     system.draw_noise = torch.zeros_like
     prediction = system.decode(system.encode(batch.images, batch.present), batch.available, reconstruct=True)
     cross_entropy = u_hved.segmentation_losses(prediction.probabilities(), batch.labels)["ce"]
-    return {"total": cross_entropy + (prediction.reconstruction - batch.images).square().mean()}
+    return StepLoss(cross_entropy + (prediction.reconstruction - batch.images).square().mean(), {"ce": cross_entropy})
 
 
-def keep_gradients(folder: Path) -> None:
-    """Writes the gradients of every step that is taken from now on."""
-    descend = Learners._descend
-    steps = iter(range(1000))
+def in_float64(objective):
+    """Objective that computes in float64: sums in different orders then agree to many digits."""
+
+    def compute(system, batch, *discriminator):
+        networks = [network.double() for network in (system, *discriminator)]
+        return objective(networks[0], replace(batch, images=batch.images.double()), *networks[1:])
+
+    return compute
+
+
+@contextmanager
+def gradients_in_float64(folder: Path, system: str, objective=None):
+    """Write the gradients of every step to `folder`, computed in float64 and by another objective if one is given."""
+    objectives = registry.spec(system).objectives
+    before, update = dict(objectives), Learners._update_weights
+    folder.mkdir()
 
     def keep(learners: Learners) -> None:
         gradients = {name: p.grad.clone() for name, p in learners.networks.named_parameters() if p.grad is not None}
-        folder.mkdir(exist_ok=True)
-        torch.save(gradients, folder / f"{next(steps)}.pt")
-        descend(learners)
+        torch.save(gradients, folder / f"{len(list(folder.iterdir()))}.pt")
+        update(learners)
 
-    Learners._descend = keep
+    Learners._update_weights = keep
+    objectives.update({name: in_float64(objective or each) for name, each in before.items()})
+    try:
+        yield
+    finally:
+        Learners._update_weights = update
+        objectives.update(before)
 
 
 def main(folder: Path) -> None:
+    """Run all trainings of this process."""
     torch.set_num_threads(1)
-    number = Launch.found().number
+    rank = Launch.from_environment().rank
 
     def settings(*assignments, **kind):
         return configured(folder / "data", folder / "cache", *assignments, **kind)
 
-    descend, published = Learners._descend, u_hved.OBJECTIVES["train"]
-    u_hved.OBJECTIVES["train"] = means_over_samples
-    for name, system, assignments in (
-        ("means", "u_hved", MEANS),
-        ("u_hved", "u_hved", ONE_STEP),
-        ("game", "ra_hved", GAME),
+    for name, system, objective, assignments in (
+        ("means", "u_hved", means_over_samples, MEANS),
+        ("u_hved", "u_hved", None, ONE_STEP),
+        ("adversarial", "ra_hved", None, ADVERSARIAL),
     ):
-        keep_gradients(folder / f"{name}-gradients-{number}")
-        train(settings(*assignments, system=system), folder / f"{name}-two", Silent())
-        Learners._descend, u_hved.OBJECTIVES["train"] = descend, published
+        with gradients_in_float64(folder / f"{name}-gradients-{rank}", system, objective):
+            train(settings(*assignments, system=system), folder / f"{name}-two", Recorder())
 
-    train(settings(), folder / "whole", Silent())
-    hears = AtStep(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    train(settings(), folder / "whole", Recorder())
+    interrupts = AtStep(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
-        train(settings(), folder / "interrupted", hears if number == 1 else Silent())
+        train(settings(), folder / "interrupted", interrupts if rank == 1 else Recorder())
     except Interrupted as stopped:
-        (folder / f"stopped-{number}").write_text(str(stopped))
-    train(settings(), folder / "interrupted", Silent(), resume=True)
+        (folder / f"stopped-{rank}").write_text(str(stopped))
+    train(settings(), folder / "interrupted", Recorder(), resume=True)
 
     dies = AtStep(3, lambda: os.kill(os.getpid(), signal.SIGKILL))
     try:
-        train(settings(), folder / "killed", dies if number == 1 else Silent())
+        train(settings(), folder / "killed", dies if rank == 1 else Recorder())
     except RunError as error:
         (folder / "error").write_text(str(error))
         raise

@@ -1,4 +1,4 @@
-"""Weights of a network that was never trained: it answers something everywhere, which most tests are content with."""
+"""Weights of an untrained network, whose output is good enough for most tests."""
 
 import torch
 
@@ -11,6 +11,7 @@ from anymri.weights.store import save_weights
 
 
 def card(**changes):
+    """Return the card of the weights, with changed fields."""
     values = {
         "system": "u_hved",
         "network": {"width": 4, "num_classes": 4, "reconstruction": False},
@@ -25,7 +26,10 @@ def card(**changes):
 
 
 def write_weights(path, seed=0, reconstruction=False):
-    """A weights file that depends on the arguments alone; `reconstruction`: of a network that reconstructs images too."""
+    """Write a weights file that depends on the arguments alone.
+
+    reconstruction  whether the network reconstructs images too
+    """
     torch.manual_seed(seed)
     network = card().network | {"reconstruction": reconstruction}
     save_weights(path, registry.create("u_hved", **network).state_dict(), card(network=network))
@@ -33,7 +37,7 @@ def write_weights(path, seed=0, reconstruction=False):
 
 
 def prepared(images, present=ALL, background=0.0, origin=None):
-    """A prepared case of images (4, X, Y, Z), by default from the middle of its scan."""
+    """Return a prepared case of images (4, X, Y, Z), by default from the middle of its scan."""
     sides = images.shape[1:]
     first = origin or [-(side // 2) for side in sides]
     # A grid that is even and large has its middle at 1000.

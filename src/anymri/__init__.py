@@ -1,4 +1,15 @@
-"""anymri: brain-tumour segmentation from whichever of T1, T1c, T2 and FLAIR a patient has."""
+"""anymri: brain-tumour segmentation from whichever of T1, T1c, T2 and FLAIR a patient has.
+
+load          load weights, to segment any number of cases
+segment       segment one case
+find_cases    find the cases of a cohort
+read_case     read the scans of a case as arrays
+train         train a system on a cohort
+evaluate      evaluate weights on a cohort, for all 15 subsets of modalities
+score         score the label maps of any tool
+create        create a system as a torch module
+list_systems  list the names of the systems
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,16 +17,44 @@ from typing import TYPE_CHECKING, Any
 from anymri._version import __version__
 
 if TYPE_CHECKING:
-    from anymri.inference import segment
+    from anymri.api import find_cases, list_systems, read_case, train
+    from anymri.evaluation.runner import evaluate
+    from anymri.evaluation.scoring import score
+    from anymri.inference import load, segment
     from anymri.systems.registry import create
 
-__all__ = ["__version__", "create", "segment"]
+__all__ = [
+    "__version__",
+    "create",
+    "evaluate",
+    "find_cases",
+    "list_systems",
+    "load",
+    "read_case",
+    "score",
+    "segment",
+    "train",
+]
 
-# Heavy libraries are imported when a name is first used, so that the command line starts at once.
-_MODULES = {"create": "anymri.systems.registry", "segment": "anymri.inference"}
+# Modules are imported when a name is first used, because torch and pandas take seconds.
+_MODULES = {
+    "create": "anymri.systems.registry",
+    "evaluate": "anymri.evaluation.runner",
+    "find_cases": "anymri.api",
+    "list_systems": "anymri.api",
+    "load": "anymri.inference",
+    "read_case": "anymri.api",
+    "score": "anymri.evaluation.scoring",
+    "segment": "anymri.inference",
+    "train": "anymri.api",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'anymri' has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""`python -m anymri` is `anymri`."""
+"""Entry point of `python -m anymri`, which is the command `anymri`."""
 
 from anymri.cli import main
 

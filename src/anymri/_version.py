@@ -1,3 +1,3 @@
-"""The version of anymri, readable without importing anything."""
+"""Version of anymri, read by the build without importing the package."""
 
 __version__ = "0.1.0"

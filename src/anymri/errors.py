@@ -1,7 +1,7 @@
-"""Everything that anymri refuses, as one tree.
+"""Errors that anymri raises, as one tree.
 
 AnymriError                what is wrong with which file, and what to do
-├── ModalityError          a name that is no modality; an empty subset
+├── ModalityError          a name that is not a modality; an empty subset
 ├── ImageError             a scan that cannot be read or used: truncated, 4-D, NaN, constant
 ├── GeometryError          scans of one case on different grids
 ├── LabelError             an unknown label scheme; label values outside their scheme
@@ -11,12 +11,24 @@ AnymriError                what is wrong with which file, and what to do
 ├── WeightsError           weights that are missing, damaged or made for another system
 ├── ConfigurationError     a recipe, option or value that does not fit
 ├── RunError               a run or evaluation folder in the wrong state
+├── MissingExtraError      a package that this installation does not have
 └── OutputError            a place that cannot be written
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "Did you mean X? " with the closest of the known names, or nothing if none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {close[0]}? " if close else ""
+
 
 class AnymriError(Exception):
-    """Base of all errors that a user can mend.
+    """Base class of all errors that a user can fix.
 
     what  one sentence: what is wrong, with which file or value
     fix   one sentence: what to do about it
@@ -32,7 +44,7 @@ class AnymriError(Exception):
 
 
 class ModalityError(AnymriError):
-    """A name that is no modality, or a subset without any."""
+    """A name that is not a modality, or a subset without any modality."""
 
 
 class ImageError(AnymriError):
@@ -40,7 +52,7 @@ class ImageError(AnymriError):
 
 
 class GeometryError(AnymriError):
-    """Scans of one case that lie on different grids."""
+    """Scans of one case on different grids."""
 
 
 class LabelError(AnymriError):
@@ -68,7 +80,11 @@ class ConfigurationError(AnymriError):
 
 
 class RunError(AnymriError):
-    """A run or evaluation folder in the wrong state for what was asked."""
+    """A run or evaluation folder in the wrong state for the command."""
+
+
+class MissingExtraError(AnymriError):
+    """A package of an extra, such as `anymri[train]`, is not installed."""
 
 
 class OutputError(AnymriError):
@@ -76,13 +92,16 @@ class OutputError(AnymriError):
 
 
 class AnymriWarning(UserWarning):
-    """Something a user should know that does not stop the work."""
+    """A warning about something that does not stop the work."""
 
 
 class Interrupted(BaseException):
-    """A signal ended the work in order; says what is kept and how to go on. No error, and nothing to catch on the way.
+    """The orderly end of the work after a signal; the text says what is kept and how to continue.
 
-    Not a KeyboardInterrupt either, which typer would take for itself.
+    It is not an error, so that `except Exception` does not catch it, and not a KeyboardInterrupt, which typer handles
+    itself.
+
+    signal  number of the signal
     """
 
     def __init__(self, text: str, signal: int) -> None:

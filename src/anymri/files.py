@@ -1,4 +1,4 @@
-"""Writing files so that an interrupted command leaves the old file or the new, never half of one."""
+"""Writing of files: an interrupted command leaves the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from anymri.errors import OutputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary name in the folder of `path`; moved into place on success, deleted on failure.
+    """Yield a temporary file in the folder of `path`, which replaces `path` on success and is deleted on failure.
 
-    The name keeps the suffixes of `path`, because writers choose the format by them. Raises `OutputError` if the place
+    Its name keeps the suffixes of `path`, because writers choose the format by them. Raises `OutputError` if `path`
     cannot be written.
     """
     try:
@@ -40,18 +40,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def output_folder(path: Path) -> Path:
-    """Makes `path` a folder that can be written, or raises `OutputError` before any work is done."""
+    """Create the folder `path` if needed and return it; raise `OutputError` if files cannot be written there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -62,7 +62,7 @@ def output_folder(path: Path) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes; read once a process unless size or time of change differ."""
+    """Return the hexadecimal SHA-256 of a file, which is read once per process unless its size or time changes."""
     status = path.stat()
     return _sha256(path, status.st_size, status.st_mtime_ns)
 
@@ -82,5 +82,5 @@ def _umask() -> int:
 def _cannot_write(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"{path} cannot be written: {error.strerror or error}.",
-        "Choose another place for the output, or free space and rights there.",
+        "Choose another folder for the output, or free space there and check its permissions.",
     )

@@ -1,18 +1,17 @@
-"""The four modalities, the names that the world gives them, and the 15 subsets.
+"""The four MRI modalities, their aliases, and their 15 subsets.
 
-Inside anymri a modality is one of the four strings of `MODALITIES`, and arrays hold them in that order. Aliases are
-understood by `parse_modality`, at the door, and nowhere else.
+Inside anymri a modality is one of the four strings of `MODALITIES`, and arrays hold modalities in that order. Aliases
+are translated where names enter, by `parse_modality`.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from anymri.errors import ModalityError
+from anymri.errors import ModalityError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -27,23 +26,22 @@ _ALIASES = {
 }
 _BY_ALIAS = {alias: modality for modality, aliases in _ALIASES.items() for alias in aliases}
 
-# Which scan lends its geometry to a segmentation when several are given.
+# Preference for the scan whose geometry a segmentation is written in.
 REFERENCE_ORDER = ("T1c", "FLAIR", "T2", "T1")
 
 
 def find_modality(word: str) -> str | None:
-    """The modality that `word` names, in any case of letters, or None."""
+    """Return the modality with the alias `word`, in upper or lower case, or None."""
     return _BY_ALIAS.get(word.lower())
 
 
 def parse_modality(word: str) -> str:
-    """The modality that `word` names; raises `ModalityError` with the closest alias if it names none."""
+    """Return the modality with the alias `word`; raise `ModalityError` with the closest alias if there is none."""
     modality = find_modality(word.strip())
     if modality is None:
-        close = difflib.get_close_matches(word.strip().lower(), _BY_ALIAS, n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
+        hint = did_you_mean(word.strip().lower(), _BY_ALIAS)
         raise ModalityError(
-            f"{word!r} is no modality.",
+            f"{word!r} is not a modality.",
             f"{hint}Use one of {', '.join(MODALITIES)} (or t1n, t1ce, t1gd, t2w, t2f, ...).",
         )
     return modality
@@ -51,28 +49,28 @@ def parse_modality(word: str) -> str:
 
 @dataclass(frozen=True)
 class Subset:
-    """A non-empty set of modalities; prints as `T1c+FLAIR`, always in the order of `MODALITIES`."""
+    """A non-empty set of modalities, printed as `T1c+FLAIR` in the order of `MODALITIES`."""
 
     modalities: tuple[str, ...]
 
     def __post_init__(self) -> None:
         ordered = tuple(m for m in MODALITIES if m in self.modalities)
         if not ordered:
-            raise ModalityError("The subset holds no modality.", f"Name at least one of {', '.join(MODALITIES)}.")
+            raise ModalityError("The subset has no modality.", f"Name at least one of {', '.join(MODALITIES)}.")
         unknown = set(self.modalities) - set(MODALITIES)
         if unknown:
-            raise ModalityError(f"{', '.join(sorted(unknown))}: no modality.", f"Use {', '.join(MODALITIES)}.")
+            raise ModalityError(f"{', '.join(sorted(unknown))}: not a modality.", f"Use {', '.join(MODALITIES)}.")
         object.__setattr__(self, "modalities", ordered)
 
     @classmethod
     def parse(cls, text: str) -> Subset:
-        """Reads `T1c+FLAIR`, also with commas or spaces and with any alias."""
+        """Return the subset named by a text such as `T1c+FLAIR`, with any alias, separated by plus, comma or space."""
         words = text.replace("+", " ").replace(",", " ").split()
         return cls(tuple(parse_modality(word) for word in words))
 
     @classmethod
     def of(cls, modalities: Iterable[str]) -> Subset:
-        """The subset of these modalities, given in any order."""
+        """Return the subset of these modalities, given in any order."""
         return cls(tuple(modalities))
 
     @classmethod
@@ -82,11 +80,11 @@ class Subset:
 
     @property
     def flags(self) -> tuple[bool, ...]:
-        """One truth value for each of `MODALITIES`."""
+        """One flag per modality of `MODALITIES`: true if it is in the subset."""
         return tuple(m in self.modalities for m in MODALITIES)
 
     def as_tensor(self, batch_size: int = 1) -> torch.Tensor:
-        """(batch_size, 4) bool: the same subset for every sample."""
+        """Return the flags as a tensor (batch_size, 4) bool on the CPU, the same for every sample."""
         import torch
 
         return torch.tensor([self.flags], device="cpu").repeat(batch_size, 1)
@@ -108,11 +106,11 @@ class Subset:
 
 
 def as_subset(subset: Subset | str) -> Subset:
-    """Return the subset that a name such as "T1c+FLAIR" stands for; a subset is returned as it is."""
+    """Return the subset with a name such as "T1c+FLAIR"; return a `Subset` unchanged."""
     return Subset.parse(subset) if isinstance(subset, str) else subset
 
 
-# Rows of the papers' tables (protocol sheet, section 6).
+# All subsets, in the order of the rows of the papers' tables (protocol sheet, section 6).
 SUBSETS = tuple(
     map(
         Subset.parse,
@@ -139,6 +137,6 @@ ALL = SUBSETS[-1]
 
 
 def nonempty_subsets(count: int) -> list[tuple[bool, ...]]:
-    """All 2**count - 1 non-empty subsets of `count` things as flags, by size and then lexicographic."""
+    """Return the 2**count - 1 non-empty subsets of `count` items as flags, ordered by size, then lexicographically."""
     chosen: list[Sequence[int]] = [c for size in range(1, count + 1) for c in combinations(range(count), size)]
     return [tuple(i in c for i in range(count)) for c in chosen]

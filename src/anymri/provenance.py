@@ -1,4 +1,4 @@
-"""The record beside every result: what made it, from which files, with which versions."""
+"""Provenance of a result: the command, its settings, its input files and the versions of the software."""
 
 from __future__ import annotations
 

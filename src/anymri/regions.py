@@ -1,28 +1,30 @@
-"""What label values mean, the nested regions, and how scores become a label map.
+"""Label schemes of the data sets, tumour classes, and the nested regions.
 
 Inside anymri a label map holds the classes of `CLASSES`: 0 background, 1 NCR (necrotic, cystic or non-enhancing
-core), 2 ED (oedema), 3 ET (enhancing tumour), 4 RC (resection cavity). Files hold the values of their data set: a
-`LabelScheme` translates, and comes from the kind of data set, never from the values (4 is ET in 2021 and the resection
-cavity in 2024). Source: protocol sheet, section 1.
+core), 2 ED (oedema), 3 ET (enhancing tumour), 4 RC (resection cavity). Files hold the values of their data set, which a
+`LabelScheme` translates. The user names the scheme; it is never guessed from the values (4 is ET in 2021 and the
+resection cavity in 2024). Source: protocol sheet, section 1.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.errors import LabelError
+from anymri.errors import LabelError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BACKGROUND, NCR, ED, ET, RC = range(5)
 CLASSES = ("background", "NCR", "ED", "ET", "RC")
 
-# Regions as unions of classes. The resection cavity is no part of the whole tumour. The first four are what networks
-# answer, in this order; NETC and SNFH are the other tissues that BraTS 2024 scores.
+# Regions as unions of classes. The resection cavity is not part of the whole tumour. Networks that predict regions
+# predict the first three or four, in this order; NETC and SNFH are the other tissues that BraTS 2024 evaluates.
 REGIONS: Mapping[str, frozenset[int]] = {
     "WT": frozenset({NCR, ED, ET}),
     "TC": frozenset({NCR, ET}),
@@ -33,16 +35,18 @@ REGIONS: Mapping[str, frozenset[int]] = {
 }
 OutputKind = Literal["classes", "regions"]
 
-# Scale factors in a header leave label values this far from whole numbers at most.
+# Scale factors in a header move label values from whole numbers by less than this.
 WHOLE_NUMBER_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """The label values of one kind of data set.
+    """Meaning of the label values in the files of one kind of data set.
 
-    values   file value -> class; 0 is background in every scheme
-    regions  the regions that the scheme can tell apart, outermost first
+    name         as given to --label-scheme
+    description  the values in words
+    values       value in the file -> class; 0 is background in every scheme
+    regions      regions that the scheme distinguishes, outermost first
     """
 
     name: str
@@ -57,19 +61,25 @@ class LabelScheme:
 
     @property
     def trainable(self) -> bool:
-        """False if the scheme does not tell the enhancing tumour from the rest of the core."""
+        """Whether networks can be trained: the scheme distinguishes the enhancing tumour from the rest of the core."""
         return "ET" in self.regions
 
-    def tells(self, region: str) -> bool:
-        """Whether label maps of this scheme say where a region of `REGIONS` is."""
+    def defines(self, region: str) -> bool:
+        """Return whether label maps of this scheme contain a region of `REGIONS`."""
         return region in self.regions or (region in ("NETC", "SNFH") and "ET" in self.regions)
 
     def to_classes(self, labels: NDArray[Any], source: str) -> NDArray[np.uint8]:
-        """Label values of a file as classes, uint8 of the same shape. `source` names the file in errors."""
+        """Return the classes of label values: uint8 of the same shape.
+
+        labels  values as in the file, of any type
+        source  file, named in errors
+
+        Raises `LabelError` for values that are not whole numbers or not in the scheme.
+        """
         values = np.rint(labels).astype(np.int64)
         if np.abs(labels - values).max(initial=0) > WHOLE_NUMBER_TOLERANCE:
             raise LabelError(
-                f"{source} holds values that are no whole numbers: it is not a label map.",
+                f"{source} has values that are not whole numbers: it is not a label map.",
                 "Give the label map, not a scan or a probability map.",
             )
         known = {0, *self.values}
@@ -78,7 +88,7 @@ class LabelScheme:
         foreign = (found - known) | set(np.unique(values[outside]).tolist())
         if foreign:
             raise LabelError(
-                f"{source} holds the label values {_listed(foreign)}, which the scheme {self.name} does not have "
+                f"{source} has the label values {_listed(foreign)}, which the scheme {self.name} does not have "
                 f"({self.description}).",
                 f"Choose the scheme of the data set with --label-scheme: {', '.join(SCHEMES)}.",
             )
@@ -102,7 +112,7 @@ _UNTIL_2021_TEXT = "1 necrotic or non-enhancing core, 2 oedema, 4 enhancing"
 SCHEMES: Mapping[str, LabelScheme] = {
     scheme.name: scheme
     for scheme in (
-        # 2012 knows oedema and core only, so it can be scored (WT, TC) but not trained on.
+        # 2012 has oedema and core only, so it serves evaluation (WT, TC) but not training.
         LabelScheme("brats2012", "1 oedema, 2 tumour core", {1: ED, 2: NCR}, regions=("WT", "TC")),
         LabelScheme("brats2013", _OLD_FIVE_TEXT, _OLD_FIVE),
         LabelScheme("brats2015", _OLD_FIVE_TEXT, _OLD_FIVE),
@@ -126,17 +136,16 @@ SCHEMES: Mapping[str, LabelScheme] = {
 
 
 def label_scheme(name: str) -> LabelScheme:
-    """The scheme called `name`; raises `LabelError` with the closest name if there is none."""
+    """Return the scheme `name`; raise `LabelError` with the closest name if there is none."""
     if name in SCHEMES:
         return SCHEMES[name]
-    close = difflib.get_close_matches(name, SCHEMES, n=1)
-    hint = f"Did you mean {close[0]}? " if close else ""
-    raise LabelError(f"There is no label scheme named {name!r}.", f"{hint}Known: {', '.join(SCHEMES)}.")
+    hint = did_you_mean(name, SCHEMES)
+    raise LabelError(f"The label scheme {name!r} does not exist.", f"{hint}Known: {', '.join(SCHEMES)}.")
 
 
 def region_mask(classes: NDArray[np.uint8], region: str) -> NDArray[np.bool_]:
-    """Where a map of classes lies in `region`, one of `REGIONS`."""
-    # Comparisons of bytes: ten times faster than a table of 256 answers.
+    """Return the mask of a region of `REGIONS` in a map of classes, of the same shape."""
+    # Comparing bytes is ten times faster than a lookup table of 256 entries.
     first, *others = REGIONS[region]
     mask: NDArray[np.bool_] = classes == first
     for tissue in others:
@@ -144,25 +153,21 @@ def region_mask(classes: NDArray[np.uint8], region: str) -> NDArray[np.bool_]:
     return mask
 
 
-def to_label_map(scores: Any, kind: OutputKind) -> Any:
-    """Scores of one volume as a map of classes, uint8 (X, Y, Z).
+def to_label_map(probabilities: Tensor, kind: OutputKind) -> Tensor:
+    """Return the label map of one volume: classes, uint8 (X, Y, Z).
 
-    scores  numpy array or torch tensor; `classes`: (K, X, Y, Z), one score a class, highest wins;
-            `regions`: (3 or 4, X, Y, Z) probabilities of WT, TC, ET and perhaps RC, present above 0.5. An inner region
-            counts only inside the outer one; the cavity never covers tumour.
+    probabilities  (K, X, Y, Z). `classes`: one channel per class, logits or probabilities, of which the highest wins.
+                   `regions`: probabilities of WT, TC, ET and perhaps RC, in [0, 1], present above 0.5. An inner region
+                   counts only inside the outer one; the cavity never covers tumour.
     """
     if kind == "classes":
-        return _as_byte(scores.argmax(0))
-    present = scores > 0.5
+        return probabilities.argmax(0).byte()
+    present = probabilities > 0.5
     whole = present[0]
     core = whole & present[1]
     enhancing = core & present[2]
-    # Arithmetic on truth values reads the same for numpy and torch: ED, then NCR, then ET.
-    labels = _as_byte(whole) * ED - _as_byte(core) * (ED - NCR) + _as_byte(enhancing) * (ET - NCR)
+    # Arithmetic on bytes: ED, then NCR, then ET.
+    labels = whole.byte() * ED - core.byte() * (ED - NCR) + enhancing.byte() * (ET - NCR)
     if len(present) > 3:
-        labels = labels + _as_byte(present[3] & ~whole) * RC
+        labels = labels + (present[3] & ~whole).byte() * RC
     return labels
-
-
-def _as_byte(values: Any) -> Any:
-    return values.astype(np.uint8) if isinstance(values, np.ndarray) else values.byte()

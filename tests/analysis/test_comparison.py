@@ -1,4 +1,4 @@
-"""Evaluations side by side: every printed mean is recomputed here from the rows on disk."""
+"""Tables of several evaluations: every printed mean is computed again here from the rows on disk."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ import pytest
 from anymri.analysis.comparison import average_grid, read_comparison, subset_grid
 from anymri.analysis.grid import FORMATS, to_csv, to_html, to_latex, to_markdown
 from anymri.analysis.published import published, quote
-from anymri.cli.tables import make_table
+from anymri.cli.commands.table import make_table
 from anymri.errors import ConfigurationError, RunError
 from anymri.modalities import SUBSETS
 
@@ -27,7 +27,7 @@ def rows_of(seed, cases=10, shift=0.0, metric="dice"):
     return [(*key, metric, shift + 0.5 * rng.uniform(), "scored") for key in keys]
 
 
-def write(folder, name, rows, convention="as ever"):
+def write(folder, name, rows, convention="as usual"):
     folder.mkdir(parents=True)
     frame = pd.DataFrame(rows, columns=["case", "subset", "region", "metric", "value", "status"])
     frame.to_csv(folder / "metrics.csv", index=False)
@@ -36,16 +36,17 @@ def write(folder, name, rows, convention="as ever"):
     return folder
 
 
-@pytest.fixture
-def two(tmp_path):
-    """A system that is far better, and one that lacks two cases and T1 in another."""
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Evaluations of a much better system, and of one without two cases and without T1 in another."""
     worse = [row for row in rows_of(1) if row[0] not in ("c8", "c9")]
-    worse = [(*row[:4], None, "T1 absent") if row[0] == "c0" and "T1+" in row[1] + "+" else row for row in worse]
-    return [write(tmp_path / "a", "u_hved", rows_of(0, shift=0.4)), write(tmp_path / "b", "mmformer", worse)]
+    worse = [(*row[:4], None, "T1 missing") if row[0] == "c0" and "T1+" in row[1] + "+" else row for row in worse]
+    folder = tmp_path_factory.mktemp("two")
+    return [write(folder / "a", "u_hved", rows_of(0, shift=0.4)), write(folder / "b", "mmformer", worse)]
 
 
 def expected_means(folders):
-    """Means over the rows that all folders have scored, and the mean of those means."""
+    """Return the means over the rows that all folders have scored, and the mean of these means."""
     frames = [pd.read_csv(f / "metrics.csv").query("status == 'scored'") for f in folders]
     keys = ["case", "subset", "region"]
     shared = set.intersection(*(set(map(tuple, frame[keys].to_numpy())) for frame in frames))
@@ -72,7 +73,7 @@ def test_every_number_is_the_mean_over_common_cases_and_the_last_row_that_of_the
     assert cells(grid)[0][:4] == ["○", "○", "○", "●"] and cells(grid)[14][:4] == ["●"] * 4
 
 
-def test_order_of_cases_systems_and_rows_changes_no_number(two, tmp_path):
+def test_the_order_of_cases_systems_and_rows_does_not_change_numbers(two, tmp_path):
     grid = subset_grid(read_comparison(two, "dice"))
     mixed = pd.read_csv(two[1] / "metrics.csv").sample(frac=1, random_state=1)
     other = write(tmp_path / "c" / "b", "mmformer", mixed.to_numpy())
@@ -81,10 +82,10 @@ def test_order_of_cases_systems_and_rows_changes_no_number(two, tmp_path):
         assert [*back[:4], *back[7:], *back[4:7]] == list(one)
 
 
-def test_missing_cases_are_said(two):
+def test_notes_name_cases_that_are_not_compared(two):
     notes = " ".join(subset_grid(read_comparison(two, "dice")).notes)
-    assert "u_hved has 2 cases that another lacks; only the 8 common to all count here." in notes
-    assert "as ever" in notes and "Holm's correction over all 48 tests" in notes
+    assert "u_hved has 2 cases that another system does not have; only the 8 common to all count here." in notes
+    assert "as usual" in notes and "Holm's correction over all 48 tests" in notes
 
 
 def test_the_best_is_bold_and_a_significant_difference_is_marked(two, tmp_path):
@@ -100,7 +101,7 @@ def test_the_best_is_bold_and_a_significant_difference_is_marked(two, tmp_path):
     assert all(cell.best and not cell.marks for cell in row[4:])
 
 
-def test_for_distances_less_is_better_and_shown_in_mm(tmp_path):
+def test_distances_are_in_mm_and_smaller_is_better(tmp_path):
     folders = [
         write(tmp_path / name, name, [(*row[:4], 10 * row[4], row[5]) for row in rows_of(0, 3, shift, "hd95")])
         for name, shift in (("near", 0.0), ("far", 1.0))
@@ -122,7 +123,7 @@ def test_averages_are_those_of_the_table_with_differences_from_the_first(two):
     assert cells(grid) == [["u_hved", *means[0], "-", "-", "-"], ["mmformer", *means[1], *differences]]
 
 
-def test_quoted_results_are_marked_as_such_and_never_best(two):
+def test_published_results_are_marked_as_quoted_and_never_best(two):
     each = quote("m3ae-2020")
     grid = subset_grid(read_comparison(two, "dice"), [each])
     assert grid.groups[-1].heading == "m3ae-2020 (quoted)"
@@ -144,7 +145,7 @@ def test_published_results_have_a_source_caveats_and_all_15_rows():
         assert each.rows or each.printed_means or each.overall_dice
 
 
-def test_printed_means_that_are_not_those_of_their_rows_are_said():
+def test_notes_name_printed_means_that_differ_from_those_of_their_rows():
     xlstm = quote("xlstm_hved-2024")
     assert xlstm.mean("dice", "ET") == pytest.approx(53.40, abs=0.005)
     assert "prints 53.83 as mean of ET, its rows give 53.40." in " ".join(xlstm.notes("dice"))
@@ -152,11 +153,11 @@ def test_printed_means_that_are_not_those_of_their_rows_are_said():
     assert "its rows give" not in " ".join(quote("m3ae-2020").notes("dice"))
 
 
-def test_results_known_as_means_alone_leave_the_rows_empty(two):
+def test_results_published_as_means_only_have_empty_rows(two):
     grid = subset_grid(read_comparison(two, "dice"), [quote("m3ae-2018"), quote("im_fuse-2023")])
     assert [cell.text for cell in grid.rows[0][-6:]] == ["-"] * 6
     assert [cell.text for cell in grid.rows[-1][-6:]] == ["85.8", "77.4", "59.9", "-", "-", "-"]
-    assert any("one mean over subsets and regions: 83.3." in note for note in grid.notes)
+    assert any("only one mean over subsets and regions: 83.3." in note for note in grid.notes)
 
 
 def test_every_format_holds_the_same_numbers(two):
@@ -212,7 +213,7 @@ def test_statistics_are_tables_of_every_format(two, form):
     assert len(re.findall(r"\d\.\d \[-?\d+\.\d, -?\d+\.\d\]", text)) == 2 * 4 * 3 + 2 * 3 * 4
 
 
-def test_systems_of_one_name_are_told_apart_by_their_folders(tmp_path):
+def test_systems_of_one_name_are_named_by_their_folders(tmp_path):
     folders = [write(tmp_path / name, "u_hved", rows_of(0, 2)) for name in ("run1", "run2")]
     assert list(read_comparison(folders, "dice").metrics) == ["u_hved (run1)", "u_hved (run2)"]
     deep = [write(tmp_path / name / "eval", "u_hved", rows_of(0, 2)) for name in ("d1", "d2")]
@@ -224,12 +225,12 @@ def refused(error, word, *arguments):
         make_table(*arguments)
 
 
-def test_what_cannot_be_compared_is_refused(two, tmp_path):
+def test_evaluations_that_are_not_comparable_are_refused(two, tmp_path):
     other = write(tmp_path / "c", "mam", rows_of(0, 2), convention="otherwise")
     refused(RunError, "different conventions", [two[0], other], "dice", "csv", [], False, False)
     strangers = write(tmp_path / "d", "mam", [(f"other {row[0]}", *row[1:]) for row in rows_of(0, 2)])
     refused(RunError, "in common", [two[0], strangers], "dice", "csv", [], False, False)
-    refused(RunError, "no scores of hd95; it has dice", two, "hd95", "csv", [], False, False)
+    refused(RunError, "does not have the metric hd95; it has dice", two, "hd95", "csv", [], False, False)
     refused(ConfigurationError, "twice", [two[0], two[0]], "dice", "csv", [], False, False)
     refused(ConfigurationError, "markdown", two, "dice", "word", [], False, False)
     refused(ConfigurationError, "Did you mean m3ae-20", two, "dice", "csv", ["m3ae-2021"], False, False)

@@ -1,3 +1,5 @@
+"""Statistics over cases: intervals, paired tests, contributions of modalities."""
+
 from itertools import permutations
 
 import numpy as np
@@ -17,18 +19,18 @@ NAMES = [str(subset) for subset in SUBSETS]
 BY_COUNT = statistics.by_number_of_modalities(NAMES)
 
 
-def scores_of(values):
-    """Rows of Dice for WT from (case, subset) -> value."""
+def rows_of(values):
+    """Return rows of Dice for WT from (case, subset) -> value."""
     rows = [(case, subset, "WT", "dice", value, "scored") for (case, subset), value in values.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def random_scores(seed, cases=12, shift=0.0):
+def random_rows(seed, cases=12, shift=0.0):
     rng = np.random.default_rng(seed)
-    return scores_of({(f"c{c}", s): rng.uniform(0, 0.5) + shift for c in range(cases) for s in NAMES})
+    return rows_of({(f"c{c}", s): rng.uniform(0, 0.5) + shift for c in range(cases) for s in NAMES})
 
 
-def test_the_mean_lies_in_its_interval_and_more_cases_narrow_it():
+def test_the_mean_is_in_its_interval_and_more_cases_narrow_it():
     rng = np.random.default_rng(0)
     few, many = bootstrap_mean(rng.normal(size=10)), bootstrap_mean(rng.normal(size=1000))
     assert few.low < few.value < few.high and few.cases == 10
@@ -52,14 +54,14 @@ def test_subsets_are_grouped_by_size():
     ]
 
 
-def test_holm_steps_down_and_never_below_an_earlier_one():
+def test_holm_steps_down_and_is_monotonic():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p_values):
+def test_holm_keeps_the_order_and_is_between_no_correction_and_bonferroni(p_values):
     adjusted = holm(p_values)
     for p, q in zip(p_values, adjusted, strict=True):
         assert p <= q <= min(1, p * len(p_values) + 1e-12)
@@ -68,7 +70,7 @@ def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p_values):
 
 
 def test_a_system_that_is_better_in_every_case_is_significantly_so():
-    a, b = random_scores(1, shift=0.4), random_scores(2)
+    a, b = random_rows(1, shift=0.4), random_rows(2)
     tests = compare_systems({"a": a, "b": b}, "dice", BY_COUNT, ["WT"])
     assert [test.group for test in tests] == list(BY_COUNT) and {test.cases for test in tests} == {12}
     one = tests[1]
@@ -81,16 +83,16 @@ def test_a_system_that_is_better_in_every_case_is_significantly_so():
     assert one.rank_biserial == 1 and one.cohens_dz > 2
 
 
-def test_swapping_the_systems_swaps_the_sign_alone():
-    a, b = random_scores(1), random_scores(2)
+def test_swapping_the_systems_only_changes_the_sign():
+    a, b = random_rows(1), random_rows(2)
     (there,) = compare_systems({"a": a, "b": b}, "dice", {"all": NAMES}, ["WT"])
     (back,) = compare_systems({"b": b, "a": a}, "dice", {"all": NAMES}, ["WT"])
     assert there.difference == -back.difference and there.p_value == back.p_value
     assert there.rank_biserial == -back.rank_biserial and there.cohens_dz == -back.cohens_dz
 
 
-def test_order_of_rows_changes_nothing():
-    a, b = random_scores(1), random_scores(2)
+def test_the_order_of_rows_does_not_change_statistics():
+    a, b = random_rows(1), random_rows(2)
     mixed = b.sample(frac=1, random_state=0)
     assert compare_systems({"a": a, "b": b}, "dice", BY_COUNT, ["WT"]) == compare_systems(
         {"a": a, "b": mixed}, "dice", BY_COUNT, ["WT"]
@@ -99,7 +101,7 @@ def test_order_of_rows_changes_nothing():
 
 
 def test_only_common_cases_are_paired():
-    a, b = random_scores(1, cases=12), random_scores(2, cases=8)
+    a, b = random_rows(1, cases=12), random_rows(2, cases=8)
     (test,) = compare_systems({"a": a, "b": b}, "dice", {"all": NAMES}, ["WT"])
     assert test.cases == 8
     same = a[a["case"].isin(b["case"])]
@@ -108,20 +110,20 @@ def test_only_common_cases_are_paired():
 
 
 def test_equal_systems_do_not_differ():
-    a = random_scores(1)
+    a = random_rows(1)
     (test,) = compare_systems({"a": a, "b": a.copy()}, "dice", {"all": NAMES}, ["WT"])
     assert (test.p_value, test.difference, test.rank_biserial) == (1, 0, 0) and np.isnan(test.cohens_dz)
 
 
 def test_systems_without_a_common_case_are_refused():
-    b = random_scores(2)
+    b = random_rows(2)
     b["case"] = "other " + b["case"]
-    with pytest.raises(RunError, match="no common case"):
-        compare_systems({"a": random_scores(1), "b": b}, "dice", {"all": NAMES}, ["WT"])
+    with pytest.raises(RunError, match="any evaluated case in common"):
+        compare_systems({"a": random_rows(1), "b": b}, "dice", {"all": NAMES}, ["WT"])
 
 
 def test_contributions_are_mean_gains_over_all_orders():
-    metrics = random_scores(3, cases=5)
+    metrics = random_rows(3, cases=5)
     worth = metrics.groupby("subset")["value"].mean()
     found = modality_contributions(metrics, "dice", "WT")
     for modality in MODALITIES:
@@ -135,9 +137,9 @@ def test_contributions_are_mean_gains_over_all_orders():
     assert sum(each.value for each in found.values()) == pytest.approx(worth[NAMES[-1]])
 
 
-def test_contributions_count_cases_with_all_subsets_only():
-    metrics = random_scores(3, cases=5)
-    metrics.loc[(metrics["case"] == "c0") & (metrics["subset"] == "T1"), ["value", "status"]] = [None, "T1 absent"]
+def test_contributions_use_only_cases_with_all_subsets():
+    metrics = random_rows(3, cases=5)
+    metrics.loc[(metrics["case"] == "c0") & (metrics["subset"] == "T1"), ["value", "status"]] = [None, "T1 missing"]
     found = modality_contributions(metrics, "dice", "WT")
     assert {each.cases for each in found.values()} == {4}
     assert found == modality_contributions(metrics[metrics["case"] != "c0"], "dice", "WT")

@@ -1,4 +1,6 @@
-"""Random changes of patches: images, classes and corners alike, each chain as its sheet has it."""
+"""Augmentation of patches: images, classes and corners alike, each chain as in its sheet."""
+
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -6,23 +8,23 @@ import torch
 from scipy import ndimage
 
 from anymri.data import distortions
-from anymri.data.augmentation import augmentation
+from anymri.data.augmentation import Augmentation, augmentation
 
 CORNERS = torch.tensor([[-3, 4, 9], [8, 15, 20]])
 
 
-def noise(*shape):
-    """Images and classes in which no two places look alike."""
+def noise(*shape, channels=4):
+    """Return images and classes of random values, so that each voxel can be recognised."""
     rng = torch.Generator().manual_seed(0)
-    return torch.randn(4, *shape, generator=rng), torch.randint(1, 4, shape, generator=rng).byte()
+    return torch.randn(channels, *shape, generator=rng), torch.randint(1, 4, shape, generator=rng).byte()
 
 
 def unmirrored(name, images, classes, seed):
-    """What an augmentation makes of both, mirrored back, and which axes it mirrored."""
-    changed, moved, places = augmentation(name)(images.clone(), classes.clone(), CORNERS, seed)
-    assert torch.equal(places.sort(0).values, CORNERS)
+    """Return augmented images and classes, mirrored back, and the axes that were mirrored."""
+    changed, moved, corners = augmentation(name)(images.clone(), classes.clone(), CORNERS, seed)
+    assert torch.equal(corners.sort(0).values, CORNERS)
     assert changed.dtype == images.dtype and changed.shape == images.shape and moved.dtype == classes.dtype
-    mirrored = [axis for axis in range(3) if places[0, axis] > places[1, axis]]
+    mirrored = [axis for axis in range(3) if corners[0, axis] > corners[1, axis]]
     return changed.flip([axis + 1 for axis in mirrored]), moved.flip(mirrored), mirrored
 
 
@@ -35,54 +37,64 @@ def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(nam
     images = torch.stack([classes.float() * 10] * 4)
     changed, moved, _ = unmirrored(name, images, classes, 5)
     assert "rotate" in name or torch.equal(moved, classes)
-    for channel in changed:  # scaled and shifted by at most 10 %, so the tumour still stands out where the label is
+    for channel in changed:  # scaled and shifted by at most 10 %, so the tumour stays brighter
         assert torch.equal(channel > 20, moved > 0)
     images, classes = noise(12, 12, 12)
     once, again, other = (unmirrored(name, images, classes, seed)[0] for seed in (5, 5, 6))
     assert torch.equal(once, again) and (name == "none") == torch.equal(once, other)
 
 
+@pytest.mark.parametrize("name", [name for name in get_args(Augmentation) if name != "none"])
+def test_augmentation_does_not_depend_on_the_default_device(name):
+    images, classes = noise(6, 6, 6)
+    augment = augmentation(name)
+    with torch.device("meta"):
+        for seed in range(8):
+            changed = augment(images.clone(), classes.clone(), CORNERS.clone(), seed)
+            assert all(tensor.device.type == "cpu" for tensor in changed)
+
+
 @pytest.mark.parametrize(("name", "axes"), [("flip_intensity", 3), ("shift_flip", 3), ("shift_flip_in_plane", 2)])
-def test_each_axis_is_mirrored_every_other_time(name, axes):
+def test_each_axis_is_mirrored_with_probability_one_half(name, axes):
     images, classes = noise(4, 4, 4)
     mirrored = [unmirrored(name, images, classes, seed)[2] for seed in range(100)]
     counts = [sum(axis in axes for axes in mirrored) for axis in range(3)]
     assert all(30 < count < 70 for count in counts[:axes]) and not any(counts[axes:])
 
 
-def test_turns_are_of_whole_degrees_in_one_plane_with_background_around():
-    images, classes = noise(80, 80, 4)  # long enough to see one degree, in the planes of the short axis too
-    turned = {}
+def test_rotations_are_by_whole_degrees_in_one_plane_with_background_outside():
+    images, classes = noise(64, 64, 4, channels=2)  # long enough for one degree in the planes of the short axis too
+    rotated = {}
     for plane in ((0, 1), (1, 2), (0, 2)):
         for degrees in range(-10, 10):
             how = {"axes": plane, "reshape": False, "order": 0}
             channels = [ndimage.rotate(channel.numpy(), degrees, cval=-1, **how) for channel in images]
-            turned[np.stack(channels).tobytes()] = plane, degrees, ndimage.rotate(classes.numpy(), degrees, **how)
+            rotated[np.stack(channels).tobytes()] = plane, degrees, ndimage.rotate(classes.numpy(), degrees, **how)
     found = []
     for seed in range(150):
         changed, moved, _ = unmirrored("rotate_flip", images, classes, seed)
-        plane, degrees, expected = turned[changed.contiguous().numpy().tobytes()]
+        plane, degrees, expected = rotated[changed.contiguous().numpy().tobytes()]
         assert np.array_equal(moved.numpy(), expected)
         found.append((plane, degrees))
     planes, degrees = zip(*found, strict=True)
     assert {*degrees} == {*range(-10, 10)} and min(map(planes.count, planes)) > 30 and len({*planes}) == 3
 
 
-def test_intensities_change_by_channel_and_slice_of_the_first_axis():
+def test_intensities_change_per_channel_and_slice_of_the_first_axis():
     images, classes = noise(12, 12, 12)
-    turned, _, _ = unmirrored("rotate_flip", images, classes, 7)
+    rotated, _, _ = unmirrored("rotate_flip", images, classes, 7)
     changed, _, _ = unmirrored("rotate_flip_intensity", images, classes, 7)
-    pairs = zip(turned.flatten(0, 1), changed.flatten(0, 1), strict=True)
+    pairs = zip(rotated.flatten(0, 1), changed.flatten(0, 1), strict=True)
     scales, shifts = np.array([np.polyfit(a.flatten(), b.flatten(), 1) for a, b in pairs]).T
-    expected = turned * torch.from_numpy(scales).view(4, 12, 1, 1) + torch.from_numpy(shifts).view(4, 12, 1, 1)
+    expected = rotated * torch.from_numpy(scales).view(4, 12, 1, 1) + torch.from_numpy(shifts).view(4, 12, 1, 1)
     torch.testing.assert_close(changed, expected.float())
     for values, middle in ((scales, 1), (shifts, 0)):
         assert len({*values.round(4)}) > 40 and 0.08 < np.abs(values - middle).max() <= 0.1 + 1e-6
 
 
-def test_one_share_of_each_channels_deviation_is_added_where_there_is_something():
+def test_one_share_of_each_channels_deviation_is_added_to_non_zero_voxels():
     images, classes = noise(12, 12, 12)
-    images *= torch.tensor([1.0, 5.0, 20.0, 0.0]).view(4, 1, 1, 1)  # the last does not exist
+    images *= torch.tensor([1.0, 5.0, 20.0, 0.0]).view(4, 1, 1, 1)  # the last is missing
     images[:, :3] = 0
     shares = []
     for seed in range(50):
@@ -95,7 +107,7 @@ def test_one_share_of_each_channels_deviation_is_added_where_there_is_something(
     assert -0.1 < min(shares) < -0.07 and 0.07 < max(shares) < 0.1
 
 
-def test_augmentation_as_nnunet_moves_both_alike_changes_intensities_and_follows_its_seed():
+def test_nnunet_moves_images_and_classes_together_changes_intensities_and_follows_its_seed():
     grid = torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 3, indexing="ij")) - 11.5
     classes = (grid.norm(dim=0) < 8).to(torch.uint8) * 2
     images = torch.stack([classes.float()] * 4)
@@ -112,7 +124,7 @@ def test_augmentation_as_nnunet_moves_both_alike_changes_intensities_and_follows
     assert torch.equal(augment(images.clone(), classes.clone(), corners, 3)[0], results[3][0])
 
 
-def test_axial_intensities_change_by_channel_and_slice_of_the_last_axis():
+def test_axial_intensities_change_per_channel_and_slice_of_the_last_axis():
     images, classes = noise(12, 12, 12)
     changed, moved, _ = unmirrored("flip_intensity_axial", images, classes, 7)
     pairs = list(zip(images.movedim(3, 1).flatten(0, 1), changed.movedim(3, 1).flatten(0, 1), strict=True))
@@ -122,8 +134,8 @@ def test_axial_intensities_change_by_channel_and_slice_of_the_last_axis():
 
 
 @pytest.fixture
-def space_alone(monkeypatch):
-    """Chains in nnU-Net's manner without what they do to intensities."""
+def without_intensities(monkeypatch):
+    """Remove the changes of intensities from the chains of nnU-Net."""
     monkeypatch.setattr(distortions, "_sharpness_and_contrast", lambda images, rng, shifted=False: images)
     monkeypatch.setattr(distortions, "_gamma", lambda channel, rng: channel)
 
@@ -132,14 +144,14 @@ def space_alone(monkeypatch):
     ("distort", "degrees", "bounds", "share"),
     [(distortions.distort_nnunet, 30, (0.7, 1.4), 0.36), (distortions.distort_shaspec, 15, (0.85, 1.25), 0.488)],
 )
-def test_patches_are_turned_about_their_middle_zoomed_alike_along_all_axes_or_bent(
-    space_alone, distort, degrees, bounds, share
+def test_patches_are_rotated_about_their_middle_zoomed_alike_along_all_axes_or_deformed(
+    without_intensities, distort, degrees, bounds, share
 ):
-    """Images that hold their coordinates tell where each voxel was read."""
+    """Voxels of the images are their coordinates, so that the output shows where each voxel was read."""
     axes = torch.meshgrid(*[torch.arange(15.0) - 7] * 3, indexing="ij")
     images = torch.stack([*axes, torch.ones_like(axes[0])])
     classes = 1 + (images[0] > 0.3).byte()
-    moved, zooms, angles, bent = 0, [], [], 0
+    moved, zooms, angles, deformed = 0, [], [], 0
     for seed in range(300):
         changed, labels = distort(images.clone(), classes.clone(), np.random.default_rng(seed))
         inside = changed[3] > 0.999
@@ -152,14 +164,14 @@ def test_patches_are_turned_about_their_middle_zoomed_alike_along_all_axes_or_be
         here, there = images[:3, inside].T, changed[:3, inside].T
         matrix, residuals, *_ = np.linalg.lstsq(here.numpy(), there.numpy())
         if residuals.max() > 1e-3:
-            bent += 1
+            deformed += 1
             continue
         zoom = np.cbrt(np.linalg.det(matrix))
         np.testing.assert_allclose(matrix.T @ matrix, zoom**2 * np.eye(3), atol=1e-4)
         zooms.append(zoom)
         angles.append(np.degrees(np.arccos(np.clip((np.trace(matrix / zoom) - 1) / 2, -1, 1))))
     assert abs(moved / 300 - share) < 0.09
-    assert (bent > 30) == ("shaspec" in distort.__name__)
+    assert (deformed > 30) == ("shaspec" in distort.__name__)
     zoomed = [zoom for zoom in zooms if abs(zoom - 1) > 1e-4]
     assert bounds[0] <= min(zoomed) < bounds[0] + 0.05 and bounds[1] - 0.08 < max(zoomed) <= bounds[1]
     assert 0.3 < np.mean(np.array(zoomed) < 1) < 0.7
@@ -169,7 +181,7 @@ def test_patches_are_turned_about_their_middle_zoomed_alike_along_all_axes_or_be
 @pytest.mark.parametrize(
     ("distort", "gammas"), [(distortions.distort_nnunet, 0.4), (distortions.distort_shaspec, 0.15)]
 )
-def test_intensities_of_each_channel_change_on_their_own_as_often_as_published(monkeypatch, distort, gammas):
+def test_intensities_of_each_channel_change_independently_as_often_as_published(monkeypatch, distort, gammas):
     expected = {"_blur": 0.2 * 0.5, "_contrast": 0.15, "_coarsen": 0.25 * 0.5, "_gamma": gammas}
     calls = dict.fromkeys(expected, 0)
     for name in expected:
@@ -185,7 +197,7 @@ def test_intensities_of_each_channel_change_on_their_own_as_often_as_published(m
     assert {name: round(number / 4000, 3) for name, number in calls.items()} == pytest.approx(expected, abs=0.03)
 
 
-def test_changes_of_intensities_keep_what_they_shall():
+def test_changes_of_intensities_keep_mean_deviation_order_or_range():
     channel, rng = noise(16, 16, 16)[0][0], np.random.default_rng(0)
     for change in (distortions._gamma, lambda channel, rng: -distortions._gamma(-channel, rng)):
         curved = change(channel, rng)
@@ -200,7 +212,7 @@ def test_changes_of_intensities_keep_what_they_shall():
         assert smooth.shape == channel.shape and smooth.std() < 0.95 * channel.std()
 
 
-def test_what_is_empty_stays_empty_for_nnunet():
+def test_nnunet_keeps_empty_voxels_empty():
     images, classes = noise(12, 12, 12)
     images[:, :5] = 0
     for seed in range(60):

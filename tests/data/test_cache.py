@@ -21,7 +21,7 @@ SCHEME = label_scheme("brats2023")
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort")
-    write_cohort(folder, 1, size=48)
+    write_cohort(folder, 1, size=32)
     return folder
 
 
@@ -35,35 +35,51 @@ def cached(case, tmp_path):
     return cache_case(case, SCHEME, Preprocessing(), tmp_path)
 
 
-def test_a_patch_equals_the_preprocessed_case(case, cached):
+def test_patch_equals_the_preprocessed_case(case, cached):
     data = preprocess(read_study(case, SCHEME), Preprocessing())
-    start, size = (3, 4, 5), (16, 12, 20)
-    images, classes = cached.read_patch(start, size)
+    start, size = (3, 4, 5), (8, 12, 10)
+    patch = cached.read_patch(start, size)
     window = tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))
-    np.testing.assert_allclose(images, data.images[(slice(None), *window)], atol=np.abs(data.images).max() / 32767)
-    assert (classes.numpy() == data.classes[window]).all()
-    assert cached.origin == data.origin == tuple(side.start - 24 for side in data.box)
+    np.testing.assert_allclose(
+        patch.images, data.images[(slice(None), *window)], atol=np.abs(data.images).max() / 32767
+    )
+    assert torch.equal(patch.classes, data.classes[window])
+    assert patch.grid == data.grid == (32, 32, 32)
 
 
-def test_a_patch_beyond_the_box_is_filled_with_background(cached):
-    size = tuple(side + 10 for side in cached.shape)
-    images, classes = cached.read_patch((-5, -5, -5), size)
-    inner, inner_classes = cached.read_patch((0, 0, 0), cached.shape)
-    assert torch.equal(images[:, 5:-5, 5:-5, 5:-5], inner) and torch.equal(classes[5:-5, 5:-5, 5:-5], inner_classes)
-    assert torch.equal(images[:, 0, 0, 0], cached.background) and classes[0, 0, 0] == 0
+def test_patch_has_its_position_in_the_scan(case, cached):
+    data = preprocess(read_study(case, SCHEME), Preprocessing())
+    whole, patch = cached.read(), cached.read_patch((3, -4, 5), (8, 8, 8))
+    assert whole.box == data.box
+    assert whole.origin == data.origin == tuple(side.start - 16 for side in data.box)
+    assert patch.origin == tuple(a + b for a, b in zip(data.origin, (3, -4, 5), strict=True))
 
 
-def test_an_absent_modality_is_zeros_and_said_to_be_absent(cohort, tmp_path):
+def test_patches_do_not_depend_on_the_default_device(cached):
+    with torch.device("meta"):
+        patch = cached.read_patch((-5, 0, 0), (8, 8, 8))
+    assert {t.device.type for t in (patch.images, patch.classes, patch.present, patch.background)} == {"cpu"}
+
+
+def test_patch_beyond_the_box_is_filled_with_background(cached):
+    outer = cached.read_patch((-5, -5, -5), tuple(side + 10 for side in cached.shape))
+    inner = cached.read()
+    assert torch.equal(outer.images[:, 5:-5, 5:-5, 5:-5], inner.images)
+    assert torch.equal(outer.classes[5:-5, 5:-5, 5:-5], inner.classes)
+    assert torch.equal(outer.images[:, 0, 0, 0], cached.background) and outer.classes[0, 0, 0] == 0
+
+
+def test_missing_modality_is_zeros(cohort, tmp_path):
     copied = Path(shutil.copytree(cohort, tmp_path / "copy"))
     for file in copied.glob("*/*-t2w.nii.gz"):
         file.unlink()
     cached = cache_case(find_cases(copied)[0], SCHEME, Preprocessing(), tmp_path / "cache")
-    assert cached.present.tolist() == [True, True, False, True]
-    images, _ = cached.read_patch((0, 0, 0), cached.shape)
-    assert not images[2].any() and images[[0, 1, 3]].flatten(1).any(1).all()
+    whole = cached.read()
+    assert cached.present.tolist() == whole.present.tolist() == [True, True, False, True]
+    assert not whole.images[2].any() and whole.images[[0, 1, 3]].flatten(1).any(1).all()
 
 
-def test_an_entry_is_reused_while_files_and_settings_are_the_same(case, tmp_path):
+def test_entry_is_reused_for_the_same_files_and_settings(case, tmp_path):
     first = cache_case(case, SCHEME, Preprocessing(), tmp_path)
     written = (first.folder / "images.npy").stat().st_mtime_ns
     assert cache_case(case, SCHEME, Preprocessing(), tmp_path).folder == first.folder
@@ -71,7 +87,7 @@ def test_an_entry_is_reused_while_files_and_settings_are_the_same(case, tmp_path
     assert cache_case(case, SCHEME, Preprocessing(drop_last_slice=True), tmp_path).folder != first.folder
 
 
-def test_a_changed_scan_gets_a_new_entry(cohort, tmp_path):
+def test_changed_scan_gets_a_new_entry(cohort, tmp_path):
     copied = Path(shutil.copytree(cohort, tmp_path / "copy"))
     before = cache_case(find_cases(copied)[0], SCHEME, Preprocessing(), tmp_path / "cache")
     scans = sorted(copied.glob("*/*-t1[nc].nii.gz"))
@@ -80,7 +96,7 @@ def test_a_changed_scan_gets_a_new_entry(cohort, tmp_path):
     assert before.folder != after.folder
 
 
-def test_an_interrupted_write_leaves_no_entry(case, tmp_path, monkeypatch):
+def test_interrupted_write_leaves_no_entry(case, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -90,12 +106,14 @@ def test_an_interrupted_write_leaves_no_entry(case, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_tumour_voxels_lie_in_the_tumour(cached):
-    _, classes = cached.read_patch((0, 0, 0), cached.shape)
-    by_class = cached.tumour_voxels()
-    found = [set(classes.numpy()[tuple(voxels.T)].tolist()) for voxels in by_class]
-    assert found == [{tissue} for tissue in np.unique(classes[classes > 0])]
+def test_tumour_voxels_are_in_the_tumour_of_their_class(cached):
+    classes = cached.read().classes.numpy()
+    found = [set(classes[tuple(voxels.T)].tolist()) for voxels in cached.tumour_voxels()]
+    tissues = np.unique(classes[classes > 0])
+    assert found == [{tissue} for tissue in tissues]
+    assert [cached.has_class(tissue) for tissue in (*tissues, 9)] == [True] * len(tissues) + [False]
 
 
 def test_meta_is_plain_json(cached):
-    assert set(json.loads((cached.folder / "meta.json").read_text())) == {"shape", "origin", "scale", "background"}
+    meta = json.loads((cached.folder / "meta.json").read_text())
+    assert set(meta) == {"shape", "start", "grid", "scale", "background"}

@@ -33,21 +33,21 @@ def scan(path: Path, array: np.ndarray = SCAN, affine: np.ndarray = LPS) -> Path
         ("BraTS20_Training_001", "BraTS20_Training_001"),
     ],
 )
-def test_time_points_share_their_patient(name, patient):
+def test_patient_is_the_name_without_the_time_point(name, patient):
     assert Case(name, {"T1": Path("t1.nii")}).patient == patient
 
 
-def test_given_patient_wins_over_the_name():
+def test_given_patient_overrides_the_name():
     assert Case("BraTS-GLI-00012-001", {"T1": Path("t1.nii")}, patient="Ada").patient == "Ada"
 
 
-def test_case_lists_its_modalities_in_order_and_all_its_files():
+def test_case_has_its_modalities_in_order_and_all_its_files():
     case = Case("a", {"FLAIR": Path("f.nii"), "T1": Path("t.nii")}, label=Path("s.nii"))
     assert str(case.subset) == "T1+FLAIR"
     assert list(case.files().items()) == [("T1", Path("t.nii")), ("FLAIR", Path("f.nii")), ("label", Path("s.nii"))]
 
 
-def test_case_travels_to_worker_processes():
+def test_case_can_be_pickled():
     case = Case("a", {"T1": Path("t.nii")})
     assert pickle.loads(pickle.dumps(case)) == case
 
@@ -63,12 +63,12 @@ def test_case_with_an_unknown_modality_is_refused():
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b"])
-def test_name_that_leads_out_of_the_output_folder_is_refused(name):
-    with pytest.raises(CohortError, match="cannot name a case"):
+def test_name_outside_the_output_folder_is_refused(name):
+    with pytest.raises(CohortError, match="cannot be the name of a case"):
         Case(name, {"T1": Path("t.nii")})
 
 
-def test_study_holds_scans_of_any_orientation_in_lps(tmp_path):
+def test_study_has_scans_of_any_orientation_in_lps(tmp_path):
     ras = np.diag([1.0, 1.0, 2.0, 1.0])
     ras[:2, 3] = -4, -5
     case = Case("a", {"T1": scan(tmp_path / "t1.nii.gz"), "T2": scan(tmp_path / "t2.nii.gz", SCAN[::-1, ::-1], ras)})
@@ -94,7 +94,7 @@ def test_label_map_is_translated_with_the_scheme(tmp_path):
     assert read_study(case).classes is None
 
 
-def test_brain_mask_of_nearly_ones_is_true(tmp_path):
+def test_brain_mask_of_almost_one_is_true(tmp_path):
     mask = np.zeros(SHAPE, np.float32)
     mask[1:3] = 0.99999997
     case = Case("a", {"T1": scan(tmp_path / "t1.nii.gz")}, brain_mask=scan(tmp_path / "mask.nii.gz", mask))
@@ -113,7 +113,7 @@ def shifted(millimetres: float) -> np.ndarray:
     return affine
 
 
-def test_header_rounding_is_no_difference_of_grids(tmp_path):
+def test_rounding_of_headers_is_not_a_different_grid(tmp_path):
     case = Case("a", {"T1": scan(tmp_path / "t1.nii.gz"), "T2": scan(tmp_path / "t2.nii.gz", affine=shifted(0.009))})
     assert set(read_study(case).images) == {"T1", "T2"}
 
@@ -123,11 +123,11 @@ def test_header_rounding_is_no_difference_of_grids(tmp_path):
     [
         (SCAN[:4], LPS, "t1.nii.gz is 4x6x7 at 1.00x1.00x2.00 mm"),
         (SCAN, LPS @ np.diag([1, 1, 1.5, 1]), "t1.nii.gz is 5x6x7 at 1.00x1.00x3.00 mm"),
-        (SCAN, shifted(0.5), "corners of the volumes lie up to 0.50 mm apart"),
-        (SCAN, shifted(0.011), "corners of the volumes lie up to 0.01 mm apart"),
+        (SCAN, shifted(0.5), "corners of the volumes are up to 0.50 mm apart"),
+        (SCAN, shifted(0.011), "corners of the volumes are up to 0.01 mm apart"),
     ],
 )
-def test_scans_on_different_grids_are_refused_with_both_named(tmp_path, array, affine, words):
+def test_scans_on_different_grids_raise_an_error_that_names_both(tmp_path, array, affine, words):
     case = Case("P7", {"T1": scan(tmp_path / "t1.nii.gz", array, affine), "T2": scan(tmp_path / "t2.nii.gz")})
     with pytest.raises(GeometryError) as refused:
         read_study(case)
@@ -138,30 +138,30 @@ def test_scans_on_different_grids_are_refused_with_both_named(tmp_path, array, a
 
 
 @pytest.mark.parametrize("what", ["label", "brain_mask"])
-def test_label_and_mask_must_share_the_grid_too(tmp_path, what):
+def test_label_and_mask_on_different_grids_are_refused(tmp_path, what):
     other = scan(tmp_path / "other.nii.gz", np.ones(SHAPE, np.uint8), shifted(3))
     case = Case("a", {"T1": scan(tmp_path / "t1.nii.gz")}, **{what: other})
     with pytest.raises(GeometryError, match=r"other\.nii\.gz"):
         read_study(case, SCHEMES["brats2023"])
 
 
-def test_real_glioma_case_is_one_study(real_data):
+def test_real_glioma_case_is_read(real_data):
     (case,) = find_cases(real_data / "brats-gli-00000-000")
     study = read_study(case, SCHEMES["brats2023"])
     assert str(case.subset) == "T1+T1c+T2+FLAIR"
     assert np.bincount(study.classes.ravel()).tolist() == [8870695, 11738, 12836, 32731]
     t1c = nib.load(case.scans["T1c"])
-    np.testing.assert_array_equal(study.images["T1c"], t1c.get_fdata(dtype=np.float32))
+    assert np.array_equal(study.images["T1c"], t1c.get_fdata(dtype=np.float32))
 
 
-def test_real_incomplete_case_has_its_brain_mask(real_data):
+def test_real_incomplete_case_is_read_with_its_brain_mask(real_data):
     case = find_cases(real_data / "deepmedic-brats2013")[0]
     study = read_study(case, SCHEMES["brats2013"])
     assert set(study.images) == {"T1c", "FLAIR"}
     assert study.brain.sum() == 1487565
 
 
-def test_real_native_scans_lie_on_different_grids(real_data):
+def test_real_scans_in_native_space_are_refused(real_data):
     (case,) = find_cases(real_data / "tcga-du-7294" / "native-space")
     with pytest.raises(GeometryError, match="is 512x512x34 at 0"):
         read_study(case)

@@ -11,7 +11,7 @@ from anymri.errors import CohortError, ImageError, ModalityError
 
 
 def touch(root: Path, *names: str) -> Path:
-    """Empty files: finding cases looks at names only."""
+    """Create empty files: cases are found by names only."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -54,7 +54,7 @@ BRATS_FOLDERS = {
 
 
 @pytest.mark.parametrize("kind", BRATS_FOLDERS)
-def test_one_folder_a_case_is_understood(tmp_path, kind):
+def test_folder_per_case_is_found(tmp_path, kind):
     folder, pattern, words = BRATS_FOLDERS[kind]
     expected = {what: pattern.format(word) for what, word in words.items()}
     touch(tmp_path / folder, *expected.values(), "notes.txt", "adc.nii.gz", "scan_t_1.nii.gz", "scan_ct_1.nii.gz")
@@ -81,7 +81,7 @@ def test_hidden_files_and_folders_are_skipped(tmp_path):
 
 
 @pytest.mark.parametrize(("one", "other"), [("t1ce", "t1c"), ("seg", "label")])
-def test_two_files_for_one_thing_are_both_named(tmp_path, one, other):
+def test_two_files_of_one_role_raise_an_error_that_names_both(tmp_path, one, other):
     touch(tmp_path, "a/a_flair.nii", f"a/a_{one}.nii", f"a/a_{other}.nii")
     with pytest.raises(CohortError) as refused:
         find_cases(tmp_path)
@@ -89,13 +89,13 @@ def test_two_files_for_one_thing_are_both_named(tmp_path, one, other):
     assert f"a_{other}.nii" in refused.value.what
 
 
-def test_two_cases_of_one_name_are_refused_with_their_folders(tmp_path):
+def test_two_cases_of_one_name_raise_an_error_with_their_folders(tmp_path):
     touch(tmp_path, "x/a/t1.nii", "y/a/t1.nii")
     with pytest.raises(CohortError, match=r"Two cases are named a: .*x/a and .*y/a"):
         find_cases(tmp_path)
 
 
-def test_folder_without_a_case_lists_the_layouts(tmp_path):
+def test_folder_without_a_case_raises_an_error_with_the_layouts(tmp_path):
     touch(tmp_path, "readme.md", "scan.nii.gz")
     with pytest.raises(CohortError, match=r"(?s)No case was found.*CSV manifest.*nnU-Net.*BIDS"):
         find_cases(tmp_path)
@@ -106,7 +106,7 @@ def test_missing_folder_is_refused(tmp_path):
         find_cases(tmp_path / "nowhere")
 
 
-def test_bids_with_and_without_sessions(tmp_path):
+def test_bids_cases_are_found_with_and_without_sessions(tmp_path):
     touch(
         tmp_path,
         "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz",
@@ -167,16 +167,16 @@ def test_nnunet_channels_get_their_modality_from_dataset_json(tmp_path):
         ({"0": "CT", "1": "T1"}, "not different modalities"),
         ({"0": "T1", "1": "t1n"}, "not different modalities"),
         ({"0": "T1"}, "channel 1"),
-        (["T1", "T2"], "no channel_names that can be read"),
-        ({"first": "T1"}, "no channel_names that can be read"),
+        (["T1", "T2"], "channel_names .* cannot be read"),
+        ({"first": "T1"}, "channel_names .* cannot be read"),
     ],
 )
-def test_nnunet_channels_without_a_meaning_are_refused(tmp_path, channel_names, words):
+def test_nnunet_channels_of_unknown_modality_are_refused(tmp_path, channel_names, words):
     with pytest.raises(CohortError, match=words):
         find_cases(nnunet(tmp_path, channel_names))
 
 
-def test_nnunet_without_dataset_json_says_what_to_write(tmp_path):
+def test_nnunet_without_dataset_json_raises_an_error_with_an_example(tmp_path):
     (nnunet(tmp_path, {}) / "dataset.json").unlink()
     with pytest.raises(CohortError, match=r"(?s)dataset\.json is missing.*channel_names"):
         find_cases(tmp_path)
@@ -204,9 +204,9 @@ def test_manifest_names_files_relative_to_itself(tmp_path):
         ("case,t1,t1n\na,scans/1.nii,\n", "line 1: the columns are case, t1, t1n"),
         ("case,t1\na,scans/1.nii\nb,scans/9.nii\n", "line 3: .*9.nii .T1. does not exist"),
         ("case,t1,label\na,,seg.nii\n", "line 2: Case a has no scan"),
-        ("case,t1\n,scans/1.nii\n", "line 2: '' cannot name a case"),
-        ("case,t1\na,scans/1.nii\na,scans/2.nii\n", "line 3: case a stands twice"),
-        ("case,t1\na,scans/1.nii,scans/2.nii\n", "line 2: 3 cells under 2 columns"),
+        ("case,t1\n,scans/1.nii\n", "line 2: '' cannot be the name of a case"),
+        ("case,t1\na,scans/1.nii\na,scans/2.nii\n", "line 3: the case a occurs twice"),
+        ("case,t1\na,scans/1.nii,scans/2.nii\n", "line 2: 3 cells for 2 columns"),
         ("case,t1\n", "No case was found"),
         ("", "line 1: the columns are"),
     ],
@@ -216,9 +216,9 @@ def test_manifest_error_names_the_line(tmp_path, text, words):
         find_cases(manifest(tmp_path, text))
 
 
-def test_file_that_is_no_text_is_no_manifest(tmp_path):
+def test_binary_file_is_refused_as_a_manifest(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\x80" * 50)
-    with pytest.raises(CohortError, match="is no CSV file"):
+    with pytest.raises(CohortError, match="is not a CSV file"):
         find_cases(tmp_path / "a.csv")
 
 
@@ -229,11 +229,11 @@ def test_case_from_files_takes_any_alias(tmp_path):
     assert (case.name, str(case.subset), case.label) == ("Ada", "T1c+FLAIR", tmp_path / "3.nii")
 
 
-def test_case_from_files_refuses_what_is_missing_unknown_or_double(tmp_path):
+def test_case_from_files_refuses_missing_files_and_unknown_or_repeated_modalities(tmp_path):
     touch(tmp_path, "1.nii")
     with pytest.raises(ImageError, match="does not exist"):
         case_from_files({"t1": tmp_path / "9.nii"})
-    with pytest.raises(ModalityError, match="no modality"):
+    with pytest.raises(ModalityError, match="not a modality"):
         case_from_files({"dwi": tmp_path / "1.nii"})
     with pytest.raises(ModalityError, match="T1 is given twice"):
         case_from_files({"t1": tmp_path / "1.nii", "t1n": tmp_path / "1.nii"})
@@ -253,6 +253,6 @@ ALL_FOUR = "T1+T1c+T2+FLAIR"
         ("deepmedic-brats2013", [(f"brats_2013_pat000{n}_1", "T1c+FLAIR", True, True) for n in (1, 5)]),
     ],
 )
-def test_real_folders_are_understood(real_data, folder, expected):
+def test_cases_of_real_folders_are_found(real_data, folder, expected):
     found = find_cases(real_data / folder)
     assert [(c.name, str(c.subset), c.label is not None, c.brain_mask is not None) for c in found] == expected

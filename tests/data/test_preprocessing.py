@@ -11,7 +11,7 @@ BOX = (slice(4, 15), slice(3, 17), slice(5, 13))
 
 
 def study(folder, background=0.0, mask=False, **changes):
-    """T1c and FLAIR of a box-shaped brain, FLAIR a little smaller, intensities around 100."""
+    """Return T1c and FLAIR of a box-shaped brain, smaller on FLAIR, with intensities around 100."""
     rng = np.random.default_rng(0)
     scans = {}
     for modality, inset in (("T1c", 0), ("FLAIR", 1)):
@@ -32,58 +32,65 @@ def study(folder, background=0.0, mask=False, **changes):
 
 @pytest.mark.parametrize("background", [0.0, -3.5])
 @pytest.mark.parametrize("mask", [False, True])
-def test_brain_is_cut_out_and_standardised_whatever_the_background(tmp_path, background, mask):
+def test_brain_is_cropped_and_standardised_for_any_background(tmp_path, background, mask):
     data = preprocess(study(tmp_path, background, mask), Preprocessing())
-    assert data.box == BOX and data.modalities == ("T1c", "FLAIR") and data.grid == (20, 20, 20)
+    assert data.box == BOX and str(data.subset) == "T1c+FLAIR" and data.grid == (20, 20, 20)
     # T1c fills the brain, so its statistics are exact; FLAIR's include the rim where it is background.
-    assert data.images[0].mean() == pytest.approx(0, abs=1e-5) and data.images[0].std() == pytest.approx(1, abs=1e-5)
-    assert data.images[1].mean() == pytest.approx(0, abs=1e-5)
-    assert data.images[1][0, 0, 0] == pytest.approx(data.background[1])
+    t1c, flair = data.scans["T1c"], data.scans["FLAIR"]
+    assert t1c.mean() == pytest.approx(0, abs=1e-5) and t1c.std() == pytest.approx(1, abs=1e-5)
+    assert flair.mean() == pytest.approx(0, abs=1e-5)
+    assert flair[0, 0, 0] == pytest.approx(data.background[3].item())
+
+
+def test_missing_modalities_are_zero(tmp_path):
+    data = preprocess(study(tmp_path, background=-3.5), Preprocessing())
+    assert data.present.tolist() == [False, True, False, True]
+    assert not data.images[[0, 2]].any() and not data.background[[0, 2]].any()
 
 
 def test_background_can_be_zero_after_standardising(tmp_path):
     whole = Preprocessing(normalisation="zscore_background_zero", crop_to_brain=False)
     data = preprocess(study(tmp_path), whole)
-    assert data.images.shape == (2, 20, 20, 20)
+    assert data.images.shape == (4, 20, 20, 20)
     assert not data.images[:, :4].any() and not data.background.any()
 
 
-def test_reference_switch_drops_the_last_slice_of_each_axis(tmp_path):
+def test_last_slice_of_each_axis_can_be_dropped(tmp_path):
     data = preprocess(study(tmp_path), Preprocessing(drop_last_slice=True))
     assert data.box == tuple(slice(s.start, s.stop - 1) for s in BOX)
 
 
-def test_divide_255_leaves_intensities_otherwise_alone(tmp_path):
+def test_divide_255_only_scales_intensities(tmp_path):
     one = study(tmp_path)
     data = preprocess(one, Preprocessing(normalisation="divide_255", crop_to_brain=False))
-    np.testing.assert_allclose(data.images[0], one.images["T1c"] / 255, rtol=1e-6)
+    np.testing.assert_allclose(data.scans["T1c"], one.images["T1c"] / 255, rtol=1e-6)
 
 
 def test_percentiles_become_the_range_from_0_to_1(tmp_path):
-    """Of what differs from the background: FLAIR's brain is smaller than the other's."""
+    """The percentiles are those of voxels other than the background: the brain is smaller on FLAIR than on T1c."""
     one = study(tmp_path)
     data = preprocess(one, Preprocessing(normalisation="percentiles"))
     assert not data.background.any() and data.images.min() == 0 and data.images.max() == 1
-    for image, scan in zip(data.images, one.images.values(), strict=True):
+    for modality, scan in one.images.items():
         low, high = np.percentile(scan[scan != 0], (1, 99))
-        np.testing.assert_allclose(image, np.clip((scan[BOX] - low) / (high - low), 0, 1), atol=1e-6)
+        np.testing.assert_allclose(data.scans[modality], np.clip((scan[BOX] - low) / (high - low), 0, 1), atol=1e-6)
 
 
-def test_pasting_puts_the_box_back_where_it_was(tmp_path):
+def test_pasting_restores_the_position_of_the_box(tmp_path):
     data = preprocess(study(tmp_path), Preprocessing())
     values = np.ones(data.images.shape[1:], np.uint8)
     whole = data.paste(values)
     assert whole.shape == data.grid and whole.sum() == values.size and whole[BOX].all()
 
 
-def test_a_head_without_constant_background_is_all_brain(tmp_path):
+def test_head_without_constant_background_is_all_brain(tmp_path):
     noisy = np.random.default_rng(1).normal(size=(20, 20, 20)).astype(np.float32)
     assert background_value(noisy) is None
     assert preprocess(study(tmp_path, FLAIR=noisy), Preprocessing()).images.shape[1:] == (20, 20, 20)
 
 
-def test_a_scan_that_is_constant_in_the_brain_is_refused_by_name(tmp_path):
+def test_scan_that_is_constant_in_the_brain_raises_an_error_with_its_file(tmp_path):
     flat = np.zeros((20, 20, 20), np.float32)
-    flat[0, 0, 0] = 1  # not constant as a whole
+    flat[0, 0, 0] = 1  # not constant in the whole scan
     with pytest.raises(ImageError, match=r"FLAIR\.nii\.gz"):
         preprocess(study(tmp_path, mask=True, FLAIR=flat), Preprocessing())

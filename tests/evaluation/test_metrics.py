@@ -1,3 +1,5 @@
+"""Metrics against their definitions, and the invariances that they must have."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -44,7 +46,7 @@ OF_MASKS = [name for name, metric in METRICS.items() if metric.needs == "masks"]
 def test_empty_masks_follow_the_stated_rule(name, both_empty, one_empty):
     assert score(name, EMPTY, EMPTY) == both_empty
     assert score(name, FULL, EMPTY) == pytest.approx(one_empty)
-    if name != "lesion_hd95_2024" and name.split("_")[0] != "lesion":  # small lesions are left out
+    if name != "lesion_hd95_2024" and name.split("_")[0] != "lesion":  # small lesions are ignored
         assert score(name, EMPTY, FULL) == pytest.approx(one_empty)
 
 
@@ -66,7 +68,7 @@ def test_the_size_rule_empties_a_predicted_et_below_500_voxels(voxels, expected)
 
 @settings(deadline=None, max_examples=30)
 @given(masks, masks)
-def test_symmetric_metrics_do_not_care_which_mask_is_which(a, b):
+def test_symmetric_metrics_give_the_same_value_for_swapped_masks(a, b):
     for name in ("dice", "hd95", "hd95_directed", "hd95_area", "assd", "nsd_1mm", "nsd_voxels_1mm", "volume_error"):
         assert score(name, a, b) == pytest.approx(score(name, b, a)), name
     assert score("sensitivity", a, b) == score("precision", b, a)
@@ -105,9 +107,8 @@ def test_voxel_surface_metrics_equal_their_definition_by_distance_maps(a, b, spa
 
 @settings(deadline=None, max_examples=15)
 @given(class_maps, class_maps, st.tuples(*[st.integers(0, 9)] * 3), st.tuples(*[st.integers(7, 9)] * 3))
-def test_cutting_to_the_box_changes_nothing(a, b, before, after):
-    """The same maps inside a larger image; the surface of Sobel filters and lesion rules feel its border, so the small
-    image has a margin of 7 already."""
+def test_a_larger_image_around_the_masks_changes_no_metric_but_specificity(a, b, before, after):
+    """Sobel surfaces and lesion rules depend on the border of the image, so the small one has a margin of 7."""
     small = [np.pad(classes, 7) for classes in (a, b)]
     large = [np.pad(classes, list(zip(before, after, strict=True))) for classes in small]
     first, second = Comparison(*small), Comparison(*large)
@@ -119,13 +120,13 @@ def test_cutting_to_the_box_changes_nothing(a, b, before, after):
 
 @settings(deadline=None, max_examples=15)
 @given(class_maps, class_maps, st.permutations(range(3)), spacings)
-def test_turning_the_image_changes_nothing(a, b, axes, spacing):
-    """But for the rules of 2024, whose merging goes by the order of a scan."""
+def test_metrics_do_not_depend_on_the_order_of_axes(a, b, axes, spacing):
+    """The rules of 2024 are an exception: their merging depends on the order of voxels."""
     turned = Comparison(a.transpose(axes), b.transpose(axes), [spacing[axis] for axis in axes])
     straight = Comparison(a, b, spacing)
     for name in OF_MASKS:
         if not name.endswith("_2024") and name != "hd95_sobel":
-            # Four path-like voxels have a bent surface whose area is a matter of taste at unequal spacing.
+            # Four path-like voxels have a bent surface whose area depends on its triangulation at unequal spacing.
             if name in ("hd95_area", "nsd_1mm", "nsd_0.5mm", "nsd_2mm") or "lesion_hd95" in name:
                 continue
             for region in METRICS[name].regions:
@@ -164,7 +165,7 @@ def test_areas_of_surfels_follow_the_spacing():
     assert areas[0b10101010] == pytest.approx(1 * 2)
 
 
-def test_groups_are_numbered_as_a_scan_meets_them():
+def test_groups_are_numbered_in_the_order_of_their_first_voxels():
     mask = np.zeros((30, 30, 30), bool)
     mask[20, 2, 2] = mask[2, 20, 20] = mask[2, 20, 2] = mask[4, 20, 2] = True
     numbers = group(mask, 3)
@@ -172,14 +173,14 @@ def test_groups_are_numbered_as_a_scan_meets_them():
     assert (numbers[2, 20, 20], numbers[20, 2, 2]) == (2, 3)
 
 
-def test_a_lesion_at_the_threshold_is_left_out_even_if_the_header_rounds():
+def test_a_lesion_at_the_threshold_is_ignored_even_if_the_header_rounds():
     truth = np.zeros((20, 20, 20), bool)
     truth[8:10, 8:13, 8:13] = True  # 50 voxels
     for spacing, kept in (((1, 1, 1), 0), ((1.0000001,) * 3, 0), ((1.01,) * 3, 1)):
         assert score_2023(~truth & False, truth, spacing, GLI_2023).missed == kept
 
 
-def test_unknown_metrics_are_answered_with_the_closest():
+def test_errors_for_unknown_metrics_name_the_closest():
     with pytest.raises(ConfigurationError, match="Did you mean hd95"):
         choose(["hd59"])
     with pytest.raises(ConfigurationError, match="No metric"):
@@ -194,7 +195,7 @@ def test_conventions_are_sentences_that_differ():
 
 @settings(deadline=None)
 @given(arrays(float, 50, elements=st.floats(0, 1)), arrays(bool, 50))
-def test_calibration_of_probabilities(probability, present):
+def test_reliability_curves_sum_to_all_voxels_and_errors_are_between_0_and_1(probability, present):
     curve = reliability(probability, present)
     assert curve.voxels.sum() == 50 and 0 <= curve.error <= 1
     assert np.dot(curve.voxels, curve.predicted) == pytest.approx(probability.sum())
@@ -203,7 +204,7 @@ def test_calibration_of_probabilities(probability, present):
     assert 0 <= brier(probability, present) <= 1
 
 
-def test_calibration_of_a_sure_and_wrong_network_is_the_worst():
+def test_a_certain_and_wrong_network_has_the_largest_calibration_error():
     present = np.array([True, False])
     assert brier(1.0 - present, present) == 1 and reliability(1.0 - present, present).error == 1
     assert reliability(np.full(2, 0.5), present).error == 0
@@ -211,14 +212,14 @@ def test_calibration_of_a_sure_and_wrong_network_is_the_worst():
 
 
 @pytest.mark.parametrize("kind", ["classes", "regions"])
-def test_region_probabilities_are_sums_of_classes_or_the_regions_own(kind):
+def test_region_probabilities_are_sums_of_classes_or_the_output_for_the_region(kind):
     rng = np.random.default_rng(0)
-    scores = rng.dirichlet(np.ones(4), (2, 2, 2)).transpose(3, 0, 1, 2).astype(np.float32)
+    probabilities = rng.dirichlet(np.ones(4), (2, 2, 2)).transpose(3, 0, 1, 2).astype(np.float32)
     truth = rng.integers(0, 4, (2, 2, 2)).astype(np.uint8)
     inside = truth >= 0
     inside[0] = False
-    probability, present = RegionProbabilities(scores, kind, truth, inside).of("TC")
-    expected = scores[1] + scores[3] if kind == "classes" else scores[1]
+    probability, present = RegionProbabilities(probabilities, kind, truth, inside).of("TC")
+    expected = probabilities[1] + probabilities[3] if kind == "classes" else probabilities[1]
     np.testing.assert_allclose(probability, expected[1].ravel(), rtol=1e-6)
     np.testing.assert_array_equal(present, np.isin(truth[1].ravel(), (1, 3)))
 
@@ -259,8 +260,8 @@ def test_ssim_is_the_formula_of_its_paper():
     assert ssim(x, y, mask) == pytest.approx(np.mean(expected))
 
 
-def test_dice_of_a_real_networks_masks_is_that_of_their_source(real_data):
-    """Figures of SOURCE.md in that folder: channels ET, TC, WT. Every metric of masks is finite."""
+def test_dice_of_the_masks_of_a_real_network_is_that_of_their_source(real_data):
+    """The expected values are those of SOURCE.md in that folder: channels ET, TC, WT. All metrics are finite."""
     import nibabel as nib
 
     folder = real_data / "region-label-pairs"
@@ -272,8 +273,8 @@ def test_dice_of_a_real_networks_masks_is_that_of_their_source(real_data):
         )
         assert [dice(a[i], b[i]) for i in range(3)] == pytest.approx(figures, abs=5e-4)
         assert [score("dice", a[i], b[i]) for i in range(3)] == pytest.approx(figures, abs=5e-4)
-        # As one map of classes, which nests the network's regions where it did not.
-        comparison = Comparison(*(np.select([*m], [3, 1, 2], 0).astype(np.uint8) for m in (a, b)))
-        values = {(n, r): METRICS[n].of(comparison, r) for n in OF_MASKS for r in METRICS[n].regions}
-        assert np.isfinite(list(values.values())).all()
-        assert all(0 < values["hd95", r] < 100 for r in ("ET", "TC", "WT"))
+    # As one map of classes, in which the regions are nested even where those of the network are not.
+    comparison = Comparison(*(np.select([*m], [3, 1, 2], 0).astype(np.uint8) for m in (a, b)))
+    values = {(n, r): METRICS[n].of(comparison, r) for n in OF_MASKS for r in METRICS[n].regions}
+    assert np.isfinite(list(values.values())).all()
+    assert all(0 < values["hd95", r] < 100 for r in ("ET", "TC", "WT"))

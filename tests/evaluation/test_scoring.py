@@ -1,4 +1,8 @@
-"""Masks of other tools, and every way in which their folders can be wrong."""
+"""Scoring of label maps of other tools, and the refusal of folders that do not fit."""
+
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -7,8 +11,9 @@ import pytest
 from anymri.analysis.tables import write_tables
 from anymri.data.image import write_image
 from anymri.errors import CohortError, ConfigurationError, GeometryError, ImageError, LabelError, RunError
-from anymri.evaluation.metrics import METRICS, score
-from anymri.evaluation.scoring import score_masks
+from anymri.evaluation.metrics import METRICS
+from anymri.evaluation.metrics import score as metric_of_masks
+from anymri.evaluation.scoring import score
 from anymri.synthesis.phantoms import write_cohort
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
@@ -18,7 +23,7 @@ OLD = np.array([0, 1, 2, 4], np.uint8)
 
 
 def classes(seed):
-    """A few nested boxes."""
+    """Return a map of a few nested boxes."""
     low = np.random.default_rng(seed).integers(2, 6, 3)
     labels = np.zeros(SHAPE, np.uint8)
     for size, value in ((6, 2), (4, 1), (2, 3)):
@@ -44,34 +49,32 @@ def folders(tmp_path):
 
 
 def run(folder, **options):
-    given = {"prediction_scheme_name": "brats2021", **options}
-    return score_masks(
-        folder / "predictions", folder / "labels", folder / "out", given.pop("scheme", "brats2023"), **given
-    )
+    given = {"prediction_scheme": "brats2021", **options}
+    return score(folder / "predictions", folder / "labels", folder / "out", "brats2023", **given).metrics
 
 
-def test_masks_are_scored_in_their_own_scheme_and_orientation(folders):
-    scores = run(folders, metrics=("dice", "hd95", "nsd_1mm"))
-    assert set(scores["subset"]) == {"T1+T1c+T2+FLAIR"} and (scores["status"] == "scored").all()
+def test_predictions_in_another_scheme_and_orientation_are_scored(folders):
+    metrics = run(folders, metrics=("dice", "hd95", "nsd_1mm"))
+    assert set(metrics["subset"]) == {"T1+T1c+T2+FLAIR"} and (metrics["status"] == "scored").all()
     for number in (0, 1):
         for region, labels in (("WT", (1, 2, 3)), ("ET", (3,))):
             a, b = (np.isin(classes(seed), labels) for seed in (number + 5, number))
-            rows = scores[(scores["case"] == f"case{number}") & (scores["region"] == region)]
-            expected = [score(name, a, b, (1, 1, 2)) for name in ("dice", "hd95", "nsd_1mm")]
+            rows = metrics[(metrics["case"] == f"case{number}") & (metrics["region"] == region)]
+            expected = [metric_of_masks(name, a, b, (1, 1, 2)) for name in ("dice", "hd95", "nsd_1mm")]
             assert rows["value"].tolist() == pytest.approx(expected)
-    text = write_tables(folders / "out", scores)
+    text = write_tables(folders / "out", metrics)
     assert text.startswith("# predictions on 2 cases\n") and "NSD 1 mm: share of both surfaces' area" in text
 
 
-def test_every_metric_of_masks_runs_from_the_runner(folders):
+def test_every_metric_of_masks_has_a_value(folders):
     names = [name for name, metric in METRICS.items() if metric.needs == "masks"]
-    scores = run(folders, metrics=names)
-    assert set(scores["metric"]) == set(names) and scores["value"].notna().all()
-    assert set(scores.query("metric == 'lesion_dice_2024'")["region"]) == {"WT", "TC", "ET", "NETC", "SNFH"}
+    metrics = run(folders, metrics=names)
+    assert set(metrics["metric"]) == set(names) and metrics["value"].notna().all()
+    assert set(metrics.query("metric == 'lesion_dice_2024'")["region"]) == {"WT", "TC", "ET", "NETC", "SNFH"}
     write_tables(folders / "out", pd.read_csv(folders / "out" / "metrics.csv"))
 
 
-def test_folders_named_by_subset_are_scored_apart(folders):
+def test_folders_named_by_subset_are_scored_separately(folders):
     source = folders / "predictions"
     for subset, cases in (("FLAIR", (0, 1)), ("t1ce+flair", (0,))):
         (source / subset).mkdir()
@@ -80,13 +83,13 @@ def test_folders_named_by_subset_are_scored_apart(folders):
             (source / subset / f"case{number}.nii.gz").write_bytes(data)
     for file in source.glob("*.nii.gz"):
         file.unlink()
-    scores = run(folders)
-    assert list(scores["subset"].unique()) == ["FLAIR", "T1c+FLAIR"]
-    absent = scores[scores["status"] != "scored"]
-    assert set(zip(absent["case"], absent["subset"], absent["status"], strict=True)) == {
+    metrics = run(folders)
+    assert list(metrics["subset"].unique()) == ["FLAIR", "T1c+FLAIR"]
+    without = metrics[metrics["status"] != "scored"]
+    assert set(zip(without["case"], without["subset"], without["status"], strict=True)) == {
         ("case1", "T1c+FLAIR", "no prediction")
     }
-    assert "case1: no prediction, in no mean." in write_tables(folders / "out", scores)
+    assert "case1: no prediction, in no mean." in write_tables(folders / "out", metrics)
 
 
 def test_a_cohort_gives_the_labels_and_case_folders_the_predictions(tmp_path):
@@ -95,20 +98,20 @@ def test_a_cohort_gives_the_labels_and_case_folders_the_predictions(tmp_path):
     mask = tmp_path / "predictions" / case.name / "segmentation.nii.gz"
     mask.parent.mkdir(parents=True)
     mask.write_bytes(next(case.glob("*-seg.nii.gz")).read_bytes())
-    scores = run(tmp_path, prediction_scheme_name=None)
-    assert set(scores["case"]) == {case.name}
-    assert set(scores.query("metric == 'dice'")["value"]) == {1.0}
+    metrics = run(tmp_path, prediction_scheme=None)
+    assert set(metrics["case"]) == {case.name}
+    assert set(metrics.query("metric == 'dice'")["value"]) == {1.0}
 
 
-def test_a_scheme_that_tells_less_apart_marks_what_it_cannot_tell(folders):
+def test_regions_that_the_scheme_of_the_predictions_does_not_define_are_marked(folders):
     for file in (folders / "predictions").iterdir():
         file.unlink()
     for number in (0, 1):
         labels = np.array([0, 2, 1, 2], np.uint8)[classes(number)]
         write(folders / "predictions" / f"case{number}.nii.gz", labels)
-    scores = run(folders, prediction_scheme_name="brats2012")
-    assert set(scores.query("region == 'ET'")["status"]) == {"no ET in brats2012"}
-    assert set(scores.query("region != 'ET' and metric == 'dice'")["value"]) == {1.0}
+    metrics = run(folders, prediction_scheme="brats2012")
+    assert set(metrics.query("region == 'ET'")["status"]) == {"no ET in brats2012"}
+    assert set(metrics.query("region != 'ET' and metric == 'dice'")["value"]) == {1.0}
 
 
 def refused(folders, error, *words, **options):
@@ -139,15 +142,15 @@ def test_a_case_without_a_label_is_refused(folders):
     refused(folders, CohortError, "case7", "no label")
 
 
-def test_a_case_without_a_prediction_is_marked_and_no_zero(folders):
+def test_a_case_without_a_prediction_is_marked_and_not_zero(folders):
     (folders / "predictions" / "case0.nii.gz").unlink()
-    scores = run(folders)
-    rows = scores[scores["case"] == "case0"]
+    metrics = run(folders)
+    rows = metrics[metrics["case"] == "case0"]
     assert set(rows["status"]) == {"no prediction"} and rows["value"].isna().all()
 
 
 @pytest.mark.parametrize("which", ["predictions", "labels"])
-def test_an_empty_or_absent_folder_is_refused(folders, which):
+def test_an_empty_or_missing_folder_is_refused(folders, which):
     for file in (folders / which).iterdir():
         file.unlink()
     refused(folders, CohortError, str(folders / which))
@@ -160,11 +163,11 @@ def test_two_files_of_one_case_are_refused(folders):
     refused(folders, CohortError, "case0.nii.gz", "case0-seg.nii.gz")
 
 
-def test_what_is_no_label_map_is_refused(folders):
+def test_files_that_are_not_label_maps_are_refused(folders):
     (folders / "predictions" / "case0.nii.gz").write_bytes(b"nothing")
     refused(folders, ImageError, "case0.nii.gz")
     write(folders / "predictions" / "case0.nii.gz", np.full(SHAPE, 0.5, np.float32))
-    refused(folders, LabelError, "no whole numbers")
+    refused(folders, LabelError, "not whole numbers")
 
 
 def test_metrics_that_need_more_than_masks_are_refused(folders):
@@ -172,10 +175,33 @@ def test_metrics_that_need_more_than_masks_are_refused(folders):
     refused(folders, ConfigurationError, "psnr_brain", "reconstructed scans", metrics=("dice", "psnr_brain"))
 
 
-def test_a_folder_keeps_to_its_metrics(folders):
+def test_other_settings_are_refused_and_the_same_settings_give_the_same_rows(folders):
     before = run(folders)
     with pytest.raises(RunError, match="metrics"):
         run(folders, metrics=("dice",))
     with pytest.raises(RunError, match="name"):
         run(folders, name="other")
     pd.testing.assert_frame_equal(run(folders), before)
+
+
+def test_names_and_paths_as_text_give_the_same_result(folders):
+    predictions, labels, output = (str(folders / name) for name in ("predictions", "labels", "text"))
+    evaluation = score(predictions, labels, output, "brats2023", "brats2021", subset="t1ce+flair")
+    assert {row["subset"] for row in evaluation.rows} == {"T1c+FLAIR"}
+    assert evaluation.card is None and evaluation.seen_in_training == [] and evaluation.folder == folders / "text"
+    assert evaluation.metrics["value"].tolist() == run(folders)["value"].tolist()
+    assert json.loads((folders / "text" / "provenance.json").read_text())["command"] == "score"
+
+
+def test_label_maps_are_scored_without_the_packages_of_extras(folders):
+    arguments = [str(folders / "predictions"), str(folders / "labels"), "out", "brats2023", "brats2021"]
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys(["pandas", "matplotlib", "jinja2", "lightning", "monai", "pyarrow"]))
+import anymri
+print(anymri.score(*{arguments}).plain_table())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folders)
+    assert "anymri[report]" in done.stdout, done.stderr
+    written = pd.read_csv(folders / "out" / "metrics.csv", float_precision="round_trip")
+    pd.testing.assert_frame_equal(written, run(folders))

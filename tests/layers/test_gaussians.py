@@ -1,4 +1,4 @@
-"""The product of Gaussians and its divergences, against the formulas written out."""
+"""Products of Gaussians and their divergences against the formulas."""
 
 import pytest
 import torch
@@ -18,13 +18,13 @@ def gaussians():
 
 
 def moments(gaussians, sample, members, eps):
-    """Mean and variance of one sample's product, by the definition."""
+    """Return mean and variance of the product of one sample, by the definition."""
     precision = 1 + sum(1 / (gaussians.log_variance[sample, m].exp() + eps) for m in members)
     weighted = sum(gaussians.mean[sample, m] / (gaussians.log_variance[sample, m].exp() + eps) for m in members)
     return weighted / precision, 1 / precision + eps
 
 
-def test_product_of_experts_adds_its_eps_to_every_variance(gaussians):
+def test_product_of_experts_adds_eps_to_every_variance(gaussians):
     posterior = gaussians.product_of_experts(AVAILABLE)
     for sample in range(2):
         members = AVAILABLE[sample].nonzero()[:, 0]
@@ -41,15 +41,15 @@ def divergence(a, b):
 
 
 def plain(gaussians, present, available):
-    """Both terms as means over samples and possible subsets, one after the other."""
+    """Return both divergences as means over samples and possible subsets, one after the other."""
     prior = torch.zeros(3, 2, 3, 2, dtype=torch.float64), torch.ones(3, 2, 3, 2, dtype=torch.float64)
     inter, to_prior = [], []
     for sample in range(len(present)):
-        own = moments(gaussians, sample, available[sample].nonzero()[:, 0], 1e-5)
+        target = moments(gaussians, sample, available[sample].nonzero()[:, 0], 1e-5)
         for flags in nonempty_subsets(4):
             if (torch.tensor(flags) <= present[sample]).all():
                 other = moments(gaussians, sample, [m for m in range(4) if flags[m]], 1e-5)
-                inter.append(divergence(own, other))
+                inter.append(divergence(target, other))
                 to_prior.append(divergence(other, prior))
     return torch.stack(inter).mean(), torch.stack(to_prior).mean()
 
@@ -62,7 +62,7 @@ def test_posterior_is_the_normalised_product(gaussians):
         torch.testing.assert_close(posterior.variance[sample], variance)
 
 
-@pytest.mark.parametrize("present", [ALL, ALL & AVAILABLE.any(0)], ids=["complete", "T1c and FLAIR absent"])
+@pytest.mark.parametrize("present", [ALL, ALL & AVAILABLE.any(0)], ids=["complete", "T1c and FLAIR missing"])
 def test_divergences_equal_the_formula(gaussians, present):
     available = AVAILABLE & present
     inter, prior = plain(gaussians, present, available)

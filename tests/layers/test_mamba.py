@@ -1,4 +1,4 @@
-"""The Mamba block and the fusion built on it against the same written out over the whole sequence."""
+"""The Mamba block and the fusion built on it, compared with plain versions over the whole sequence."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ SOME = torch.tensor([[True, False, True, False], [False, True, True, True]])
 
 
 def block(tokens, mamba):
-    """The definition: (S, L, C) to the same shape."""
+    """Return the output of the block by its definition: (S, L, C) to the same shape."""
     u, z = mamba.in_proj(tokens).chunk(2, dim=-1)
     u = silu(mamba.conv(torch.nn.functional.pad(u.mT, (KERNEL - 1, 0))).mT)
     step, B, C = mamba.x_proj(u).split([mamba.rank, mamba.numbers, mamba.numbers], dim=-1)
@@ -23,13 +23,13 @@ def block(tokens, mamba):
 
 
 def layer(tokens, fusion):
-    """The definition of the layer around the block."""
+    """Return the output of the layer around the block by its definition."""
     mixed = block(layer_norm(tokens, (CHANNELS,), fusion.norm.weight, fusion.norm.bias), fusion.mamba) + tokens
     return fusion.head(layer_norm(mixed, (CHANNELS,), fusion.head_norm.weight, fusion.head_norm.bias)) + mixed
 
 
 def plainly_fused(fusion, features, available):
-    """The layer over the whole sequence; the fused tokens' answers are kept: (S, M, C, V) to (S, C, V)."""
+    """Return the outputs at the fused tokens of the layer over the whole sequence: (S, M, C, V) to (S, C, V)."""
     tokens = features.masked_fill(~available[..., None, None], 0)
     tokens = torch.cat([tokens, fusion.tokens.expand(len(tokens), 1, -1, -1)], dim=1)
     if fusion.interleaved:
@@ -38,8 +38,8 @@ def plainly_fused(fusion, features, available):
 
 
 def fused(fusion, features, available):
-    entered = torch.stack([fusion.enter(each) for each in features.unbind(1)], dim=1)
-    return fusion(entered, fusion.fused(), available)
+    projected = torch.stack([fusion.project(each) for each in features.unbind(1)], dim=1)
+    return fusion(projected, fusion.fused(), available)
 
 
 @pytest.fixture(params=[True, False], ids=["interleaved", "concatenated"])
@@ -57,8 +57,8 @@ def features():
     return torch.randn(2, MODALITIES, CHANNELS, VOXELS, dtype=torch.float64, requires_grad=True)
 
 
-def test_slabs_equal_the_layer_over_the_whole_sequence(fusion, features):
-    """Answers and gradients; within few voxels, slabs, chunks and the convolution's history end everywhere."""
+def test_fusion_in_slabs_equals_the_layer_over_the_whole_sequence(fusion, features):
+    """Compares outputs and gradients; with small chunks, a few voxels have all boundaries of slabs and chunks."""
     inputs = [features, *fusion.parameters()]
     with small_chunks():
         ours = fused(fusion, features, SOME)
@@ -69,9 +69,9 @@ def test_slabs_equal_the_layer_over_the_whole_sequence(fusion, features):
         torch.testing.assert_close(one, other)
 
 
-def test_a_fused_token_sees_the_voxels_before_it_and_in_the_concatenated_form_all(fusion, features):
+def test_fused_token_depends_on_earlier_voxels_or_on_all_if_concatenated(fusion, features):
     changed = features.detach().clone()
-    changed[..., VOXELS // 2 :] *= -1  # a sum or a product the layer norm would undo
+    changed[..., VOXELS // 2 :] *= -1  # the layer norm would undo a sum or a positive factor
     everything = torch.ones_like(SOME)
     with torch.no_grad():
         before, after = (fused(fusion, each, everything) for each in (features, changed))
@@ -81,18 +81,18 @@ def test_a_fused_token_sees_the_voxels_before_it_and_in_the_concatenated_form_al
     assert differs[: VOXELS // 2].any() != fusion.interleaved
 
 
-def test_autocast_does_not_reach_inside(fusion, features):
+def test_fusion_ignores_autocast(fusion, features):
     fusion, low = fusion.float(), features.detach().bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         lowered = fused(fusion, low, SOME)
     torch.testing.assert_close(lowered, fused(fusion, low.float(), SOME), rtol=0, atol=0)
 
 
-def test_steps_start_between_a_thousandth_and_a_tenth():
+def test_initial_steps_are_between_a_thousandth_and_a_tenth():
     steps = softplus(Mamba(256).dt_proj.bias)
     assert 0.9e-3 < steps.min() < 2e-3
     assert 0.05 < steps.max() < 0.101
 
 
-def test_the_state_is_no_larger_than_the_reference_allows():
+def test_state_has_at_most_256_numbers():
     assert Mamba(300).A_log.shape == (600, 256)

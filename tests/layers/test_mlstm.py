@@ -1,4 +1,4 @@
-"""The chunkwise mLSTM against its formula written out, and the block around it."""
+"""Chunkwise mLSTM against its formula, and the Vision-LSTM block."""
 
 from math import sqrt
 
@@ -12,7 +12,7 @@ EXTREME = 50.0
 
 
 def parallel(query, key, value, input_gate, forget_gate):
-    """The definition, with all its S x S matrices."""
+    """Compute the definition with all its S x S matrices."""
     total = logsigmoid(forget_gate).cumsum(-1)
     log_weights = total[..., :, None] - total[..., None, :] + input_gate[..., None, :]
     future = torch.ones(log_weights.shape[-2:], dtype=torch.bool).triu(1)
@@ -24,7 +24,10 @@ def parallel(query, key, value, input_gate, forget_gate):
 
 
 def random(length, gates="mild", batch=2, heads=3, channels=5, dtype=torch.float64):
-    """Queries, keys, values and both gates; `gates`: mild, or the sign of +-50 for input and forget gate."""
+    """Return queries, keys, values and both gates.
+
+    gates  `mild`, `mixed` (+-50 by sign), or the sign of 50 for input and forget gate, such as "+-"
+    """
     generator = torch.Generator().manual_seed(length)
     tokens = torch.randn(3, batch, heads, length, channels, generator=generator, dtype=torch.float64)
     drawn = torch.randn(2, batch, heads, length, generator=generator, dtype=torch.float64)
@@ -35,10 +38,10 @@ def random(length, gates="mild", batch=2, heads=3, channels=5, dtype=torch.float
     return [tensor.to(dtype).requires_grad_() for tensor in (*tokens, *drawn)]
 
 
-def answer_and_gradients(form, inputs):
-    answer = form(*inputs)
-    towards = torch.randn(answer.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return answer, *torch.autograd.grad(answer, inputs, towards.to(answer.dtype))
+def output_and_gradients(form, inputs):
+    output = form(*inputs)
+    towards = torch.randn(output.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return output, *torch.autograd.grad(output, inputs, towards.to(output.dtype))
 
 
 GATES = ["mild", "mixed", "++", "+-", "-+", "--"]
@@ -48,8 +51,8 @@ GATES = ["mild", "mixed", "++", "+-", "-+", "--"]
 @pytest.mark.parametrize("length", [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 7])
 def test_chunks_equal_the_formula(length, gates):
     inputs = random(length, gates)
-    (ours, *our_gradients), (expected, *gradients) = (answer_and_gradients(form, inputs) for form in (mlstm, parallel))
-    # Gates decide the scale: answers go down to 1e-20, gradients up to 1e7, and some are zero up to rounding.
+    (ours, *our_gradients), (expected, *gradients) = (output_and_gradients(form, inputs) for form in (mlstm, parallel))
+    # The gates determine the scale: outputs down to 1e-20, gradients up to 1e7, some zero up to rounding.
     assert (ours - expected).abs().max() <= 1e-9 * expected.abs().max()
     for found, gradient in zip(our_gradients, gradients, strict=True):
         assert (found - gradient).abs().max() <= 1e-9 * gradient.abs().max() + 1e-15
@@ -59,9 +62,9 @@ def test_chunks_equal_the_formula(length, gates):
 def test_float32_stays_close_and_finite_over_long_sequences(gates):
     exact = random(2048, gates, batch=1, heads=2)
     single = [tensor.detach().float().requires_grad_() for tensor in exact]
-    ours, expected = answer_and_gradients(mlstm, single), answer_and_gradients(mlstm, exact)
+    ours, expected = output_and_gradients(mlstm, single), output_and_gradients(mlstm, exact)
     assert all(tensor.isfinite().all() for tensor in ours)
-    # Single voxels, where a sum of weights nearly cancels out, are ill-conditioned; the bulk is not.
+    # Single voxels are ill-conditioned, where a sum of weights nearly cancels out; most are not.
     error = (ours[0].double() - expected[0]).abs() / (1 + expected[0].abs())
     assert error.median() < 1e-6
 
@@ -71,13 +74,13 @@ def test_gates_beyond_the_range_of_exp_stay_finite(gate):
     inputs = random(3 * CHUNK, dtype=torch.float32)
     for shifted in (3, 4):
         gates = [tensor + gate if i == shifted else tensor for i, tensor in enumerate(inputs)]
-        answer = mlstm(*gates)
-        assert answer.isfinite().all()
-        assert all(g.isfinite().all() for g in torch.autograd.grad(answer.square().sum(), inputs))
+        output = mlstm(*gates)
+        assert output.isfinite().all()
+        assert all(g.isfinite().all() for g in torch.autograd.grad(output.square().sum(), inputs))
 
 
 def kept_for_backward(length):
-    """Bytes that the backward pass holds on to."""
+    """Return the number of bytes that are kept for the backward pass."""
     storages = {}
 
     def pack(tensor):
@@ -89,7 +92,7 @@ def kept_for_backward(length):
     return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
 
 
-def test_memory_grows_with_the_length_not_its_square():
+def test_memory_grows_linearly_with_the_length():
     assert kept_for_backward(16 * CHUNK) < 2.1 * kept_for_backward(8 * CHUNK)
 
 
@@ -103,7 +106,7 @@ def block():
     return block
 
 
-def test_no_voxel_sees_those_after_it(block):
+def test_output_of_a_voxel_does_not_depend_on_later_voxels(block):
     features = torch.randn(1, 8, 4, 5, 6)
     changed = features.clone()
     changed[:, :, 2:] += 1
@@ -117,12 +120,12 @@ def test_every_parameter_of_the_block_receives_a_gradient(block):
     assert all(parameter.grad.abs().sum() > 0 for parameter in block.parameters())
 
 
-def test_autocast_does_not_reach_inside(block):
+def test_block_computes_in_float32_under_autocast(block):
     features = torch.randn(1, 8, 3, 4, 5).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         lowered = block(features)
     torch.testing.assert_close(lowered, block(features.float()), rtol=0, atol=0)
 
 
-def test_a_width_not_divisible_by_four_takes_two_heads():
+def test_width_not_divisible_by_four_uses_two_heads():
     assert VisionLSTM(6)(torch.randn(1, 6, 2, 3, 4)).shape == (1, 6, 2, 3, 4)

@@ -1,7 +1,7 @@
-"""Reads parity fixtures: numbers that the authors' code computed from weights and inputs that `filler` reconstructs.
+"""Read parity fixtures: numbers that the authors' code computed from weights and inputs that `filler` reconstructs.
 
 The folder comes from the environment variable ANYMRI_FIXTURES (default: the one beside this file); everything that
-decides a test, tolerances included, is read from its JSON files.
+determines a test, with tolerances, batch size, masks and crop, is read from its JSON files.
 """
 
 import json
@@ -15,40 +15,40 @@ import torch
 
 from parity import filler
 
-# Moments of whole outputs, where the reference's own rounding is not larger; so say the sheets of the strided fixtures.
+# Tolerance of the moments of whole outputs by the sheets of the strided fixtures; more where the reference rounds more.
 MOMENTS_ABS = 5e-6
 
 FOLDER = Path(os.environ.get("ANYMRI_FIXTURES") or Path(__file__).parent / "fixtures")
 
 
 def load(name):
-    """The JSON of a fixture; the test is skipped if the folder does not hold it."""
+    """Return the JSON of a fixture; skip the test if the folder does not contain it."""
     path = FOLDER / f"{name}.json"
     if not path.exists():
-        pytest.skip(f"no {path.name} in {FOLDER}", allow_module_level=True)
+        pytest.skip(f"{path.name} is not in {FOLDER}", allow_module_level=True)
     return json.loads(path.read_text())
 
 
 def arrays(name):
-    """Stored outputs of a fixture by key `case/output`."""
+    """Return the stored outputs of a fixture by key `case/output`."""
     return np.load(FOLDER / f"{name}.npz")
 
 
 def reference_state(fixture, dtype=torch.float32):
-    """The reference's state dict, reconstructed from names, shapes and seed."""
+    """Return the reference's state dict, reconstructed from names, shapes and seed."""
     values = filler.fill(fixture["seed"], dict(map(tuple, fixture["parameters"])), fixture["integer_buffers"])
     return {name: torch.from_numpy(value).to(dtype) for name, value in values.items()}
 
 
 def noise(seed, name, shape):
-    """Standard-normal float32 tensor, a function of seed and name."""
+    """Return a standard-normal float32 tensor, a function of seed and name."""
     return torch.from_numpy(filler.tensor(seed, name, shape))
 
 
 def check_output(actual, expected, stored, tolerance):
-    """Compares a whole output by its moments and every `stride`-th element with what the reference stored.
+    """Compare the moments and every `stride`-th element of an output with the stored ones.
 
-    The JSON gives no tolerance for the moments; means of values that agree within `tolerance` do as well.
+    The JSON does not give a tolerance for the moments; means of values that agree within `tolerance` do as well.
     """
     values = actual.detach().double().numpy()
     assert list(values.shape) == expected["shape"]
@@ -59,14 +59,17 @@ def check_output(actual, expected, stored, tolerance):
 
 
 def filled_state(seed, model, prefix="", dtype=torch.float32):
-    """The state dict of a model that lists its `parameters` and `integers`; `prefix` goes before names as filled."""
+    """Return the state dict of a model that lists its `parameters` and `integers`.
+
+    prefix  text before each name in the rule of the values, not in the result
+    """
     shapes = {prefix + name: shape for name, shape in model["parameters"]}
     values = filler.fill(seed, shapes, [prefix + name for name in model["integers"]])
     return {name.removeprefix(prefix): torch.from_numpy(value).to(dtype) for name, value in values.items()}
 
 
 def kind_tolerance(fixture, name):
-    """The largest absolute difference allowed to the output called `name`, by the fixture's rule but for its noise."""
+    """Return the largest absolute difference of the output called `name` by the fixture's rule, without its noise."""
     kinds = {"seg": "seg_abs", "nested": "seg_abs", "recon": "recon_abs", "atten": "recon_abs", "disc": "disc_fake_abs"}
     kinds |= {"mu": "mu_logvar_abs", "logvar": "mu_logvar_abs", "after": "buffers_abs"}
     word = re.match("[a-z]+", name.split("/")[-1])[0]
@@ -74,9 +77,9 @@ def kind_tolerance(fixture, name):
 
 
 def check_strided(fixture, actual, output, stored, may_flip=False):
-    """Compares an output with one of the fixture's `outputs`, by moments and every n-th voxel, under its `tolerance`.
+    """Compare the moments and every n-th voxel of an output with one of the fixture's `outputs`, by its `tolerance`.
 
-    may_flip  the output jumps where a probability crosses a threshold: the share of voxels in the rule's note is free
+    may_flip  the output jumps where a probability crosses a threshold: the share in the rule's note may differ
     """
     values = actual.detach().double().numpy()
     assert list(values.shape) == output["full_shape"]

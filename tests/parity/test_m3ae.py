@@ -8,10 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from monai.inferers.utils import sliding_window_inference
 
 from anymri.evaluation.metrics import dice
-from anymri.inference.windows import window_corners
+from anymri.inference.windows import Blend, Tiling, Windows, encode_windows
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.systems.batch import Batch
 from anymri.systems.losses import region_channels
@@ -20,17 +19,19 @@ from anymri.systems.m3ae.masking import SIDE, voxels_of
 from anymri.systems.m3ae.recipe import LEVELS, dice_losses
 from anymri.systems.registry import spec
 from parity import reference
+from parity.recording import record
+from untrained import prepared
 
 FIXTURE = reference.load("m3ae")
 STORED = reference.arrays("m3ae")
 OUTPUTS, SEED, CROP = FIXTURE["outputs"], FIXTURE["seed"], FIXTURE["config"]["crop"]
 CASES = {case["name"]: case for case in FIXTURE["eval_cases"]}
 M3AE = spec("m3ae")
-# Ours of the fixture's channels, which are named.
+# Positions of our modalities and regions among the fixture's.
 CHANNELS = [[parse_modality(m) for m in FIXTURE["modality_order"]].index(m) for m in MODALITIES]
 REGIONS = [FIXTURE["region_order"].index(region) for region in ("WT", "TC", "ET")]
 REFERENCE_LEVELS = dict(zip(LEVELS, ("out1", "out3", "out4"), strict=True))
-# In float64 too, where the fixture has numbers of such a run.
+# The fixture has numbers of runs in float32 and in float64.
 precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 
@@ -41,15 +42,16 @@ def converted_state(stage):
 
 
 def build(stage, dtype=torch.float32):
-    """The network after a stage with the fixture's weights, in evaluation mode."""
+    """Return the network after a stage with the fixture's weights, in evaluation mode."""
     converted = converted_state(stage)
-    network = M3AE.network(**converted.network, placement="box")
-    network.load_state_dict(converted.state)
+    with torch.device("meta"):
+        network = M3AE.network(**converted.network, placement="box")
+    network.load_state_dict(converted.state, assign=True)
     return network.eval().to(dtype)
 
 
 def turned(volumes):
-    """Axes z, y, x to x, y, z, or back."""
+    """Exchange the axes z, y, x and x, y, z."""
     return volumes.transpose(-1, -3)
 
 
@@ -58,7 +60,7 @@ def images(name, shape, dtype=torch.float32):
 
 
 def corners(*locations):
-    """Corners of crops from their places in the substitute, counted from its middle."""
+    """Return corners of crops, counted from the middle of the substitute, from their locations in it."""
     middle = torch.tensor([side // 2 for side in FIXTURE["config"]["substitute_image_shape"][2:]])
     ends = torch.tensor(locations).transpose(1, 2) - torch.tensor([[0], [1]])
     return (ends - middle).flip(-1)
@@ -69,7 +71,7 @@ def flags(rows):
 
 
 def check(name, actual):
-    """Compares an output, in the fixture's order of axes and regions, with what is stored for its precision."""
+    """Compare an output, in the fixture's order of axes and regions, with the stored one of its precision."""
     output, values = OUTPUTS[name], actual.detach().numpy()
     double = values.dtype == np.float64
     stored = STORED[output["float64_key"] if double and "float64_key" in output else name]
@@ -86,12 +88,12 @@ def check(name, actual):
         np.testing.assert_allclose(moments, expected, rtol=0, atol=OUTPUTS[name]["tolerance_abs_float32"])
 
 
-def check_scores(name, logits):
+def check_logits(name, logits):
     check(name, turned(logits)[:, np.argsort(REGIONS)])
 
 
 def check_gradients(stage, system):
-    """Sums of absolute gradients; in float64 each against its own size too, because the largest sets the tolerance."""
+    """Compare sums of absolute gradients; in float64 relative to each too, because the largest sets the tolerance."""
     output = OUTPUTS[f"{stage}/grad_abs_sum"]
     ours = dict(system.named_parameters())
     names = FIXTURE["stages"][stage]["parameters"]
@@ -116,82 +118,93 @@ def test_converter_keeps_every_parameter(stage):
 @pytest.mark.parametrize("name", CASES)
 @torch.inference_mode()
 def test_evaluation_of_a_subset_matches(name):
+    """Missing modalities are NaN."""
     case, system = CASES[name], build("finetune")
     x = images(case["input"], case["shape"])
     available = flags([[channel not in case["missing"] for channel in range(4)]] * len(x))
     holey = x.masked_fill(~available[..., None, None, None], torch.nan)
     logits = system(holey, available, corners(case["location"]).expand(len(x), -1, -1)).logits
-    check_scores(f"eval/{name}/logits", logits)
+    check_logits(f"eval/{name}/logits", logits)
 
 
 @torch.inference_mode()
-def test_windows_placed_as_in_the_reference_match():
-    """The substitute is cut at each window's place in the padded volume; counted logits, as the reference blends."""
+def test_windows_match():
+    """The substitute is cropped at each window's position in the padded volume; logits are blended, as there."""
     case, system = FIXTURE["sliding_case"], build("finetune")
-    volume = images(case["input"], case["shape"])
     available = flags([[channel not in case["missing"] for channel in range(4)]])
-    origin = system.window_origin(torch.tensor([7, -3, 5]))
-
-    def answer(patches, windows):
-        return system(patches, available.expand(len(patches), -1), window_corners(windows, origin)).logits
-
-    logits = sliding_window_inference(volume, case["window"], 1, answer, case["overlap"], "constant", with_coord=True)
-    check_scores("sliding/logits", logits)
+    blended = []
+    for volume in images(case["input"], case["shape"]):
+        whole = prepared(volume, origin=(7, -3, 5))
+        tiling = Tiling(system, whole, Windows(case["window"], case["overlap"], "constant"))
+        blend = Blend(tiling)
+        for windows in encode_windows(system, whole, tiling):
+            subset = available.expand(len(windows.places), -1)
+            blend.add(windows.places, system.decode(windows.encoding, subset).logits)
+        blended.append(blend.result())
+    logits = torch.stack(blended)
+    check_logits("sliding/logits", logits)
     check("sliding/binary_voxels", (logits.sigmoid() > 0.5).sum((0, 2, 3, 4))[np.argsort(REGIONS)].float())
 
 
-def fine_tuning(dtype):
-    """The network as the recipe trains it in its last stage, and a batch: one patch with two subsets."""
+def fine_tuning_batch(dtype):
+    """Return one patch with the fixture's subsets, one sample per subset."""
     case = FIXTURE["finetune_case"]
-    system = build("finetune", dtype).train()
-    for name, parameter in system.named_parameters():
-        parameter.requires_grad_(not name.startswith(M3AE.recipes["published"].stages[-1].frozen))
     available = flags(case["present"])
     count = len(available)
     z = reference.noise(SEED, case["label"], [1, CROP, CROP, CROP]).double()
     labels = turned((4 / (1 + torch.exp(-z))).floor().clamp(max=3).long()).expand(count, -1, -1, -1)
     x = images(case["input"], [1, 4, CROP, CROP, CROP], dtype).expand(count, -1, -1, -1, -1)
-    place = corners(case["location"]).expand(count, -1, -1)
-    return system, Batch(x, labels, torch.ones_like(available), available, place, torch.zeros(count).long())
+    location = corners(case["location"]).expand(count, -1, -1)
+    return Batch(x, labels, torch.ones_like(available), available, location, torch.zeros(count).long())
 
 
-@precisions
-@torch.no_grad()
-def test_fine_tuning_outputs_match(dtype):
-    system, batch = fine_tuning(dtype)
-    seen = {}
+@pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=str)
+def fine_tuning(request):
+    """One step as in the recipe's last stage: network, batch, recorded outputs, losses, and those of the variant.
+
+    The variant, which compares copies in the bottleneck, is computed from the same prediction.
+    """
+    system, batch = build("finetune", request.param).train(), fine_tuning_batch(request.param)
+    for name, parameter in system.named_parameters():
+        parameter.requires_grad_(not name.startswith(M3AE.recipes["published"].stages[-1].frozen))
+    seen = record(system, "decode")
     for depth, name in ((2, "c2d"), (3, "c3d")):
         system.unet.encoder[depth][0].register_forward_hook(lambda *args, name=name: seen.update({name: args[2]}))
-    prediction = system.decode(system.encode(batch.images, batch.present, batch.corners), batch.available)
+    named = M3AE.objectives["train"](system, batch).named()
+    prediction = seen["decode"]
+    system.decode = lambda *args: prediction
+    variant = M3AE.objectives["train_bottleneck"](system, batch).named()
+    return system, batch, seen, named, variant
+
+
+def test_fine_tuning_outputs_match(fine_tuning):
+    system, batch, seen, _, _ = fine_tuning
+    prediction, dtype = seen["decode"], batch.images.dtype
     for name, logits in zip(REFERENCE_LEVELS.values(), (prediction.logits, *prediction.deep_supervision), strict=True):
-        check_scores(f"finetune/{name}", logits)
-    for name, features in (seen | {"c4d": prediction.bottleneck}).items():
+        check_logits(f"finetune/{name}", logits)
+    for name, features in (("c2d", seen["c2d"]), ("c3d", seen["c3d"]), ("c4d", prediction.bottleneck)):
         check(f"finetune/{name}", turned(features))
-    # Nothing is masked inside.
+    # Fine-tuning does not mask patches.
     check("finetune/mask_sum", torch.ones_like(batch.images).sum((2, 3, 4)))
     target = region_channels(batch.labels, system.out_channels).to(dtype)
-    probabilities = prediction.logits.sigmoid()
+    probabilities = prediction.logits.detach().sigmoid()
     check("finetune/loss.soft_dice_channels_out1", dice_losses(probabilities, target)[np.argsort(REGIONS)])
     masks = ((probabilities > 0.5).numpy(), target.bool().numpy())
     found = [[dice(*pair) for pair in zip(*sample, strict=True)] for sample in zip(*masks, strict=True)]
     check("finetune/metric.dice_out1", torch.tensor(found, dtype=dtype)[:, np.argsort(REGIONS)])
 
 
-@precisions
-def test_fine_tuning_losses_and_gradients_match(dtype):
-    system, batch = fine_tuning(dtype)
-    named = M3AE.objectives["train"](system, batch).named()
+def test_fine_tuning_losses_and_gradients_match(fine_tuning):
+    system, _, _, named, variant = fine_tuning
     levels = {ref: named[f"{level}_dice"] + named[f"{level}_ce"] for level, ref in REFERENCE_LEVELS.items()}
     for level, loss in levels.items():
         check(f"finetune/loss.seg.{level}", loss)
     check("finetune/loss.seg", sum(levels.values()))
     check("finetune/loss.distill", named["distillation"])
     check("finetune/loss.total", named["total"])
+    check("finetune/loss.distill_bottleneck_variant", variant["distillation"])
     named["total"].backward()
     check_gradients("finetune", system)
-    with torch.no_grad():
-        variant = M3AE.objectives["train_bottleneck"](system, batch).named()
-    check("finetune/loss.distill_bottleneck_variant", variant["distillation"])
 
 
 @precisions
@@ -205,7 +218,8 @@ def test_pretraining_matches(dtype):
     system.draw_visible = lambda available, sides: visible
     x = images(case["input"], [len(shown), 4, CROP, CROP, CROP], dtype)
     everything = torch.ones(len(shown), 4, dtype=torch.bool)
-    batch = Batch(x, torch.zeros(x[:, 0].shape).long(), everything, everything, corners(*case["locations"]))
+    labels, patch = torch.zeros(x[:, 0].shape).long(), torch.arange(len(x))
+    batch = Batch(x, labels, everything, everything, corners(*case["locations"]), patch)
     check("pretrain/mask_sum", visible[-1:].sum((2, 3, 4)).to(dtype))
 
     seen = {}

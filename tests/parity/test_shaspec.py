@@ -3,6 +3,8 @@
 Instance norm of a few voxels amplifies rounding so much that float32 shows little.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -13,22 +15,24 @@ from anymri.systems.batch import Batch
 from anymri.systems.registry import spec
 from anymri.systems.shaspec.converter import UNUSED, our_name
 from parity import filler, reference
+from parity.recording import record
 
 FIXTURE = reference.load("shaspec")
 SEED, OUTPUTS = FIXTURE["seed"], FIXTURE["outputs"]
 STORED = reference.arrays("shaspec")
 ORDER = [parse_modality(name) for name in FIXTURE["modality_order"]]
 CHANNELS = [ORDER.index(m) for m in MODALITIES]
-# Where the reference's modalities and regions are among ours.
+# Positions of the reference's modalities and regions among ours.
 THEIRS = [MODALITIES.index(m) for m in ORDER]
 THEIR_REGIONS = [list(REGIONS).index(region) for region in FIXTURE["region_order"]]
 EVALUATION = {case["name"]: case for case in FIXTURE["eval_cases"]}
 STEPS = {"warmup": FIXTURE["warmup_case"], "training": FIXTURE["training_case"]}
-# How far gradients may differ, relatively and by the largest of them (where they are nothing but rounding).
+# Tolerance of gradients, relative and as a share of the largest of them (where they are rounding alone).
 ROUNDING = 1e-9
 GRADIENT_REL = 1e-5
 
 
+@cache
 def state():
     values = filler.fill(SEED, FIXTURE["parameters"], FIXTURE["integers"])
     return {name: torch.from_numpy(value) for name, value in values.items()}
@@ -53,7 +57,7 @@ def modes(case):
 
 
 def images(case):
-    """Axes (x, y, z) instead of the reference's (z, x, y); absent modalities at NaN, where it has zeros."""
+    """Return images with axes x, y, z from the reference's z, x, y; missing modalities are NaN, where it has zeros."""
     values = reference.noise(SEED, case["input"], case["shape"])[:, CHANNELS].movedim(2, -1).double()
     return values.masked_fill(~available(case)[..., None, None, None], torch.nan)
 
@@ -64,24 +68,19 @@ def available(case):
 
 def batch(case):
     batch_size, _, *sides = case["shape"]
+    classes = FIXTURE["config"]["num_classes"] + 1
     z = reference.noise(SEED, case["label"], [batch_size, *sides]).double()
-    labels = (4 / (1 + torch.exp(-z))).floor().clamp(max=3).long().movedim(1, -1)
+    labels = (classes / (1 + torch.exp(-z))).floor().clamp(max=classes - 1).long().movedim(1, -1)
     return Batch.of(images(case), labels, torch.ones_like(available(case)), available(case))
 
 
-def step(system, name):
-    """The system and a batch as in the fixture's training step, with its choice of a substitute."""
-    first = CHANNELS.index(modes(STEPS[name])[0])
-    system.draw_substitute = lambda flags: torch.full((len(flags),), first)
-    return system.train(), batch(STEPS[name])
-
-
-def their_scores(logits):
+def their_logits(logits):
+    """Return (..., K, X, Y, Z) with the reference's regions and axes."""
     return logits[..., THEIR_REGIONS, :, :, :].movedim(-1, -3)
 
 
 def check(name, actual):
-    """Compares a whole output by what the fixture stored of it, and by its moments."""
+    """Compare a whole output by the values that the fixture stored of it, and by its moments."""
     output, values = OUTPUTS[name], actual.detach().numpy()
     assert list(values.shape) == output["shape"]
     if "stats_key" in output:
@@ -95,7 +94,7 @@ def check(name, actual):
     np.testing.assert_allclose(values, expected, rtol=0, atol=output["tolerance_abs_float64"])
 
 
-def test_converter_keeps_all_but_a_branch_that_does_nothing(system):
+def test_converter_keeps_all_parameters_but_those_of_the_unused_branch(system):
     kept = sum(value.numel() for name, value in state().items() if not UNUSED.match(name))
     assert sum(p.numel() for p in system.parameters()) == kept
 
@@ -105,15 +104,15 @@ def test_evaluation_matches(system, name):
     case = EVALUATION[name]
     with torch.inference_mode():
         logits = system(images(case), available(case)).logits
-    check(f"eval/{name}/logits", their_scores(logits))
+    check(f"eval/{name}/logits", their_logits(logits))
 
 
 @torch.inference_mode()
-def test_windows_over_a_volume_match(system):
-    """Where the fixture puts them, each voxel the mean of those over it."""
+def test_blended_windows_match(system):
+    """Windows are where the fixture puts them; each voxel is the mean of the windows that cover it."""
     case = FIXTURE["sliding_case"]
     whole, flags = images(case), available(case)
-    sums = torch.zeros(2, 1, system.out_channels, *whole.shape[2:], dtype=torch.double)
+    sums = torch.zeros(2, len(whole), system.out_channels, *whole.shape[2:], dtype=torch.double)
     count = torch.zeros(whole.shape[2:])
     with system.folded_weights():
         for z0, z1, x0, x1, y0, y1 in STORED["sliding/tiles"].astype(int):
@@ -121,21 +120,26 @@ def test_windows_over_a_volume_match(system):
             prediction = system(whole[(..., *window)], flags)
             sums[(..., *window)] += torch.stack([prediction.probabilities(), prediction.logits])
             count[window] += 1
-    probabilities, logits = (their_scores(values)[0] for values in sums / count)
+    # The fixture's volume has no axis of samples if it is one.
+    probabilities, logits = (their_logits(values).squeeze(0) for values in sums / count)
     check("sliding/probabilities", probabilities)
     check("sliding/mean_logits", logits)
-    check("sliding/binary_voxels", probabilities.round().sum((1, 2, 3)))
+    check("sliding/binary_voxels", probabilities.round().sum((-3, -2, -1)))
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_training_step_matches(system, name, monkeypatch):
-    seen = {}
-    for method in ("decode", "shared_features", "domain_scores"):
-        monkeypatch.setattr(system, method, kept(seen, method, getattr(system, method)))
-    named = spec("shaspec").objectives["train"](*step(system, name)).named()
-    check(f"{name}/logits", their_scores(seen["decode"].logits))
+def test_training_step_matches(system, name, monkeypatch):
+    case = STEPS[name]
+    # The fixture's first modality replaces the missing ones.
+    first = CHANNELS.index(modes(case)[0])
+    monkeypatch.setattr(system, "draw_substitute", lambda flags: torch.full((len(flags),), first))
+    for method in ("decode", "shared_features", "domain_logits"):
+        monkeypatch.setattr(system, method, getattr(system, method))
+    seen = record(system.train(), "decode", "shared_features", "domain_logits")
+    named = spec("shaspec").objectives["train"](system, batch(case)).named()
+    check(f"{name}/logits", their_logits(seen["decode"].logits))
     check(f"{name}/shared_features", seen["shared_features"][:, THEIRS].movedim(-1, -3).flatten(0, 1))
-    check(f"{name}/domain_logits", seen["domain_scores"][:, THEIRS][..., THEIRS].flatten(0, 1))
+    check(f"{name}/domain_logits", seen["domain_logits"][:, THEIRS][..., THEIRS].flatten(0, 1))
     assert {f"{name}/loss.{loss}" for loss in named} == {key for key in OUTPUTS if key.startswith(f"{name}/loss.")}
     for loss, value in named.items():
         check(f"{name}/loss.{loss}", value)
@@ -143,18 +147,8 @@ def test_a_training_step_matches(system, name, monkeypatch):
     check_gradients(name, dict(system.named_parameters()))
 
 
-def kept(seen, name, function):
-    """The same function, whose last answer is kept in `seen`."""
-
-    def answer(*arguments):
-        seen[name] = function(*arguments)
-        return seen[name]
-
-    return answer
-
-
 def check_gradients(name, ours):
-    """Each parameter's sum of absolute gradients, one by one; the branch that we leave out has none."""
+    """Compare each parameter's sum of absolute gradients; the branch that we omit has none."""
     expected = STORED[f"{name}/grad_abs_sum.f64"]
     tolerance = ROUNDING * expected.max()
     for theirs, total in zip(FIXTURE["parameters"], expected, strict=True):
@@ -165,4 +159,4 @@ def check_gradients(name, ours):
         if theirs in STEPS[name]["parameters_without_gradient"]:
             assert gradient is None and total == 0, theirs
         else:
-            assert gradient.abs().sum().item() == pytest.approx(total, rel=GRADIENT_REL, abs=tolerance)
+            assert gradient.abs().sum().item() == pytest.approx(total, rel=GRADIENT_REL, abs=tolerance), theirs

@@ -1,4 +1,4 @@
-"""Contours on scans: which case, which slice, which way round."""
+"""Pictures of cases: scans, slices, orientation and contours."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SHAPE = (40, 50, 30)
 
 
 def a_tumour(shape=SHAPE):
-    """Classes whose largest slices are sagittal 11, coronal 12 and axial 13, in the patient's right front."""
+    """Return classes whose largest slices are sagittal 11, coronal 12 and axial 13, in the patient's right front."""
     classes = np.zeros(shape, np.uint8)
     classes[8:15, 9:16, 10:17] = ED
     classes[9:14, 10:15, 11:16] = NCR
@@ -33,7 +33,7 @@ def titles(figure):
     return [axes.get_title() for axes in figure.axes if axes.get_title()]
 
 
-def test_montage_shows_each_subset_on_a_scan_of_its_own():
+def test_montage_shows_each_subset_on_one_of_its_scans():
     scans = {name: scan() for name in ("T1", "T1c", "T2", "FLAIR")}
     half = a_tumour()
     half[:12] = 0
@@ -55,7 +55,7 @@ def test_montage_shows_the_slice_with_the_most_tumour_in_radiological_orientatio
     axial, coronal, sagittal = (axes.images[0] for axes in figure.axes)
 
     def bright(shown):
-        """Where the marks lie on the screen: (from the left, from the top), each in 0..1."""
+        """Return where the marks are on the screen: (from the left, from the top), each in 0..1."""
         rows, columns = np.nonzero(shown.get_array() > 1e5)
         height, width = shown.get_array().shape
         down = rows / height if shown.origin == "upper" else 1 - rows / height
@@ -95,14 +95,14 @@ def test_montage_names_the_resection_cavity_only_where_there_is_one():
     assert legend(cavity) == ["WT", "TC", "ET", "RC"]
 
 
-def test_montage_survives_scans_with_nan_and_maps_without_tumour():
+def test_montage_draws_scans_with_nan_and_maps_without_tumour():
     broken = scan()
     broken[5, 5, 5] = np.nan
     figures.as_png(figures.montage({"T1": broken}, None, {"T1": np.zeros(SHAPE, np.uint8)}))
     figures.as_png(figures.montage({"T1": np.zeros(SHAPE)}, np.zeros(SHAPE, np.uint8), {}))
 
 
-def test_montage_without_a_fitting_scan_or_anything_to_show_is_refused():
+def test_montage_without_a_scan_of_the_subset_or_without_maps_is_refused():
     with pytest.raises(ModalityError, match="no scan to show under T2"):
         figures.montage({"T1": scan()}, None, {"T2": a_tumour()})
     with pytest.raises(ConfigurationError):
@@ -119,7 +119,7 @@ def test_montage_of_a_real_case_is_a_picture(real_data):
     assert png.startswith(b"\x89PNG")
 
 
-def test_montage_of_systems_shows_one_scan_of_the_subset_that_all_used():
+def test_montage_of_systems_shows_one_scan_of_their_common_subset():
     scans = {name: scan() for name in ("T1", "T1c", "T2", "FLAIR")}
     figure = figures.montage(scans, a_tumour(), {"a": a_tumour(), "b": a_tumour() * 0}, subset="T2+FLAIR")
     truth, a, b = titles(figure)
@@ -128,7 +128,7 @@ def test_montage_of_systems_shows_one_scan_of_the_subset_that_all_used():
     assert b == "b\non FLAIR\nno tumour"
 
 
-def test_reconstructed_scans_share_black_and_white_with_the_true_ones():
+def test_reconstructed_and_real_scans_share_black_and_white():
     true = {"T1": scan(), "T2": 2 * scan()}
     brain = scan() > 0
     reconstructed = {name: 0.5 * image for name, image in true.items()}

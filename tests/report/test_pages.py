@@ -1,4 +1,4 @@
-"""The page of several evaluations, and the cases that it shows, segmented anew."""
+"""The page of several evaluations, and its pictures of cases, which are segmented again."""
 
 import json
 import re
@@ -12,11 +12,12 @@ import pytest
 from anymri.analysis.comparison import read_comparison
 from anymri.analysis.published import quote
 from anymri.analysis.reading import read_evaluations
-from anymri.cli.reports import make_report
+from anymri.cli.commands.report import make_report
 from anymri.data.image import read_image, write_like
 from anymri.errors import ConfigurationError
+from anymri.evaluation.originals import Originals
 from anymri.evaluation.runner import evaluate
-from anymri.evaluation.scoring import score_masks
+from anymri.evaluation.scoring import score
 from anymri.modalities import ALL, Subset
 from anymri.report.examples import choose, examples
 from anymri.report.pages import Examples, write_report
@@ -27,7 +28,7 @@ from untrained import write_weights
 
 
 class Page(HTMLParser):
-    """Attributes by tag, and whether what is opened is closed in order."""
+    """Parser that collects the attributes of tags and checks that tags are closed in order."""
 
     VOID = ("meta", "img", "wbr", "link", "br", "hr", "input")
 
@@ -54,21 +55,21 @@ def systems(tmp_path_factory):
     folder = tmp_path_factory.mktemp("systems")
     return [
         write_evaluation(folder / "a", "u_hved", seed=1),
-        write_evaluation(folder / "b", "mmformer", 2, 0.05, 10, lacking=[(0, "T1c")]),
+        write_evaluation(folder / "b", "mmformer", 2, 0.05, 10, missing=[(0, "T1c")]),
         write_evaluation(folder / "c", "<b>mine</b>", 3, -0.05),
         write_evaluation(folder / "d", "unet_dropout", 4, -0.1, metrics=("dice", "assd")),
     ]
 
 
 @pytest.fixture(scope="module")
-def page(comparison, tmp_path_factory):
+def page(systems, tmp_path_factory):
     file = tmp_path_factory.mktemp("page") / "report.html"
     shown = [Examples("Cases <1>", ["a & b"], {})]
-    found = read_evaluations(comparison)
+    found = read_evaluations(systems)
     return write_report(file, "Four systems", found, examples=shown, quoted=[quote("m3ae-2020")]).read_text()
 
 
-def test_the_page_of_several_systems_needs_nothing_from_outside(page):
+def test_the_page_of_several_systems_is_self_contained(page):
     parsed = Page(page)
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
     assert not re.search(r"url\(|@import|https?://|<b>", page)
@@ -79,15 +80,15 @@ def test_the_page_of_several_systems_needs_nothing_from_outside(page):
     assert len(parsed.named("a")) == len(targets) == 7
 
 
-def test_the_page_says_which_cases_count(page):
+def test_the_page_says_which_cases_are_compared(page):
     assert "u_hved, mmformer, &lt;b&gt;mine&lt;/b&gt; and unet_dropout were evaluated on 10 cases with all 15" in page
-    assert "u_hved has 2 cases that another lacks; only the 10 common to all count here." in page
+    assert "u_hved has 2 cases that another system does not have; only the 10 common to all count here." in page
     assert "mmformer: case-00 has no T1c: 8 of 15 subsets not scored, and in no mean." in page
-    assert "ASSD is left out: only unet_dropout has it." in page
+    assert "ASSD is not shown: only unet_dropout has it." in page
     assert "T1, T1c, T2, FLAIR of every case" in page and "1 necrotic core, 2 oedema, 3 enhancing" in page
 
 
-def test_four_systems_and_a_quoted_one_have_a_table_a_region(page):
+def test_four_systems_and_a_published_one_have_one_table_per_region(page):
     captions = re.findall(r"<caption>([^.<]*)\.", page)
     assert captions[1:5] == [
         "Dice, mean of the subsets",
@@ -99,27 +100,27 @@ def test_four_systems_and_a_quoted_one_have_a_table_a_region(page):
     assert "m3ae-2020 (quoted)" in page
 
 
-def test_the_highest_and_lowest_system_are_said(comparison, page):
+def test_the_page_names_the_best_and_the_worst_system(systems, page):
     means = {
         name: np.mean([each["mean", r] for r in ("WT", "TC", "ET")])
-        for name, each in read_comparison(comparison, "dice").means.items()
+        for name, each in read_comparison(systems, "dice").means.items()
     }
     best, worst = max(means, key=means.get), min(means, key=means.get)
     assert f"from {100 * means[best]:.1f} ({best}) to {100 * means[worst]:.1f} ({worst})." in page
 
 
-def test_cases_seen_in_training_are_said(tmp_path):
+def test_the_page_warns_of_cases_seen_in_training(tmp_path):
     folder = write_evaluation(tmp_path / "a", "u_hved", cases=3)
     provenance = json.loads((folder / "provenance.json").read_text())
     provenance["configuration"]["weights"]["trained_on"] = ["case-00", "case-02"]
     (folder / "provenance.json").write_text(json.dumps(provenance))
     (sentence,) = seen_in_training(read_evaluations([folder]))
-    assert sentence == "u_hved was trained on 2 of the cases that it is scored on: their scores are no test."
+    assert sentence == "u_hved was trained on 2 of the cases that it is evaluated on: their metrics are not a test."
 
 
-def test_the_worst_case_and_the_one_in_the_middle_are_chosen(comparison):
-    chosen = choose(read_comparison(comparison, "dice"))
-    frames = [pd.read_csv(folder / "metrics.csv") for folder in comparison]
+def test_the_worst_and_the_median_case_are_chosen(systems):
+    chosen = choose(read_comparison(systems, "dice"))
+    frames = [pd.read_csv(folder / "metrics.csv") for folder in systems]
     keys = ["case", "subset", "region"]
     values = [frame[frame["status"] == "scored"].set_index(keys)["value"] for frame in frames]
     common = values[1].index
@@ -132,7 +133,7 @@ def test_the_worst_case_and_the_one_in_the_middle_are_chosen(comparison):
     assert worst[chosen[0].subsets[-1]] == min(worst[name] for name in ("T1", "T1c", "T2", "FLAIR"))
 
 
-def test_for_distances_the_worst_case_is_the_farthest(tmp_path):
+def test_the_worst_case_has_the_largest_distance(tmp_path):
     folder = write_evaluation(tmp_path / "a", metrics=("hd95",))
     values = pd.read_csv(folder / "metrics.csv").groupby("case")["value"].mean()
     assert choose(read_comparison([folder], "hd95"))[0].case == values.idxmax()
@@ -140,10 +141,10 @@ def test_for_distances_the_worst_case_is_the_farthest(tmp_path):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """A small cohort, an evaluation of weights and one of masks (the truth, a voxel to the side)."""
+    """A small cohort, an evaluation of weights and one of label maps (the truth, shifted by one voxel)."""
     folder = tmp_path_factory.mktemp("real")
     cohort = folder / "cohort"
-    write_cohort(cohort, 2, size=48)
+    write_cohort(cohort, 2, size=32)
     weights = write_weights(folder / "w.safetensors", reconstruction=True)
     chosen = [ALL, Subset.parse("T1c")]
     evaluate(weights, cohort, folder / "weights", device="cpu", subsets=chosen, metrics=["dice"])
@@ -152,19 +153,19 @@ def real(tmp_path_factory):
         for subset in chosen:
             path = folder / "masks" / str(subset) / f"{case.name}.nii.gz"
             write_like(path, np.roll(label.array, 1, 0).astype(np.uint8), label)
-    score_masks(folder / "masks", cohort, folder / "tool", "brats2023", metrics=["dice"], name="tool")
+    score(folder / "masks", cohort, folder / "tool", "brats2023", metrics=["dice"], name="tool")
     return folder
 
 
-def test_one_evaluation_shows_its_cases_segmented_anew_and_scans_reconstructed(real):
-    cases, reconstructed = examples(read_evaluations([real / "weights"]), "cpu")
+def test_one_evaluation_shows_its_cases_segmented_again_and_reconstructed_scans(real):
+    cases, reconstructed = examples(read_evaluations([real / "weights"]), Originals("cpu"))
     assert not cases.notes and len(cases.pictures) == 2
     metrics = pd.read_csv(real / "weights" / "metrics.csv").set_index(["case", "subset", "region"])["value"]
     for caption, figure in cases.pictures.items():
         case = caption.split(",")[0]
         titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
         assert [title.split("\n")[0] for title in titles] == ["truth", "T1+T1c+T2+FLAIR", "T1c"]
-        for title in titles[1:]:  # what is drawn is what was scored
+        for title in titles[1:]:  # what is drawn is what was evaluated
             subset = title.split("\n")[0]
             shown = " ".join(f"{r} {100 * metrics[case, subset, r]:.0f}" for r in ("WT", "TC", "ET"))
             assert title.endswith(f"Dice {shown}") or title.endswith("no tumour")
@@ -175,21 +176,21 @@ def test_one_evaluation_shows_its_cases_segmented_anew_and_scans_reconstructed(r
     np.testing.assert_allclose((made - true)[inside], difference[inside], atol=1e-5)
 
 
-def test_weights_and_masks_of_another_tool_are_shown_side_by_side(real):
+def test_weights_and_label_maps_of_another_tool_are_shown_side_by_side(real):
     evaluations = read_evaluations([real / "tool", real / "weights"])
-    cases, _ = examples(evaluations, "cpu")
+    cases, _ = examples(evaluations, Originals("cpu"))
     assert not cases.notes and len(cases.pictures) == 4  # two cases, with the most and the fewest modalities
     for figure in cases.pictures.values():
         names = [axes.get_title().split("\n")[0] for axes in figure.axes if axes.get_title()]
         assert names == ["truth", "tool", "u_hved"]
 
 
-def test_what_has_changed_or_gone_is_said_and_not_shown(real, tmp_path):
+def test_a_sentence_replaces_pictures_of_files_that_have_changed_or_do_not_exist(real, tmp_path):
     copied = shutil.copytree(real / "weights", tmp_path / "weights")
     provenance = json.loads((copied / "provenance.json").read_text())
     provenance["inputs"]["weights"]["sha256"] = "0" * 64
     (copied / "provenance.json").write_text(json.dumps(provenance))
-    (cases,) = examples(read_evaluations([copied]), "cpu")
+    (cases,) = examples(read_evaluations([copied]), Originals("cpu"))
     assert not cases.pictures
     assert cases.notes == [
         f"Pictures of u_hved are missing: {real / 'w.safetensors'} has changed since the evaluation."
@@ -197,12 +198,12 @@ def test_what_has_changed_or_gone_is_said_and_not_shown(real, tmp_path):
     for entry in provenance["inputs"].values():
         entry["file"] = entry["file"].replace(str(real), str(tmp_path / "moved"))
     (copied / "provenance.json").write_text(json.dumps(provenance))
-    (cases,) = examples(read_evaluations([copied]), "cpu")
+    (cases,) = examples(read_evaluations([copied]), Originals("cpu"))
     assert not cases.pictures and len(cases.notes) == 2
-    assert all("is not there any more" in note for note in cases.notes)
+    assert all("does not exist any more" in note for note in cases.notes)
 
 
-def test_systems_scored_on_labels_that_differ_are_not_shown_together(real, tmp_path):
+def test_systems_evaluated_on_different_labels_are_not_shown_together(real, tmp_path):
     copied = shutil.copytree(real / "weights", tmp_path / "weights")
     text = (copied / "provenance.json").read_text()
     provenance = json.loads(text)
@@ -210,13 +211,15 @@ def test_systems_scored_on_labels_that_differ_are_not_shown_together(real, tmp_p
         if what.endswith("label"):
             entry["sha256"] = "1" * 64
     (copied / "provenance.json").write_text(json.dumps(provenance))
-    (cases,) = examples(read_evaluations([copied, real / "tool"]), "cpu")
+    (cases,) = examples(read_evaluations([copied, real / "tool"]), Originals("cpu"))
     assert not cases.pictures and all("label maps that differ" in note for note in cases.notes)
 
 
-def test_where_a_report_is_written(comparison, tmp_path):
+def test_a_report_is_written_into_its_evaluation_or_to_a_named_file(systems, tmp_path):
     copied = shutil.copytree(systems[0], tmp_path / "a")
+    rows = pd.read_csv(copied / "metrics.csv")
+    rows[rows["subset"] == "T1"].to_csv(copied / "metrics.csv", index=False)  # the page of one subset has few plots
     assert make_report(None, [copied], None, None, [], False, "cpu") == copied / "report.html"
-    with pytest.raises(ConfigurationError, match="none of their folders"):
+    with pytest.raises(ConfigurationError, match="needs the name of its file"):
         make_report(None, systems[:2], None, None, [], False, "cpu")
     assert not (systems[0] / "report.html").exists()

@@ -1,4 +1,4 @@
-"""What plots show is held against the rows on disk, not against what draws them."""
+"""Plots: what they show is compared with the rows on disk."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from anymri.analysis.comparison import read_comparison
 from anymri.analysis.published import quote
 from anymri.analysis.reading import read_evaluations
 from anymri.analysis.statistics import shapley_weights
-from anymri.cli.reports import write_plots
+from anymri.cli.commands.plot import write_plots
 from anymri.modalities import MODALITIES, SUBSETS
 from anymri.report import figures
 from anymri.report.figures.calibration import pool_bins
@@ -25,7 +25,7 @@ SIZES = {size: [name for name in NAMES if name.count("+") == size - 1] for size 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """Two comparison, of which the second lacks two cases, and T1c in one."""
+    """Two evaluations, the second without two cases, and without T1c in another."""
     folder = tmp_path_factory.mktemp("two")
     return [
         write_evaluation(folder / "a", "u_hved", seed=1, metrics=("dice", "hd95"), reliability=True),
@@ -35,7 +35,7 @@ def two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared(two):
-    """Name -> (case, subset, region) -> Dice, of what both have scored."""
+    """Name -> (case, subset, region) -> Dice, for what both have scored."""
     frames = [pd.read_csv(folder / "metrics.csv").query("status == 'scored' and metric == 'dice'") for folder in two]
     keys = ["case", "subset", "region"]
     values = [frame.set_index(keys)["value"] for frame in frames]
@@ -49,7 +49,7 @@ def plots(two):
 
 
 def mixed(folder, target):
-    """The same evaluation with its rows in another order."""
+    """Write the same evaluation with its rows in another order."""
     target.mkdir(parents=True)
     for name in ("metrics.csv", "reliability.csv"):
         pd.read_csv(folder / name).sample(frac=1, random_state=5).to_csv(target / name, index=False)
@@ -58,7 +58,7 @@ def mixed(folder, target):
 
 
 def shown(figure):
-    """Everything that a figure shows as numbers: lines, dots, bars and texts of each of its axes."""
+    """Return the numbers that a figure shows: lines, dots, bars and texts of each of its axes."""
     return [
         (
             axes.get_title(),
@@ -73,7 +73,7 @@ def shown(figure):
     ]
 
 
-def test_order_of_evaluations_and_rows_changes_nothing_that_is_shown(two, plots, tmp_path):
+def test_the_order_of_evaluations_and_rows_does_not_change_plots(two, plots, tmp_path):
     turned = [mixed(two[1], tmp_path / "b"), mixed(two[0], tmp_path / "a")]
     again = all_plots(read_evaluations(turned))
     assert [plot.name for plot in plots] == [plot.name for plot in again]
@@ -82,11 +82,11 @@ def test_order_of_evaluations_and_rows_changes_nothing_that_is_shown(two, plots,
         assert shown(one.figure) == shown(other.figure), one.name
 
 
-def test_all_plots_of_both_metrics_are_there_and_named_once(plots):
+def test_both_metrics_have_all_plots_with_unique_names(plots):
     names = [plot.name for plot in plots]
     heat_maps = [f"heat_map_{metric}_{region}" for metric in ("dice", "hd95") for region in ("mean", *REGIONS)]
     others = ["by_number_dice", "by_number_hd95", "cases_dice", "cases_hd95", "contributions_dice", "reliability"]
-    assert sorted(names) == sorted(heat_maps + others)  # a distance of no modality is no number: no contributions
+    assert sorted(names) == sorted(heat_maps + others)  # distances have no contributions
 
 
 def test_the_heat_map_shows_means_over_common_cases(two, shared):
@@ -117,7 +117,7 @@ def test_the_dots_of_a_heat_map_are_the_modalities_of_its_columns(two):
     assert set(filled) < centres and len(centres) == 16
 
 
-def test_the_best_of_each_column_is_bold_and_of_one_system_none(two):
+def test_the_best_of_each_column_is_bold_unless_there_is_one_system(two):
     comparison = read_comparison(two, "dice")
     means = system_means(comparison, "WT")
     bold = [t for t in figures.system_heatmap(comparison, "WT").axes[0].texts if t.get_weight() == "bold"]
@@ -139,7 +139,7 @@ def test_lines_by_number_are_means_of_the_cases_with_all_subsets_of_that_size(tw
     assert 0 <= low < high <= 100
 
 
-def test_intervals_hold_their_means_and_lie_on_the_same_place(two):
+def test_intervals_contain_their_means_and_have_the_same_position(two):
     for axes in figures.by_number(read_comparison(two, "dice")).axes:
         means = {x: y for line in axes.get_lines() for x, y in zip(*line.get_data(), strict=True)}
         for lines in axes.collections:
@@ -175,22 +175,22 @@ def test_every_case_is_a_dot_and_the_line_is_the_median(two, shared):
                 assert median == pytest.approx(expected.median())
 
 
-def test_dots_spread_within_their_row_and_neighbours_lie_apart():
+def test_dots_spread_within_their_row_and_differ_from_their_neighbours():
     places = spread(100)
     assert np.abs(places).max() <= 0.3 and len(set(places)) == 100
     assert np.abs(np.diff(places)).min() > 0.1
     assert len(spread(0)) == 0
 
 
-def test_reliability_pools_voxels_of_common_cases_alone(two):
-    rows = [pd.read_csv(folder / "reliability.csv") for folder in two]
-    cases = set(rows[0]["case"]) & set(rows[1]["case"])
+def test_reliability_pools_voxels_of_common_cases_only(two):
+    tables = [pd.read_csv(folder / "reliability.csv") for folder in two]
+    cases = set(tables[0]["case"]) & set(tables[1]["case"])
     (plot,) = reliability_plots(read_evaluations(two))
     for region, axes in zip(REGIONS, plot.figure.axes, strict=False):
         drawn = {line.get_label(): line for line in axes.get_lines()}
-        for name, each in zip(("u_hved", "mmformer"), rows, strict=True):
-            own = each[each["case"].isin(cases) & (each["region"] == region) & (each["voxels"] > 0)]
-            expected = [100 * np.average(bins["frequency"], weights=bins["voxels"]) for _, bins in own.groupby("bin")]
+        for name, each in zip(("u_hved", "mmformer"), tables, strict=True):
+            rows = each[each["case"].isin(cases) & (each["region"] == region) & (each["voxels"] > 0)]
+            expected = [100 * np.average(bins["frequency"], weights=bins["voxels"]) for _, bins in rows.groupby("bin")]
             np.testing.assert_allclose(drawn[name].get_ydata(), expected)
 
 
@@ -204,20 +204,20 @@ def test_empty_bins_and_bins_of_few_voxels_are_not_drawn():
     assert curve.get_xdata().tolist() == [1.0]
 
 
-def test_one_system_has_a_curve_for_each_number_of_modalities(two):
+def test_one_system_has_one_reliability_curve_per_number_of_modalities(two):
     (plot,) = reliability_plots(read_evaluations(two[:1]))
     labels = [line.get_label() for line in plot.figure.axes[0].get_lines()[1:]]
     assert labels == ["1 modality", "2 modalities", "3 modalities", "4 modalities"]
 
 
-def test_quoted_results_are_named_so_and_are_neither_coloured_nor_bold(two):
+def test_published_results_are_named_quoted_and_neither_coloured_nor_bold(two):
     quoted = [quote("m3ae-2020")]
     heat_map = figures.system_heatmap(read_comparison(two, "dice"), "WT", quoted)
     cells = heat_map.axes[0]
     assert [label.get_text() for label in cells.get_yticklabels()][-1] == "m3ae-2020 (quoted)"
-    own = [text for text in cells.texts if text.get_style() == "italic"]
-    assert [text.get_text() for text in own][:4] == ["86.1", "78.9", "79.0", "88.0"] and len(own) == 16
-    assert all(text.get_weight() == "normal" for text in own)
+    italic = [text for text in cells.texts if text.get_style() == "italic"]
+    assert [text.get_text() for text in italic][:4] == ["86.1", "78.9", "79.0", "88.0"] and len(italic) == 16
+    assert all(text.get_weight() == "normal" for text in italic)
     assert all(mesh.get_array().shape[0] == 2 for mesh in cells.collections)
     lines = figures.by_number(read_comparison(two, "dice"), quoted).axes[0].get_lines()
     (line,) = (line for line in lines if line.get_label() == "m3ae-2020 (quoted)")
@@ -226,7 +226,7 @@ def test_quoted_results_are_named_so_and_are_neither_coloured_nor_bold(two):
     assert line.get_markerfacecolor() == "white"
 
 
-def test_a_metric_without_any_score_has_no_plots_and_hinders_none(tmp_path):
+def test_a_metric_without_values_has_no_plots_and_the_others_have(tmp_path):
     folder = write_evaluation(tmp_path / "a", cases=2, metrics=("dice", "psnr_brain"))
     metrics = pd.read_csv(folder / "metrics.csv")
     metrics.loc[metrics["metric"] == "psnr_brain", ["value", "status"]] = [None, "nothing to reconstruct"]
@@ -242,14 +242,14 @@ def test_twelve_systems_differ_in_colour_and_marker():
 
 @pytest.fixture
 def one_subset(tmp_path):
-    """Masks of a tool that had all scans."""
+    """Evaluation of label maps from all modalities."""
     folder = write_evaluation(tmp_path / "a", "nnunet", cases=3)
     rows = pd.read_csv(folder / "metrics.csv").query("subset == 'T1+T1c+T2+FLAIR'")
     rows.to_csv(folder / "metrics.csv", index=False)
     return folder
 
 
-def test_one_subset_has_the_plots_that_it_allows_in_files_that_are_the_same_every_time(one_subset, tmp_path):
+def test_one_subset_has_the_plots_that_it_allows_with_the_same_bytes_every_time(one_subset, tmp_path):
     files, again = (write_plots([one_subset], tmp_path / name, []) for name in ("one", "two"))
     names = ["heat_map_dice.png", "heat_map_dice.svg", "cases_dice.png", "cases_dice.svg"]
     assert [file.name for file in files] == names

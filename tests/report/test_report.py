@@ -1,3 +1,5 @@
+"""The page of one evaluation."""
+
 import base64
 import json
 import re
@@ -24,7 +26,7 @@ def evaluation(tmp_path_factory):
         for region in ("WT", "TC", "ET"):
             dice = 0.5 + 0.1 * len(subset) + (0.05 if "FLAIR" in subset else 0)
             rows += [f"a,{subset},{region},dice,{dice},scored", f"a,{subset},{region},hd95,{50 * (1 - dice)},scored"]
-    (folder / "metrics.csv").write_text("\n".join([*rows, "b,T1,WT,dice,,T1 absent"]) + "\n")
+    (folder / "metrics.csv").write_text("\n".join([*rows, "b,T1,WT,dice,,T1 missing"]) + "\n")
     configuration = {"weights": {"system": "u_hved"}, "conventions": {"hd95": "pooled as medpy"}}
     provenance = {"configuration": configuration, "created": "2025-01-01T10:00:00+00:00", "command": "<script>"}
     (folder / "provenance.json").write_text(json.dumps(provenance))
@@ -85,7 +87,7 @@ def test_the_page_holds_everything_it_needs(page):
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in images)
 
 
-def test_the_page_says_best_and_worst_subset_in_words(page):
+def test_the_page_names_the_best_and_the_worst_subset(page):
     assert "u_hved was evaluated on 1 case with all 15 subsets" in page
     assert "best 95.0 with T1+T1c+T2+FLAIR, worst 60.0 with T1" in page  # Dice
     assert "best 2.5 with T1+T1c+T2+FLAIR, worst 20.0 with T1" in page  # HD95
@@ -94,7 +96,7 @@ def test_the_page_says_best_and_worst_subset_in_words(page):
 
 
 def test_the_table_of_the_page_has_a_header_for_each_row_and_column(page):
-    tags = Tags(page[page.index('id="scores"') : page.index('id="plots"')])
+    tags = Tags(page[page.index('id="metrics"') : page.index('id="plots"')])
     scopes = [header.get("scope") for header in tags.named("th")]
     assert scopes.count("row") == 15 + 1
     assert scopes.count("col") == 4 + 3 + 3 + 1
@@ -108,12 +110,12 @@ def test_words_from_files_and_users_are_escaped(page):
     assert "1 &lt; 2 cores" in page
 
 
-def test_pictures_given_as_bytes_arrive_unchanged(page, mine):
+def test_pictures_given_as_bytes_are_embedded_unchanged(page, mine):
     last = Tags(page).named("img")[-1]
     assert base64.b64decode(last["src"].removeprefix("data:image/png;base64,")) == mine
 
 
-def test_an_unknown_picture_leaves_the_old_report(tmp_path, evaluation):
+def test_a_picture_of_unknown_format_is_refused_and_the_old_report_kept(tmp_path, evaluation):
     (tmp_path / "report.html").write_text("old")
     with pytest.raises(ConfigurationError, match="neither PNG nor SVG"):
         report(tmp_path, evaluation, pictures={"Case a": b"GIF89a"})
@@ -121,7 +123,7 @@ def test_an_unknown_picture_leaves_the_old_report(tmp_path, evaluation):
 
 
 @pytest.mark.parametrize("missing", ["metrics.csv", "provenance.json"])
-def test_a_folder_that_is_no_evaluation_is_refused(tmp_path, evaluation, missing):
+def test_a_folder_that_is_not_an_evaluation_is_refused(tmp_path, evaluation, missing):
     copied = shutil.copytree(evaluation, tmp_path / "copy")
     (copied / missing).unlink()
     with pytest.raises(RunError, match=missing):
@@ -129,12 +131,12 @@ def test_a_folder_that_is_no_evaluation_is_refused(tmp_path, evaluation, missing
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path, evaluation):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path, evaluation):
     with pytest.raises(RunError, match=r"log\.csv"):
         report(tmp_path, evaluation, run=tmp_path)
 
 
-def test_epochs_count_through_the_stages(run):
+def test_epochs_are_numbered_through_all_stages(run):
     figure = figures.learning_curve(*reading.read_run(run))
     losses, validation = figure.axes
     assert losses.get_lines()[0].get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
@@ -142,7 +144,7 @@ def test_epochs_count_through_the_stages(run):
     assert [text.get_text() for text in losses.texts] == ["first", "second"]
 
 
-def test_a_loss_of_one_stage_only_leaves_a_gap(run):
+def test_a_loss_of_one_stage_only_is_drawn_with_a_gap(run):
     log, _ = reading.read_run(run)
     log["loss/kl"] = [np.nan] * 3 + [0.1] * 3
     (axes,) = figures.learning_curve(log, None).axes
@@ -150,13 +152,13 @@ def test_a_loss_of_one_stage_only_leaves_a_gap(run):
     assert axes.get_yscale() == "log"
 
 
-def test_svg_is_the_same_every_time_and_well_formed(run):
+def test_svg_is_well_formed_and_has_the_same_bytes_every_time(run):
     first, second = (figures.as_svg(figures.learning_curve(*reading.read_run(run))) for _ in range(2))
     assert first == second
     assert ElementTree.fromstring(first).tag.endswith("svg")
 
 
-def test_the_heat_map_writes_each_number_and_a_dash_for_none(evaluation):
+def test_the_heat_map_has_each_number_and_a_dash_for_missing_values(evaluation):
     table = tables.subset_table(reading.read_metrics(evaluation), "hd95")
     table.loc["T2", "ET"] = np.nan
     texts = [text.get_text() for text in figures.subset_heatmap(table, "hd95").axes[0].texts]
@@ -164,10 +166,10 @@ def test_the_heat_map_writes_each_number_and_a_dash_for_none(evaluation):
     assert texts[:3] == ["20.0", "20.0", "-"]
 
 
-def test_an_evaluation_without_scores_in_all_regions_says_so(tmp_path, evaluation):
+def test_the_page_says_if_no_subset_has_values_in_all_regions(tmp_path, evaluation):
     copied = shutil.copytree(evaluation, tmp_path / "copy")
     pd.DataFrame(
         [["a", "T1", "WT", "dice", 0.5, "scored"], ["a", "T2", "ET", "dice", 0.5, "scored"]],
         columns=["case", "subset", "region", "metric", "value", "status"],
     ).to_csv(copied / "metrics.csv", index=False)
-    assert "Dice: no subset has scores in all regions." in report(tmp_path, copied)
+    assert "Dice: no subset has values in all regions." in report(tmp_path, copied)

@@ -1,4 +1,4 @@
-"""What the common laws do not ask of Robust-Mseg and SFusion: styles, images, what never runs, and their losses."""
+"""Robust-Mseg and SFusion beyond the laws of systems: styles, images, modules that do not run, and losses."""
 
 import math
 
@@ -46,7 +46,7 @@ def objective(name, system, batch, which="train"):
 
 
 def modules_run(system):
-    """A set that gathers the names of modules as they run."""
+    """Return a set that collects the names of modules as they run."""
     ran = set()
     for name, module in system.named_modules():
         module.register_forward_hook(lambda *_, name=name: ran.add(name))
@@ -58,7 +58,7 @@ def encoders(ran, kind):
 
 
 @torch.inference_mode()
-def test_what_an_answer_does_not_need_never_runs(name):
+def test_segmentation_runs_only_content_encoders_of_the_subset(name):
     system = create(name)
     ran = modules_run(system)
     system(images(), SOME.as_tensor())
@@ -68,7 +68,7 @@ def test_what_an_answer_does_not_need_never_runs(name):
 
 
 @torch.inference_mode()
-def test_images_are_reconstructed_from_the_styles_of_the_subset_alone(name):
+def test_reconstruction_uses_the_styles_of_the_subset_alone(name):
     system = create(name)
     ran = modules_run(system)
     encoding = system.encode(images(), ALL.as_tensor())
@@ -80,8 +80,8 @@ def test_images_are_reconstructed_from_the_styles_of_the_subset_alone(name):
 
 
 @torch.inference_mode()
-def test_an_image_has_the_style_of_its_own_scan(name):
-    """Another FLAIR, of which the content is not fused, changes the FLAIR reconstructed and no other image."""
+def test_reconstructed_image_has_the_style_of_its_scan(name):
+    """Another FLAIR, whose content is not fused, changes the reconstructed FLAIR alone."""
     system = create(name)
     content = system(images(), Subset.parse("T1").as_tensor()).content
     other = images()
@@ -90,19 +90,19 @@ def test_an_image_has_the_style_of_its_own_scan(name):
     assert [not torch.equal(a, b) for a, b in zip(one[0], two[0], strict=True)] == [False, False, False, True]
 
 
-def test_scans_left_out_of_a_step_are_reconstructed_and_those_that_do_not_exist_are_not_judged(name):
-    """T1 is in one sample, T2 in none; FLAIR is left out of the step, and still reconstructed."""
+def test_reconstruction_losses_cover_all_scans_that_exist(name):
+    """T1 exists in one sample, T2 in none; FLAIR is missing from the step's subset and reconstructed."""
     present = torch.cat([Subset.parse("T1+T1c+FLAIR").as_tensor(), Subset.parse("T1c+FLAIR").as_tensor()])
     available = torch.cat([Subset.parse("T1+T1c").as_tensor(), Subset.parse("T1c").as_tensor()])
     system = create(name, dropout=0.0, **({"token_dropout": 0.0} if name == "sfusion" else {})).train()
     ran = modules_run(system)
     named = objective(name, system, batch_of(present, available))
     assert encoders(ran, "style") == {"T1", "T1c", "FLAIR"} and encoders(ran, "content") == {"T1", "T1c"}
-    judged = ("t1", "t1c", "flair")
-    terms = {f"{kind}_{m}" for kind in ("rec", "kl") for m in judged}
+    supervised = ("t1", "t1c", "flair")
+    terms = {f"{kind}_{m}" for kind in ("rec", "kl") for m in supervised}
     assert named.keys() == terms | {"ce", "dice", "rec", "kl", "total"}
     for kind in ("rec", "kl"):
-        assert named[kind].item() == pytest.approx(sum(named[f"{kind}_{m}"].item() for m in judged))
+        assert named[kind].item() == pytest.approx(sum(named[f"{kind}_{m}"].item() for m in supervised))
     expected = named["ce"] + named["dice"] + 0.1 * named["rec"] + 0.1 * named["kl"]
     assert named["total"].item() == pytest.approx(expected.item())
     first = objective(name, system, Batch(*(tensor[:1] for tensor in vars(batch_of(present, available)).values())))
@@ -110,7 +110,7 @@ def test_scans_left_out_of_a_step_are_reconstructed_and_those_that_do_not_exist_
         assert named[term].item() == pytest.approx(first[term].item(), rel=1e-4)
 
 
-def test_the_original_sums_divergences_over_channels(name):
+def test_summed_divergence_is_the_mean_times_the_channels(name):
     system, batch = create(name).train(), batch_of(ALL.as_tensor(), SOME.as_tensor())
     named = []
     for which in ("train", "train_summed_divergence"):
@@ -121,7 +121,7 @@ def test_the_original_sums_divergences_over_channels(name):
     assert named[1]["rec"].item() == pytest.approx(named[0]["rec"].item())
 
 
-def test_without_reconstruction_training_segments_alone(name):
+def test_network_without_reconstruction_trains_segmentation_alone(name):
     system = create(name, reconstruction=False).train()
     named = objective(name, system, batch_of(ALL.as_tensor(), ALL.as_tensor()))
     assert named.keys() == {"ce", "dice", "total"}
@@ -130,7 +130,7 @@ def test_without_reconstruction_training_segments_alone(name):
     assert system.decode(encoding, ALL.as_tensor(), reconstruct=True).reconstruction is None
 
 
-def test_divergence_is_that_of_two_gaussians_whatever_the_sign_of_the_deviation():
+def test_divergence_ignores_the_sign_of_the_deviation():
     found = prior_divergence(torch.tensor(2.0), torch.tensor([0.5, -0.5]))
     expected = 0.5 * (0.25 + 4 - 1 - math.log(0.25))
     assert found.tolist() == pytest.approx([expected, expected])
@@ -138,8 +138,8 @@ def test_divergence_is_that_of_two_gaussians_whatever_the_sign_of_the_deviation(
 
 @pytest.mark.parametrize("deviation", [0.0, 1e-30, 1e15])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_divergence_is_limited_and_so_are_its_gradients(deviation, dtype):
-    """As published, logarithms of variances are kept within 50."""
+def test_divergence_and_its_gradients_are_limited(deviation, dtype):
+    """As published, logarithms of variances are clamped to -50..50."""
     deviation = torch.tensor(deviation, dtype=dtype, requires_grad=True)
     found = prior_divergence(torch.zeros((), dtype=dtype), deviation)
     found.backward()
@@ -147,7 +147,7 @@ def test_divergence_is_limited_and_so_are_its_gradients(deviation, dtype):
     assert found.item() == pytest.approx(0.5 * (math.exp(limit) - 1 - limit)) and deviation.grad == 0
 
 
-def test_styles_set_mean_and_deviation_of_each_channel():
+def test_adaptive_norm_sets_mean_and_deviation_of_each_channel():
     features = torch.randn(2, 3, 4, 4, 4)
     scale, shift = (torch.randn(2, 3, 1, 1, 1) for _ in range(2))
     styled = adaptive_instance_norm(features, scale, shift, eps=0.0)
@@ -159,7 +159,7 @@ def test_styles_set_mean_and_deviation_of_each_channel():
     torch.testing.assert_close(flat, shift[:1].expand_as(flat))
 
 
-def test_a_checkpoint_with_other_names_is_refused_with_all_of_them(name):
+def test_missing_and_foreign_names_of_a_checkpoint_are_listed(name):
     shapes = dict(map(tuple, reference.load(name)["parameters"]))
     with torch.device("meta"):
         state = {f"module.{each}": torch.empty(shape) for each, shape in shapes.items()}
@@ -171,6 +171,6 @@ def test_a_checkpoint_with_other_names_is_refused_with_all_of_them(name):
         registry.spec(name).convert({"state_dict": {"stranger.weight": torch.empty(1)}})
 
 
-def test_the_order_of_modalities_is_ours(name):
+def test_modules_are_in_our_order_of_modalities(name):
     system = create(name)
     assert [*system.content_encoders] == [*system.style_encoders] == [*system.image_decoders] == [*MODALITIES]

@@ -13,7 +13,7 @@ def gate(request):
 
 
 def as_published(gate, pooled):
-    """Depthwise, then pointwise, with the zeros of the padding in front of both."""
+    """Return the gate as two convolutions, depthwise then pointwise, after zero padding."""
     layer = gate.depthwise
     maps = torch.nn.functional.conv3d(pooled, layer.weight, layer.bias, padding=3, groups=layer.groups)
     return gate.pointwise(maps).sigmoid()
@@ -25,12 +25,12 @@ def pooled_maps(gate):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_gate_is_its_two_convolutions(gate, training):
+def test_gate_equals_its_two_convolutions(gate, training):
     pooled = pooled_maps(gate)
     torch.testing.assert_close(gate.train(training)(pooled), as_published(gate, pooled), rtol=0, atol=1e-12)
 
 
-def test_a_gate_follows_its_weights(gate):
+def test_gate_changes_with_its_weights(gate):
     pooled = pooled_maps(gate)
     before = gate.eval()(pooled)
     with torch.no_grad():
@@ -40,17 +40,17 @@ def test_a_gate_follows_its_weights(gate):
     torch.testing.assert_close(after, as_published(gate, pooled), rtol=0, atol=1e-12)
 
 
-def test_gradients_of_a_gate_are_those_of_its_two_convolutions(gate):
+def test_gradients_of_a_gate_equal_those_of_its_two_convolutions(gate):
     pooled = pooled_maps(gate).requires_grad_()
     leaves = [pooled, *gate.parameters()]
     ours, expected = (
-        torch.autograd.grad(answer.square().sum(), leaves) for answer in (gate(pooled), as_published(gate, pooled))
+        torch.autograd.grad(output.square().sum(), leaves) for output in (gate(pooled), as_published(gate, pooled))
     )
     for found, reference in zip(ours, expected, strict=True):
         torch.testing.assert_close(found, reference, rtol=1e-9, atol=1e-9)
 
 
-def test_a_join_amplifies_at_most_twofold_and_puts_the_upsampled_features_first():
+def test_attentive_join_amplifies_at_most_twofold_with_the_upsampled_features_first():
     torch.manual_seed(0)
     upsampled, skip = torch.rand(1, 3, 8, 8, 8), torch.rand(1, 2, 8, 8, 8)
     joined = AttentiveJoin()(upsampled, skip)
@@ -59,6 +59,6 @@ def test_a_join_amplifies_at_most_twofold_and_puts_the_upsampled_features_first(
     torch.testing.assert_close(ratio[:, 0], ratio[:, 2])
 
 
-def test_pooling_is_maximum_then_mean():
+def test_channel_pool_is_maximum_then_mean():
     features = torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1, 1, 1)
     assert channel_pool(features).flatten().tolist() == [6.0, 3.0]

@@ -1,4 +1,4 @@
-"""What the common laws do not ask of M3AE: where its substitute lies, which patches it shows, what it stores where."""
+"""M3AE beyond the laws of systems: position of its substitute, patches of pre-training, stored files."""
 
 import pytest
 import torch
@@ -30,19 +30,19 @@ def substitute_of(system, sides, corners=None):
         return system.encode(images, ALL.as_tensor(), corners).substitute[0]
 
 
-def test_a_crop_without_a_place_sees_the_middle_of_the_substitute():
+def test_crop_without_position_gets_the_middle_of_the_substitute():
     system = create()
     assert torch.equal(substitute_of(system, (8, 16, 8)), system.substitute[0, :, 6:14, 4:20, 5:13])
 
 
-def test_the_substitute_is_cut_where_the_crop_lies_and_mirrored_with_it():
+def test_substitute_is_cropped_at_the_position_of_the_crop_and_mirrored_with_it():
     system = create()
     # From the middle (10, 12, 9): voxels 2..9 of the first axis, 16..9 backwards of the second, 8..15 of the third.
     corners = torch.tensor([[[-8, 4, -1], [-1, -3, 6]]])
     assert torch.equal(substitute_of(system, (8, 8, 8), corners), system.substitute[0, :, 2:10, 9:17, 8:16].flip(2))
 
 
-def test_outside_the_substitute_its_border_goes_on():
+def test_border_of_the_substitute_is_repeated_outside():
     system = create()
     cut = substitute_of(system, (8, 24, 8), torch.tensor([[[-13, -12, -40], [-6, 11, -33]]]))
     inside = system.substitute[0, :, :5, :, :1].expand(-1, -1, -1, 8)
@@ -50,8 +50,8 @@ def test_outside_the_substitute_its_border_goes_on():
 
 
 @pytest.mark.parametrize("placement", ["scan", "box"])
-def test_windows_see_the_substitute_at_their_place_in_the_scan_or_in_the_padded_box(placement):
-    """A box of 16x12x24 voxels, padded to 16 along y, that begins at voxel (3, 5, -2) of the scan's middle."""
+def test_windows_get_the_substitute_at_their_position_in_scan_or_padded_box(placement):
+    """A box of 16x12x24 voxels, padded to 16 along y, begins at voxel (3, 5, -2) from the middle of the scan."""
     system = create(placement=placement)
     images = torch.arange(16 * 12 * 24.0).view(1, 1, 16, 12, 24).repeat(1, 4, 1, 1, 1)
     seen = []
@@ -65,13 +65,13 @@ def test_windows_see_the_substitute_at_their_place_in_the_scan_or_in_the_padded_
     assert len(windows) == 2
     for image, (first, last) in windows:
         assert (last - first == 15).all()
-        # The first voxel of the box is the one behind two of padding along y.
+        # Along y, the first voxel of the box follows two voxels of padding.
         z = int(image[0, 0, 2, 0])
         expected = (3, 5 - 2, -2 + z) if placement == "scan" else (-10, -12, -9 + z)
         assert tuple(first.tolist()) == expected
 
 
-def test_zeros_stand_in_for_the_substitute_in_the_ablation():
+def test_ablation_replaces_missing_modalities_by_zeros():
     system = create(substitute="zeros").train()
     assert "substitute" not in system.state_dict()
     named = OBJECTIVES["pretraining"](system, batch()).named()
@@ -84,7 +84,7 @@ def test_zeros_stand_in_for_the_substitute_in_the_ablation():
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=str)
-def test_as_many_patches_are_shown_whatever_the_subset(subset):
+def test_number_of_visible_patches_does_not_depend_on_the_subset(subset):
     visible = draw_visible(subset.as_tensor(), (32, 48, 32))
     patches = visible[0, :, ::SIDE, ::SIDE, ::SIDE]
     assert visible.shape == (1, 4, 32, 48, 32) and patches.sum() == 4 * 12 // 8
@@ -93,7 +93,7 @@ def test_as_many_patches_are_shown_whatever_the_subset(subset):
     assert torch.equal(whole, visible[0])
 
 
-def test_patches_are_drawn_evenly_and_anew_for_each_sample():
+def test_visible_patches_are_drawn_uniformly_per_sample():
     torch.manual_seed(0)
     available = torch.tensor([[True, False, True, False]]).repeat(400, 1)
     shown = draw_visible(available, (32, 32, 32))[..., ::SIDE, ::SIDE, ::SIDE].flatten(1).float().mean(0)
@@ -102,7 +102,7 @@ def test_patches_are_drawn_evenly_and_anew_for_each_sample():
 
 
 @pytest.mark.parametrize("sides", [(8, 8, 8), (24, 16, 40)], ids=str)
-def test_crops_that_no_patches_fill_show_some_too(sides):
+def test_crops_that_patches_do_not_fill_show_some_voxels(sides):
     visible = draw_visible(SOME.as_tensor(), sides)
     assert visible.shape == (1, 4, *sides) and visible.any() and not visible.all()
 
@@ -115,8 +115,8 @@ def batch(available=SOME, side=16, copies=1):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_one_voxel_at_the_bottleneck_and_one_sample_are_enough(objective):
-    """At width 4 too, where fewer groups than published fit the first level."""
+def test_smallest_crop_trains_and_segments(objective):
+    """With width 4, the first level has fewer groups than published."""
     system = create(width=4).train()
     named = OBJECTIVES[objective](system, batch(side=system.minimum_side)).named()
     named["total"].backward()
@@ -127,7 +127,7 @@ def test_one_voxel_at_the_bottleneck_and_one_sample_are_enough(objective):
 
 
 @pytest.mark.parametrize("objective", ["train", "train_bottleneck"])
-def test_only_copies_of_one_patch_are_drawn_together(objective):
+def test_distillation_compares_copies_of_one_patch_alone(objective):
     system, two = create().train(), batch(copies=2)
     assert "distillation" not in OBJECTIVES[objective](system, two).named()
     two.patch = torch.zeros(2).long()
@@ -136,7 +136,7 @@ def test_only_copies_of_one_patch_are_drawn_together(objective):
     assert OBJECTIVES[objective](system, two).named()["distillation"] < 1e-9
 
 
-def test_losses_are_made_in_mixed_precision_too():
+def test_losses_are_finite_float32_in_mixed_precision():
     with torch.autocast("cpu", torch.bfloat16):
         named = OBJECTIVES["train"](create().train(), batch()).named()
     assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in named.values())
@@ -146,7 +146,7 @@ FIXTURE = reference.load("m3ae")
 
 
 def checkpoint(stage):
-    """As the authors save it."""
+    """Return a checkpoint as the authors save it."""
     model = FIXTURE["stages"][stage]
     state = reference.filled_state(FIXTURE["seed"], {**model, "parameters": model["parameters"].items()})
     return {"epoch": 1, "state_dict": {f"module.{name}": value for name, value in state.items()}}
@@ -160,7 +160,7 @@ def converted(folder, stage, change=lambda state: None):
     return folder / "w.safetensors"
 
 
-def test_the_substitute_lies_beside_converted_weights(tmp_path):
+def test_substitute_is_stored_beside_converted_weights(tmp_path):
     weights = converted(tmp_path, "finetune")
     system, card = load_weights(weights)
     beside = tmp_path / card.frozen_file
@@ -172,22 +172,22 @@ def test_the_substitute_lies_beside_converted_weights(tmp_path):
     rest = 4 * sum(p.numel() for p in system.parameters()) - substitute
     assert 0 < beside.stat().st_size - substitute < 1e4 and 0 < weights.stat().st_size - rest < 1e5
     beside.unlink()
-    with pytest.raises(WeightsError, match=f"{beside.name} beside it"):
+    with pytest.raises(WeightsError, match=f"needs {beside.name}"):
         load_weights(weights)
 
 
-def test_weights_of_pretraining_reconstruct_images_and_refuse_to_segment(tmp_path):
+def test_weights_of_pretraining_reconstruct_images_and_refuse_segmentation(tmp_path):
     system, _ = load_weights(converted(tmp_path, "pretrain"))
     images, present = system.stack({"t1": torch.randn(1, 16, 16, 16)})
     with torch.inference_mode():
         encoding = system.encode(images, present)
         reconstructed = system.reconstruct(encoding, present[..., None, None, None].expand_as(images))
         assert reconstructed.shape == images.shape
-        with pytest.raises(ConfigurationError, match="not learnt to segment"):
+        with pytest.raises(ConfigurationError, match="cannot segment"):
             system.decode(encoding, present)
 
 
-def test_missing_and_foreign_names_are_listed_and_nothing_is_written(tmp_path):
+def test_missing_and_foreign_names_are_listed_without_writing_weights(tmp_path):
     def change(state):
         state["module.unet.conv5a.weight"] = state.pop("module.unet.conv2a.gn1.bias")
 
@@ -196,6 +196,6 @@ def test_missing_and_foreign_names_are_listed_and_nothing_is_written(tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_corners_of_the_middle_are_those_of_a_crop_around_it():
+def test_middle_corners_are_those_of_a_centred_crop():
     corners = middle_corners(2, (8, 5, 4))
     assert corners.tolist() == [[[-4, -2, -2], [3, 2, 1]]] * 2

@@ -1,4 +1,4 @@
-"""What the common laws do not ask of MaM: what its decoder adds up, what learns in a step, its crops and its switch."""
+"""MaM beyond the laws of systems: sums of its decoder, gradients of a step, crops, the ablation, checkpoints."""
 
 import pytest
 import torch
@@ -36,20 +36,20 @@ def batch(system, present=ALL, available=SOME):
     return Batch.of(x, labels, present.as_tensor(), available.as_tensor())
 
 
-def test_parts_of_the_skips_add_up_to_the_convolution_of_all_with_zeros_for_those_missing():
+def test_contributions_of_skips_add_up_to_the_convolution_with_zeros_for_missing_ones():
     torch.manual_seed(0)
     level = DecoderLevel(below_channels=8, channels=12)
     below, skips = torch.randn(2, 8, 4, 4, 4), torch.randn(3, 2, 4, 8, 8, 8)
     seen = []
     level.join.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-    level(below, [level.part(skips[0], 0), level.part(skips[2], 2)])
+    level(below, [level.contribution(skips[0], 0), level.contribution(skips[2], 2)])
     skips[1] = 0
     conv = level.join.conv
     joined = torch.cat([level.up(below), *skips], dim=1)
     torch.testing.assert_close(seen[0], conv3d(joined, conv.weight, conv.bias, padding=1), rtol=1e-5, atol=1e-5)
 
 
-def test_the_transformer_runs_only_where_something_is_missing_and_replaces_only_that():
+def test_transformer_runs_for_missing_modalities_and_replaces_them_alone():
     system = create(crop=64)
     ran = []
     system.transformer.register_forward_hook(lambda *_: ran.append(1))
@@ -62,7 +62,7 @@ def test_the_transformer_runs_only_where_something_is_missing_and_replaces_only_
     assert ran and torch.equal(same, SOME.as_tensor())
 
 
-def test_what_an_answer_does_not_need_never_runs():
+def test_evaluation_runs_encoders_of_the_subset_and_the_finest_head():
     system = create()
     ran = set()
     for name, module in system.named_modules():
@@ -74,7 +74,7 @@ def test_what_an_answer_does_not_need_never_runs():
 
 
 @pytest.mark.parametrize("subset", [SUBSETS[0], SOME], ids=str)
-def test_encoders_of_what_is_left_out_learn_nothing_but_are_aimed_at(subset):
+def test_missing_modalities_are_targets_without_gradient(subset):
     system = create().train()
     named = OBJECTIVE(system, batch(system, available=subset)).named()
     named["total"].backward()
@@ -82,7 +82,8 @@ def test_encoders_of_what_is_left_out_learn_nothing_but_are_aimed_at(subset):
     assert learnt == set(subset) and named["reconstructed"] > 0
 
 
-def test_what_does_not_exist_is_missing_and_nobody_aims_at_it():
+@torch.no_grad()
+def test_scans_that_do_not_exist_are_not_reconstructed():
     system = create(crop=64).train()
     whole = batch(system, available=SOME)
     one, two = (Subset.parse(s).as_tensor() for s in ("T1+T1c+FLAIR", "T1c+FLAIR"))
@@ -96,14 +97,14 @@ def test_what_does_not_exist_is_missing_and_nobody_aims_at_it():
     torch.testing.assert_close(segmentation[0], segmentation[2])
 
 
-def test_the_deep_supervision_targets_are_every_other_voxel_from_the_middle():
+def test_deep_supervision_targets_are_every_other_voxel():
     row = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 1, 8, 8, 8)
     assert torch.equal(at_level(row, 0), row)
     assert at_level(row, 1)[0, 0, :, 0, 0].tolist() == [1, 3, 5, 7]
     assert at_level(row, 2)[0, 0, :, 0, 0].tolist() == [2, 6]
 
 
-def test_one_voxel_at_the_coarsest_level_trains_and_segments():
+def test_crop_with_one_voxel_at_the_coarsest_level_trains_and_segments():
     system = create().train()
     named = OBJECTIVE(system, batch(system)).named()
     named["total"].backward()
@@ -117,12 +118,12 @@ def test_one_voxel_at_the_coarsest_level_trains_and_segments():
     ("switches", "message"),
     [({"crop": 50}, "multiple of 32, such as 64"), ({"crop": 16}, "such as 32"), ({"heads": 3}, "divides")],
 )
-def test_a_network_that_cannot_be_built_is_refused_with_a_way_out(switches, message):
+def test_invalid_network_is_refused_with_valid_values(switches, message):
     with pytest.raises(ConfigurationError, match=message):
         create(**switches)
 
 
-def test_without_reconstruction_missing_features_are_zeros_and_any_crop_fits():
+def test_ablation_has_zeros_for_missing_features_and_takes_any_crop():
     system = create(reconstruction=False).train()
     assert not {"tokens", "positions", "transformer"} & {name.split(".")[0] for name, _ in system.named_parameters()}
     assert "reconstructed" not in OBJECTIVE(system, batch(system)).named()
@@ -145,7 +146,7 @@ def converted(folder, change=lambda state: None):
     return state, *load_weights(folder / "w.safetensors")
 
 
-def test_modalities_and_axes_of_a_checkpoint_come_into_our_order(tmp_path):
+def test_converted_modalities_and_axes_are_in_our_order(tmp_path):
     state, system, card = converted(tmp_path)
     assert card.window == system.crop == CASE["crop"][0]
     # Theirs are FLAIR, T1, T1c, T2 and z, y, x: T2 is the third of ours and the fourth of theirs.
@@ -157,7 +158,7 @@ def test_modalities_and_axes_of_a_checkpoint_come_into_our_order(tmp_path):
     assert torch.equal(system.encoders["T2"].levels[0][0].conv.weight[..., 2, 1, 0], kernel[..., 0, 1, 2])
 
 
-def test_a_checkpoint_of_the_ablation_converts(tmp_path):
+def test_checkpoint_of_the_ablation_converts(tmp_path):
     def change(state):
         for name in list(state):
             if name.startswith(("learned", "feature_reconstruction")):
@@ -167,7 +168,7 @@ def test_a_checkpoint_of_the_ablation_converts(tmp_path):
     assert system.transformer is None and system.crop is None
 
 
-def test_missing_and_foreign_names_are_listed_and_nothing_is_written(tmp_path):
+def test_missing_and_foreign_names_are_listed_without_writing_weights(tmp_path):
     def change(state):
         state["decoder.stages.9.convs.0.conv.weight"] = state.pop("decoder.stages.4.convs.0.conv.weight")
 

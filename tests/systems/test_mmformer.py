@@ -1,4 +1,4 @@
-"""What the common laws do not ask of mmFormer: where its tokens go, its one crop, and what it leaves out."""
+"""mmFormer beyond the common laws: the order of its tokens, its only crop, and what is not computed."""
 
 import pytest
 import torch
@@ -8,7 +8,8 @@ from anymri.errors import ConfigurationError
 from anymri.modalities import ALL, MODALITIES, Subset
 from anymri.systems import registry
 from anymri.systems.batch import Batch
-from anymri.systems.mmformer.network import SEQUENCE
+from anymri.systems.families.tokens.blocks import SEQUENCE
+from anymri.systems.mmformer.fusion import fuse_tokens
 from anymri.training.configuration import resolve
 from anymri.weights.convert import convert_checkpoint
 from anymri.weights.store import load_weights
@@ -29,37 +30,24 @@ def images(batch_size=1):
     return torch.randn(batch_size, 4, CROP, CROP, CROP, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(params=[False, True], ids=["published", "aligned"])
-def read(request):
-    """Which modality and position each voxel of the coarsest level reads, (V, 4, 2), with a transformer that mixes
-    nothing."""
-    system = create(aligned_tokens=request.param)
-    system.transformer = nn.Identity()
-    seen = []
-    system.widen.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    # The first two channels of a token say whose and which it is.
-    tokens = torch.zeros(1, 4, TOKENS, NETWORK["token_width"])
-    tokens[0, :, :, 0] = torch.arange(4)[:, None]
-    tokens[0, :, :, 1] = torch.arange(TOKENS)
-    encoding = system.encode(images(), ALL.as_tensor())
-    encoding.tokens = tokens
-    with torch.inference_mode():
-        system.decode(encoding, ALL.as_tensor())
-    return request.param, seen[0].flatten(2)[0].T.unflatten(1, (4, -1))[..., :2].int()
-
-
-def test_a_voxel_reads_its_own_position_only_if_tokens_are_aligned(read):
-    aligned, where = read
+@pytest.mark.parametrize("aligned", [False, True], ids=["published", "aligned"])
+def test_voxel_reads_the_tokens_at_its_position_only_if_aligned(aligned):
+    system = create(aligned_tokens=aligned)
+    # Tokens with two channels: their modality and their position.
+    tokens = torch.stack(torch.meshgrid(torch.arange(4), torch.arange(TOKENS), indexing="ij"), dim=-1)[None]
+    positions, available = torch.zeros_like(tokens), ALL.as_tensor()
+    features = fuse_tokens(tokens, positions, available, nn.Identity(), system.sequence, system.aligned_tokens)
+    where = features.flatten(2)[0].T.unflatten(1, (4, 2))
     for voxel in range(TOKENS):
         if aligned:
             expected = [[MODALITIES.index(m), voxel] for m in SEQUENCE]
         else:
-            sequence = [[MODALITIES.index(m), position] for m in SEQUENCE for position in range(TOKENS)]
-            expected = sequence[4 * voxel : 4 * voxel + 4]
+            ordered = [[MODALITIES.index(m), position] for m in SEQUENCE for position in range(TOKENS)]
+            expected = ordered[4 * voxel : 4 * voxel + 4]
         assert where[voxel].tolist() == expected
 
 
-def test_aligned_tokens_train_and_share_encodings_too():
+def test_network_with_aligned_tokens_trains_and_shares_encodings():
     system = create(aligned_tokens=True)
     with torch.inference_mode():
         shared = system.decode(system.encode(images(), ALL.as_tensor()), SOME.as_tensor()).logits
@@ -75,7 +63,7 @@ def test_aligned_tokens_train_and_share_encodings_too():
     ("switches", "message"),
     [({"crop": 50}, "multiple of 16, such as 48"), ({"crop": 16}, "such as 32"), ({"heads": 3}, "divides")],
 )
-def test_a_network_that_cannot_be_built_is_refused_with_a_way_out(switches, message):
+def test_invalid_arguments_are_refused_with_the_nearest_valid_ones(switches, message):
     with pytest.raises(ConfigurationError, match=message):
         create(**switches)
 
@@ -85,13 +73,13 @@ def configured(*assignments):
     return resolve("mmformer", "nano", options, assignments=assignments).recipe
 
 
-def test_training_on_another_crop_is_refused_before_it_starts():
+def test_recipe_with_another_crop_is_refused():
     with pytest.raises(ConfigurationError, match=r"cube of 64 voxels.*\n.*whole\.crop=64, or --set network\.crop=48"):
         configured("whole.crop=48")
     assert configured("crop=48", "network.crop=48").network["crop"] == 48
 
 
-def test_converted_weights_say_the_crop_of_their_network(tmp_path):
+def test_converted_weights_store_the_crop_of_their_network(tmp_path):
     fixture = TokenFixture("mmformer")
     torch.save({"state_dict": fixture.state(fixture.json["model"])}, tmp_path / "authors.pth")
     convert_checkpoint("mmformer", tmp_path / "authors.pth", tmp_path / "w.safetensors")
@@ -99,7 +87,7 @@ def test_converted_weights_say_the_crop_of_their_network(tmp_path):
     assert loaded.window == system.crop == fixture.config["crop"]
 
 
-def test_what_an_answer_does_not_need_never_runs():
+def test_prediction_runs_only_the_modules_that_it_needs():
     system = create()
     ran = set()
     for name, module in system.named_modules():
@@ -121,8 +109,8 @@ def objective(system, batch):
     return registry.spec("mmformer").objectives["train"](system, batch).named()
 
 
-def test_scans_that_do_not_exist_have_no_loss_of_their_own():
-    """T1 is in one sample, T2 in none; FLAIR is left out of the step, and still learns alone."""
+def test_only_scans_that_exist_have_a_loss_of_the_modality_alone():
+    """T1 is in one sample, T2 in none; FLAIR is not in the subset of the step, and still has its loss."""
     present = torch.cat([Subset.parse("T1+T1c+FLAIR").as_tensor(), Subset.parse("T1c+FLAIR").as_tensor()])
     available = torch.cat([Subset.parse("T1+T1c").as_tensor(), Subset.parse("T1c").as_tensor()])
     system = create(dropout=0.0).train()

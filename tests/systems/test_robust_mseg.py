@@ -1,4 +1,4 @@
-"""The switches of Robust-Mseg, and where its image decoders fix the crop."""
+"""Switches of Robust-Mseg, and the crop that its image decoders fix."""
 
 import pytest
 import torch
@@ -44,14 +44,14 @@ def test_every_parameter_receives_a_gradient_and_encodings_are_shared(switches):
 
 
 @torch.inference_mode()
-def test_gates_and_fusion_are_those_of_all_modalities_side_by_side():
-    """The published way: what is absent is zero, gates see all features together, and so does the convolution."""
+def test_gated_fusion_equals_convolutions_of_concatenated_modalities():
+    """As published: missing content is zero, and each convolution takes the concatenated content."""
     system = create().double()
     fusion = system.fusions[0]
     fusion.gate.bias.data.normal_()
     content = torch.randn(1, 4, 2, 8, 8, 8, dtype=torch.float64)
-    shares = zip(*(fusion.share(content[:, m], m) for m in range(4)), strict=True)
-    found = fusion(*(torch.stack(each, dim=1) for each in shares), SOME.as_tensor())
+    contributions = zip(*(fusion.contributions(content[:, m], m) for m in range(4)), strict=True)
+    found = fusion(*(torch.stack(each, dim=1) for each in contributions), SOME.as_tensor())
     masked = content * SOME.as_tensor()[..., None, None, None, None]
     gates = fusion.gate_activation(fusion.gate_norm(fusion.gate(masked.flatten(1, 2)))).sigmoid()
     joined = fusion.join((masked * gates[:, :, None]).flatten(1, 2))
@@ -59,14 +59,14 @@ def test_gates_and_fusion_are_those_of_all_modalities_side_by_side():
 
 
 @pytest.mark.parametrize("constant", [False, True])
-def test_dropout_is_off_in_evaluation_unless_as_in_the_port(constant):
+def test_constant_dropout_keeps_dropout_in_evaluation(constant):
     system = create(constant_dropout=constant)
     with torch.inference_mode():
         one, two = (system(images(CROP, CROP, CROP), SOME.as_tensor()).logits for _ in range(2))
     assert torch.equal(one, two) != constant
 
 
-def test_only_training_is_bound_to_the_crop_of_the_image_decoders():
+def test_image_decoders_fix_the_crop_of_training_alone():
     system = create()
     with torch.inference_mode():
         assert system(images(24, 16, 32), SOME.as_tensor()).logits.shape == (1, 4, 24, 16, 32)
@@ -78,7 +78,7 @@ def test_only_training_is_bound_to_the_crop_of_the_image_decoders():
     assert step(create(image_norm="channel"), 16, 24, 16).isfinite()
 
 
-def test_training_on_a_crop_that_the_image_decoders_do_not_take_is_refused_before_it_starts():
+def test_training_crop_that_the_image_decoders_do_not_take_is_refused():
     def configured(*assignments):
         options = {"data": "somewhere", "label_scheme": "brats2023"}
         return resolve("robust_mseg", "published", options, assignments=assignments).recipe
@@ -90,6 +90,6 @@ def test_training_on_a_crop_that_the_image_decoders_do_not_take_is_refused_befor
 
 
 @pytest.mark.parametrize(("crop", "nearest"), [(50, 48), (8, 16)])
-def test_a_network_that_cannot_be_built_is_refused_with_the_nearest_crop(crop, nearest):
+def test_invalid_crop_is_refused_with_the_nearest_valid_one(crop, nearest):
     with pytest.raises(ConfigurationError, match=f"nearest crop that works is {nearest}"):
         create(crop=crop)

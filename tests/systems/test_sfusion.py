@@ -1,4 +1,4 @@
-"""The block of SFusion by hand, and what the common laws do not ask of its network."""
+"""SFusion beyond the laws of systems: its block, order of modalities, batches of subsets."""
 
 import math
 
@@ -37,9 +37,9 @@ def features(count):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("count", [2, 3])
-def test_planes_of_tokens_give_what_all_tokens_at_once_give(block, count):
+def test_fusion_by_planes_equals_fusion_at_once(block, count):
     maps = features(count)
-    # Tokens are means over cubes of six voxels; positions count on from one modality to the next.
+    # Tokens are means over cubes of six voxels; positions continue from one modality to the next.
     cubes = [f.view(2, 4, 2, 6, 2, 6, 2, 6).mean((3, 5, 7)).flatten(2).mT for f in maps]
     mixed = torch.cat(cubes, dim=1) + sinusoids(8 * count, 4)
     for layer in block.layers:
@@ -52,13 +52,13 @@ def test_planes_of_tokens_give_what_all_tokens_at_once_give(block, count):
 
 
 @torch.inference_mode()
-def test_a_fusion_weighs_and_never_adds(block):
+def test_fusion_of_equal_features_returns_them(block):
     (one,) = features(1)
     torch.testing.assert_close(block([one] * 3, [block.tokens(one)] * 3), one)
 
 
 @torch.inference_mode()
-def test_one_modality_alone_is_its_own_fusion_and_costs_nothing(block):
+def test_single_modality_is_returned_without_running_layers(block):
     (one,) = features(1)
     for layer in block.layers:
         layer.register_forward_pre_hook(lambda *_: pytest.fail("a layer ran"))
@@ -67,26 +67,28 @@ def test_one_modality_alone_is_its_own_fusion_and_costs_nothing(block):
 
 def test_positions_are_sines_and_cosines():
     table = sinusoids(20, 6)
-    for place, channel in ((0, 0), (7, 0), (7, 1), (19, 4), (19, 5)):
-        angle = place / (10000 ** (2 * (channel // 2) / 6) + 1e-8)
-        assert table[place, channel].item() == pytest.approx((math.cos if channel % 2 else math.sin)(angle), abs=1e-6)
+    for position, channel in ((0, 0), (7, 0), (7, 1), (19, 4), (19, 5)):
+        angle = position / (10000 ** (2 * (channel // 2) / 6) + 1e-8)
+        assert table[position, channel].item() == pytest.approx(
+            (math.cos if channel % 2 else math.sin)(angle), abs=1e-6
+        )
 
 
-def test_layers_start_out_the_same(block):
+def test_layers_have_the_same_initial_weights(block):
     first, second = (torch.cat([p.flatten() for p in layer.parameters()]) for layer in block.layers)
     assert torch.equal(first, second)
 
 
 @torch.inference_mode()
-def test_modalities_are_fused_in_the_order_of_the_network():
-    """Whatever the order of the channels of a network that takes fewer."""
+def test_modalities_are_fused_in_the_published_order():
+    """The order of the channels of a network that takes fewer modalities does not matter."""
     for modalities in (MODALITIES, ("FLAIR", "T1c")):
         system = create(modalities=modalities)
         assert [system.modalities[n] for n in system.sequence] == [m for m in SEQUENCE if m in modalities]
 
 
 @torch.inference_mode()
-def test_samples_of_a_batch_that_share_a_subset_are_fused_together():
+def test_samples_with_the_same_subset_are_fused_together():
     system = create()
     subsets = [Subset.parse(each) for each in ("T2+FLAIR", "T1", "T2+FLAIR", "T1+T1c+T2+FLAIR")]
     calls = []
@@ -98,7 +100,7 @@ def test_samples_of_a_batch_that_share_a_subset_are_fused_together():
         torch.testing.assert_close(together[number : number + 1], alone, rtol=1e-3, atol=1e-3)
 
 
-def test_another_crop_is_refused_with_the_reason():
+def test_another_crop_is_refused():
     with pytest.raises(ShapeError, match=r"cube of 16 voxels.*\n.*16x16x16"):
         create()(torch.zeros(1, 4, 32, 32, 32), ALL.as_tensor())
 
@@ -111,6 +113,6 @@ def test_another_crop_is_refused_with_the_reason():
         ({"width": 6}, "divides"),
     ],
 )
-def test_a_network_that_cannot_be_built_is_refused_with_a_way_out(switches, message):
+def test_invalid_network_is_refused_with_valid_values(switches, message):
     with pytest.raises(ConfigurationError, match=message):
         create(**switches)

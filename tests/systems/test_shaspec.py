@@ -1,4 +1,4 @@
-"""What the common laws do not ask of ShaSpec: what runs and how often, substitutes, tiny volumes, checkpoints."""
+"""ShaSpec beyond the laws of systems: how often modules run, substitutes, small crops, checkpoints."""
 
 from collections import Counter
 
@@ -39,7 +39,7 @@ def step(system, objective, subset, *sides):
 
 @pytest.fixture
 def runs():
-    """A network, and how often each of its encoders ran."""
+    """A network, and the number of runs of each of its encoders."""
     system, ran = create(), Counter()
     for name, encoder in (("shared", system.shared), *system.specific.items()):
         encoder.register_forward_hook(lambda *_, name=name: ran.update([name]))
@@ -47,8 +47,8 @@ def runs():
 
 
 @torch.inference_mode()
-def test_only_what_an_answer_needs_runs(runs):
-    """Beside the modalities themselves, an empty image through the shared encoder, once for all subsets."""
+def test_encoders_run_for_available_modalities_and_one_empty_image(runs):
+    """The empty image passes the shared encoder once for all subsets."""
     system, ran = runs
     encoding = system.encode(images(), SOME.as_tensor())
     assert ran == {"shared": 2, "T1c": 1, "FLAIR": 1}
@@ -59,13 +59,13 @@ def test_only_what_an_answer_needs_runs(runs):
 
 
 @torch.inference_mode()
-def test_all_modalities_need_no_empty_image(runs):
+def test_complete_subset_runs_without_an_empty_image(runs):
     system, ran = runs
     system(images(), ALL.as_tensor())
     assert ran == {"shared": 4, **dict.fromkeys(MODALITIES, 1)}
 
 
-def test_absent_encoders_learn_from_empty_images_only_as_published(runs):
+def test_encoders_of_missing_modalities_run_in_the_published_objective_alone(runs):
     system, ran = runs
     step(system, "train_available", SOME)
     assert ran == {"shared": 3, "T1c": 1, "FLAIR": 1}
@@ -76,13 +76,13 @@ def test_absent_encoders_learn_from_empty_images_only_as_published(runs):
 
 @pytest.fixture
 def standardised(monkeypatch):
-    """How often each weight was standardised."""
+    """The number of times that each weight was standardised."""
     counted, plain = Counter(), blocks.standardised
     monkeypatch.setattr(blocks, "standardised", lambda weight: counted.update([id(weight)]) or plain(weight))
     return counted
 
 
-def test_kernels_are_standardised():
+def test_standardised_kernels_have_mean_0_and_deviation_1():
     weight = torch.randn(3, 2, 3, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.double) + 1
     kernels = blocks.standardised(weight).flatten(1)
     std, mean = torch.std_mean(weight.flatten(1), dim=1, keepdim=True)
@@ -90,21 +90,21 @@ def test_kernels_are_standardised():
 
 
 @torch.inference_mode()
-def test_folded_weights_are_standardised_once_and_answer_the_same(runs, standardised):
+def test_folded_weights_are_standardised_once_with_the_same_output(runs, standardised):
     system, ran = runs
     expected = system(images(), SOME.as_tensor()).logits
     standardised.clear()
     ran.clear()
     with system.folded_weights():
         for seed in (2, 1):
-            answer = system(images(seed=seed), SOME.as_tensor()).logits
+            logits = system(images(seed=seed), SOME.as_tensor()).logits
     assert set(standardised.values()) == {1} and ran["shared"] == 2 * 2 + 1
-    torch.testing.assert_close(answer, expected, rtol=0, atol=0)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=0)
     nn.init.normal_(system.shared.stem.conv.weight)
     assert not torch.equal(system(images(), SOME.as_tensor()).logits, expected)
 
 
-def test_a_training_step_standardises_each_kernel_once(standardised):
+def test_training_step_standardises_each_kernel_once(standardised):
     step(create(), "train", SOME)
     assert set(standardised.values()) == {1}
 
@@ -114,26 +114,26 @@ def test_a_training_step_standardises_each_kernel_once(standardised):
     [("first", "T1+T2", "T1"), ("first", "T1c+FLAIR", "FLAIR"), ("first", "T2", "T2"), ("mean", "T1+T2", "T1 T2")],
 )
 @torch.inference_mode()
-def test_absent_modalities_get_the_features_of_an_available_one(substitute, subset, expected):
+def test_missing_modalities_get_the_features_of_an_available_one(substitute, subset, expected):
     system, available = create(substitute=substitute), Subset.parse(subset)
     encoding, seen = system.encode(images(), ALL.as_tensor()), []
     system.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].unflatten(1, (4, -1))[0]))
     system.decode(encoding, available.as_tensor())
     features = dict(zip(MODALITIES, encoding.shared[0], strict=True))
-    stand_in = torch.stack([features[m] for m in expected.split()]).mean(0)
+    replacement = torch.stack([features[m] for m in expected.split()]).mean(0)
     for number, modality in enumerate(MODALITIES):
-        own = encoding.fused[0, number] if modality in available else stand_in
-        torch.testing.assert_close(seen[0][number], own)
+        each = encoding.fused[0, number] if modality in available else replacement
+        torch.testing.assert_close(seen[0][number], each)
 
 
-def test_training_draws_a_substitute_from_the_available():
+def test_training_draws_the_substitute_from_available_modalities():
     flags = torch.cat([Subset.parse("T1+T2+FLAIR").as_tensor(), Subset.parse("T1c").as_tensor()])
     draw = create().draw_substitute
     drawn = torch.stack([draw(flags) for _ in range(50)])
     assert set(drawn[:, 0].tolist()) == {0, 2, 3} and set(drawn[:, 1].tolist()) == {1}
 
 
-def test_one_voxel_at_the_bottleneck_trains_and_segments():
+def test_crop_with_one_voxel_at_the_bottleneck_trains_and_segments():
     system = create()
     with torch.inference_mode():
         assert system(images(*ONE_VOXEL), SOME.as_tensor()).logits.isfinite().all()
@@ -143,29 +143,30 @@ def test_one_voxel_at_the_bottleneck_trains_and_segments():
         assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
 
 
-def test_slices_may_be_fewer_than_a_cube_has():
+def test_crop_need_not_be_a_cube():
     assert create()(images(32, 64, 48), ALL.as_tensor()).logits.shape == (1, 3, 32, 64, 48)
     with pytest.raises(ShapeError, match=r"multiples of 32, along z of 16.*\n.*works is 64x64x48"):
         create()(images(48, 64, 44), ALL.as_tensor())
 
 
-def test_an_empty_region_costs_one_whatever_the_answer():
-    answers = torch.rand(1, 1, 2, 2, 2, generator=torch.Generator().manual_seed(0))
-    assert region_dice_loss(answers, torch.zeros_like(answers)).item() == 1
-    assert region_dice_loss(torch.ones_like(answers), torch.ones_like(answers)).item() == pytest.approx(1 - 16 / 17)
+def test_dice_loss_of_an_empty_region_is_1():
+    probabilities = torch.rand(1, 1, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    ones = torch.ones_like(probabilities)
+    assert region_dice_loss(probabilities, torch.zeros_like(probabilities)).item() == 1
+    assert region_dice_loss(ones, ones).item() == pytest.approx(1 - 16 / 17)
 
 
-def test_neighbours_in_the_ring_are_alike_where_one_takes_no_part():
+def test_ring_distance_counts_pairs_of_included_modalities():
     shared = torch.tensor([0.0, 1.0, 3.0, 7.0]).view(1, 4, 1, 1, 1, 1)
-    everyone = ALL.as_tensor()
-    assert ring_distance(shared, everyone).item() == 1 + 2 + 4 + 7
+    everything = ALL.as_tensor()
+    assert ring_distance(shared, everything).item() == 1 + 2 + 4 + 7
     assert ring_distance(shared, Subset.parse("T1+T1c+FLAIR").as_tensor()).item() == 1 + 7
-    both = torch.cat([everyone, SOME.as_tensor()])
+    both = torch.cat([everything, SOME.as_tensor()])
     assert ring_distance(shared.repeat(2, 1, 1, 1, 1, 1), both).item() == 14 / 2
 
 
-def test_the_published_second_stage_goes_on_down_the_schedule():
-    """One schedule over 406,000 steps, of which the first stage took 245,000."""
+def test_published_second_stage_continues_the_schedule():
+    """One schedule covers 406,000 steps, of which the first stage takes 245,000."""
     stage = registry.spec("shaspec").recipes["published"].stages[1]
     optimiser = make_optimiser(stage.optimiser, nn.Linear(1, 1))
     schedule = make_schedule(stage, optimiser)
@@ -178,30 +179,30 @@ def test_the_published_second_stage_goes_on_down_the_schedule():
         schedule.step()
 
 
-class Part(nn.Module):
-    """As the authors' modules are pickled: classes that are not there to be imported, and what was left in them."""
+class Pickled(nn.Module):
+    """Module as in the authors' pickles: its class cannot be imported, and it contains a stray tensor."""
 
     def __init__(self):
         super().__init__()
-        self.left_behind = torch.zeros(2, 3)
+        self.stray = torch.zeros(2, 3)
 
 
 def pickled(fixture):
-    """A checkpoint as the authors save theirs, with the whole network in it, and its parameters by name."""
-    whole = Part()
+    """Return a checkpoint as the authors save theirs, with the pickled network, and its parameters by name."""
+    whole = Pickled()
     for name, value in filler.fill(fixture["seed"], fixture["parameters"]).items():
         *path, leaf = name.split(".")
         module = whole
-        for part in path:
-            if part not in module._modules:
-                module.add_module(part, Part())
-            module = module._modules[part]
+        for child in path:
+            if child not in module._modules:
+                module.add_module(child, Pickled())
+            module = module._modules[child]
         module.register_parameter(leaf, nn.Parameter(torch.from_numpy(value)))
     optimiser = torch.optim.SGD(whole.parameters(), lr=0.1, momentum=0.99)
     return {"iter": 1, "val_Dice_best": 0.5, "model": whole, "optimizer": optimiser}, whole.state_dict()
 
 
-def test_a_pickled_network_converts_without_its_code(tmp_path):
+def test_pickled_network_converts_without_its_code(tmp_path):
     fixture = reference.load("shaspec")
     checkpoint, state = pickled(fixture)
     torch.save(checkpoint, tmp_path / "authors.pth")

@@ -1,4 +1,4 @@
-"""Finding, creating, saving and loading systems."""
+"""Find, create, save, load and convert systems and their weights."""
 
 import pickle
 
@@ -20,26 +20,28 @@ def weights(tmp_path):
     return write_weights(tmp_path / "weights.safetensors")
 
 
-def test_an_unknown_system_is_answered_with_the_closest():
+def test_unknown_system_is_refused_with_the_closest_name():
     with pytest.raises(UnknownSystemError, match="u_hved"):
         anymri.create("uhved")
 
 
-def test_an_unknown_preset_is_answered_with_the_known():
+def test_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(ConfigurationError, match="published, nano"):
         anymri.create("u_hved", preset="huge")
 
 
-def test_an_unknown_switch_is_answered_with_the_known():
+def test_unknown_network_option_is_refused_with_the_known_ones():
     with pytest.raises(ConfigurationError, match="width"):
         anymri.create("u_hved", depth=3)
+    with pytest.raises(ConfigurationError, match=r"'widht'.*\n?.*Did you mean width\?"):
+        anymri.create("u_hved", widht=4)
 
 
-def test_weights_come_back_as_saved(weights):
+def test_loaded_weights_equal_the_saved_ones(weights):
     system, loaded = load_weights(weights)
     assert loaded == card() and not system.training
     images, present = system.stack({"flair": torch.randn(1, 16, 16, 16)})
-    again = anymri.create("u_hved", weights=weights)
+    again = anymri.load(weights, device="cpu").system
     torch.testing.assert_close(again(images, present).logits, system(images, present).logits, rtol=0, atol=0)
 
 
@@ -48,7 +50,7 @@ def test_weights_come_back_as_saved(weights):
     [(b"", "readable"), (b"\x00" * 100, "readable"), (pickle.dumps({}), "readable")],
     ids=["empty", "zeros", "a pickle"],
 )
-def test_a_file_that_holds_no_weights_is_refused(tmp_path, content, message):
+def test_file_without_weights_is_refused(tmp_path, content, message):
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=message):
@@ -99,7 +101,7 @@ def test_a_converted_checkpoint_loads_as_weights(tmp_path, checkpoint):
     assert torch.equal(system.encoders["T1c"].stem.weight, stem)
 
 
-def test_missing_and_foreign_names_are_listed_and_nothing_is_loaded(tmp_path, checkpoint):
+def test_checkpoint_with_missing_and_foreign_names_is_refused_with_both(tmp_path, checkpoint):
     state = checkpoint["state_dict"]
     state["stranger.weight"] = torch.zeros(1)
     del state["module.t2_encoder.e1_c1.norm.bias"]
@@ -114,7 +116,7 @@ class Payload:
         return print, ("code ran",)
 
 
-def test_code_in_a_checkpoint_is_never_run(tmp_path, capsys):
+def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
     torch.save({"state_dict": Payload()}, tmp_path / "evil.pth")
     with pytest.raises(WeightsError, match="tensors alone"):
         convert_checkpoint("u_hved", tmp_path / "evil.pth", tmp_path / "w.safetensors")
@@ -122,7 +124,7 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path, capsys):
 
 
 def test_a_checkpoint_with_a_pickled_module_in_it_converts(tmp_path):
-    """As XLSTM-HVED's authors save theirs. The module's classes are not there to be imported: nothing needs them."""
+    """XLSTM-HVED's authors save theirs this way. The classes of the module are not importable and not needed."""
     fixture = reference.load("xlstm_hved")
     state = reference.filled_state(fixture["seed"], fixture["model"])
     optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
@@ -137,7 +139,7 @@ class AsAuthorsSave(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.body = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
-        self.activation_left_behind = torch.zeros(1)
+        self.kept_activation = torch.zeros(1)
 
 
 def test_a_pickled_module_is_read_as_its_state_dict(tmp_path):

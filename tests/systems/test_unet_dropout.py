@@ -1,4 +1,4 @@
-"""The baseline: what the common laws do not ask of it."""
+"""Baseline beyond the laws of systems: substitutes, deep supervision, modality dropout."""
 
 import numpy as np
 import pytest
@@ -28,14 +28,14 @@ def batch(available):
     return Batch.of(images, labels, ALL.as_tensor(2), available.as_tensor(2))
 
 
-def test_there_is_nothing_to_convert_and_nothing_is_written(tmp_path):
+def test_conversion_is_refused_without_writing_weights(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "authors.pth")
     with pytest.raises(WeightsError, match=r"no authors' weights(.|\n)*anymri train unet_dropout"):
         convert_checkpoint("unet_dropout", tmp_path / "authors.pth", tmp_path / "w.safetensors")
     assert not (tmp_path / "w.safetensors").exists()
 
 
-def test_the_constant_of_an_absent_modality_takes_its_place_and_learns():
+def test_learnt_constant_replaces_a_missing_modality():
     system = create()
     with torch.no_grad():
         system.substitute.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1, 1))
@@ -45,11 +45,11 @@ def test_the_constant_of_an_absent_modality_takes_its_place_and_learns():
     with torch.inference_mode():
         logits = system(batch(SOME).images, SOME.as_tensor(2)).logits
         torch.testing.assert_close(logits, system(filled, ALL.as_tensor(2)).logits, rtol=0, atol=0)
-    losses(system.train(), batch(SOME))["total"].backward()
+    losses(system.train(), batch(SOME)).total.backward()
     assert (system.substitute.grad.flatten() != 0).tolist() == [flag is False for flag in SOME.flags]
 
 
-def test_zeros_may_stand_for_what_is_absent():
+def test_zeros_replace_missing_modalities_on_request():
     system = create(substitute="zeros")
     assert system.substitute is None
     images = batch(SOME).images
@@ -59,7 +59,7 @@ def test_zeros_may_stand_for_what_is_absent():
         torch.testing.assert_close(logits, system(zeroed, ALL.as_tensor(2)).logits, rtol=0, atol=0)
 
 
-def test_deep_supervision_resolutions_are_scored_in_training_alone():
+def test_deep_supervision_heads_run_in_training_alone():
     system = create()
     assert not system(batch(ALL).images, ALL.as_tensor(2)).deep_supervision
     heads = [level["head"] for level in system.unet.up_layers]
@@ -74,23 +74,23 @@ def test_deep_supervision_resolutions_are_scored_in_training_alone():
     assert not system.eval()(batch(ALL).images, ALL.as_tensor(2)).deep_supervision
 
 
-def test_the_finest_resolution_weighs_most_and_weights_add_up():
-    named = losses(create().train(), batch(SOME))
+def test_total_weights_resolutions_by_halves():
+    named = losses(create().train(), batch(SOME)).named()
     expected = sum(w * (named[f"level{i}_dice"] + named[f"level{i}_ce"]) for i, w in enumerate(LEVEL_WEIGHTS))
     torch.testing.assert_close(named["total"], expected)
     assert sum(LEVEL_WEIGHTS) == pytest.approx(1) and LEVEL_WEIGHTS[0] == 2 * LEVEL_WEIGHTS[1] == 4 * LEVEL_WEIGHTS[2]
 
 
-def test_blocks_of_another_number_of_levels_are_refused():
+def test_wrong_number_of_levels_is_refused():
     with pytest.raises(ConfigurationError, match="blocks of 3 levels"):
         create(blocks=(1, 1, 1))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_each_modality_is_left_out_in_every_other_step(recipe):
+def test_recipes_drop_each_modality_in_half_of_the_steps(recipe):
     rng = np.random.default_rng(0)
     for stage in RECIPES[recipe].stages:
         drawn = np.array([random_subset(np.ones(4, bool), rng, stage.subsets) for _ in range(2000)])
-        # Where none is kept, one is: 1/16 of the draws, a quarter of them each.
+        # Where all are dropped, in 1/16 of the draws, one of the four is kept.
         np.testing.assert_allclose(drawn.mean(0), 0.5 + 1 / 64, atol=0.04)
         assert len(np.unique(drawn, axis=0)) == 15

@@ -1,7 +1,9 @@
+"""Configurations from recipe, file, options and assignments, and errors that name what was typed."""
+
 import pytest
 import yaml
 
-from anymri.errors import ConfigurationError
+from anymri.errors import ConfigurationError, LabelError
 from anymri.training.configuration import TrainingConfiguration, resolve
 
 OPTIONS = {"data": "somewhere", "label_scheme": "brats2023"}
@@ -11,12 +13,12 @@ def resolved(*assignments, file=None, **options):
     return resolve("u_hved", "nano", {**OPTIONS, **options}, file, assignments)
 
 
-def test_a_recipe_resolves_to_its_own_values():
+def test_a_recipe_resolves_to_its_values():
     configuration = resolved()
     assert configuration.recipe.system == "u_hved" and configuration.label_scheme == "brats2023"
 
 
-def test_assignments_reach_recipe_stage_and_nested_values():
+def test_assignments_change_recipe_stage_and_nested_values():
     recipe = resolved(
         "seed=7", "epochs=2", "optimiser.learning_rate=1e-4", "network.width=4", "whole.crop=32",
         "preprocessing.normalisation=divide_255",
@@ -30,15 +32,22 @@ def test_assignments_reach_recipe_stage_and_nested_values():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("epoch=2", "epochs"),
-        ("epochs=0", "stages.0.epochs"),
-        ("epochs=many", "stages.0.epochs"),
-        ("optimiser.speed=1", "optimiser.speed"),
-        ("epochs", "no assignment"),
-        ("preprocessing.normalisation=none", "normalisation"),
+        ("epoch=2", r"no 'epoch' .*\nDid you mean epochs\?"),
+        ("hole.epochs=2", r"no 'hole' .*\nDid you mean whole\.epochs\?"),
+        ("whole.epoch=2", r"whole\.epoch: .* did you mean whole\.epochs\?"),
+        ("whole=2", r"whole=2 names a stage without a field"),
+        ("epochs=0", r"fit: epochs: .*\(given: 0\)\."),
+        ("epochs=many", r"fit: epochs: .*\(given: 'many'\)\.\n"),
+        ("whole.epochs=many", r"fit: whole\.epochs: .*\(given: 'many'\)\.\n"),
+        ("optimiser.speed=1", r"fit: optimiser\.speed: .* known: name, learning_rate"),
+        ("optimiser.lerning_rate=1", r"did you mean optimiser\.learning_rate\?\n"),
+        ("network.widht=4", r"'widht', as in --set network\.widht=4\.\nDid you mean network\.width\?"),
+        ("epochs", "not an assignment"),
+        ("epochs=[", "value is not YAML"),
+        ("preprocessing.normalisation=none", r"fit: preprocessing\.normalisation: .*\(given: 'none'\)"),
     ],
 )
-def test_an_assignment_that_does_not_fit_is_refused_by_its_name(assignment, message):
+def test_an_assignment_that_does_not_fit_is_refused_by_the_typed_key(assignment, message):
     with pytest.raises(ConfigurationError, match=message):
         resolved(assignment)
 
@@ -58,18 +67,37 @@ def test_a_saved_configuration_resolves_to_itself(tmp_path):
     assert TrainingConfiguration.model_validate(yaml.safe_load(first.to_yaml())) == first
 
 
+def test_a_field_of_a_file_that_does_not_fit_is_refused_by_file_and_field(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("recipe:\n  validation_share: 2\n")
+    with pytest.raises(ConfigurationError, match=r"mine\.yaml does not fit: recipe\.validation_share: .*\(given: 2\)"):
+        resolved(file=file)
+
+
+@pytest.mark.parametrize(("option", "value"), [("loggers", ("csv",)), ("device", 3)])
+def test_an_option_that_does_not_fit_is_refused_by_its_name(option, value):
+    with pytest.raises(ConfigurationError, match=r"fit: --(logger|device): "):
+        resolved(**{option: value})
+
+
+@pytest.mark.parametrize(("scheme", "message"), [("brats2022", "brats2022"), ("brats2012", "enhancing tumour")])
+def test_a_label_scheme_that_cannot_be_trained_on_is_refused(scheme, message):
+    with pytest.raises(LabelError, match=message):
+        resolved(label_scheme=scheme)
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+def test_a_file_that_is_not_a_mapping_is_refused(tmp_path, text):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ConfigurationError, match=r"bad\.yaml"):
         resolved(file=tmp_path / "bad.yaml")
 
 
-def test_what_training_needs_is_asked_for():
+def test_missing_options_are_named():
     with pytest.raises(ConfigurationError, match="--data and --label-scheme"):
         resolve("u_hved", "nano", {})
 
 
-def test_an_unknown_recipe_is_answered_with_the_known():
+def test_an_unknown_recipe_is_refused_with_the_known_ones():
     with pytest.raises(ConfigurationError, match="published, nano"):
         resolve("u_hved", "tiny", OPTIONS)

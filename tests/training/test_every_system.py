@@ -1,7 +1,10 @@
-"""Every system, every stage and every regime of missingness: losses are finite, and fall on a batch that stays.
+"""Every system, every objective and every kind of missing modalities: losses are finite, and fall on one fixed batch.
 
-Of each regime the one that differs most from the others; how each draws is tested in `test_missingness`.
+How each regime draws subsets is tested in test_missing.py; here are those whose batches differ: modalities that exist
+and are not available, modalities that do not exist, and modalities that no sample has.
 """
+
+import json
 
 import numpy as np
 import pytest
@@ -13,61 +16,71 @@ from anymri.training.cohort.find import prepare
 from anymri.training.configuration import resolve
 from anymri.training.learner import Learners
 from anymri.training.patches import batches
-from anymri.training.process_group import team
+from anymri.training.process_group import start_process_group
 
 STEPS = 3
 REGIMES = {
     "simulated": ["subsets=uniform"],
-    "fixed": ["subsets=fixed"],
     "incomplete": ["missing={T1: 0.7, T1c: 0.2, T2: 0.4}", "subsets=all"],
     "dedicated": ["subsets=T1c+FLAIR"],
 }
-# What a network needs beside its smallest crop.
-SMALLER = {"sfusion": ["network.grid=2"]}
-# Published stages minimise losses of parts that the nano network lacks; the first weights that the authors chose need
-# all modalities at the beginning.
-WHOLE = {"u_hved": ["network.reconstruction=true"], "shaspec": ["network.init=anymri"]}
-# Slow enough that three steps do not overshoot, and fast enough that they tell.
-RATES = {"shaspec": 1e-3}
+# Networks as small as they can be.
+TINY = {
+    "u_hved": {"width": 4},
+    "ra_hved": {"width": 4},
+    "xlstm_hved": {"width": 4},
+    "mmformer": {"width": 2, "token_width": 8, "mlp_width": 8, "heads": 2},
+    "im_fuse": {"width": 2, "token_width": 8, "mlp_width": 8, "heads": 2},
+    "shaspec": {"width": 4, "init": "anymri"},
+    "robust_mseg": {"width": 4},
+    "sfusion": {"width": 4, "grid": 2, "layers": 1},
+    "m3ae": {"width": 4, "grid": [24, 24, 24]},
+    "mam": {"max_width": 8, "mlp_width": 8},
+    "unet_dropout": {"width": 4},
+}
+# Slow enough that three steps do not overshoot, and fast enough that the loss falls far more than rounding changes it.
+RATES = {"shaspec": 3e-3}
+# A loss falls by this share at least: a thousand times more than float32 sums differ between orders.
+MARGIN = 1e-4
 
 
-def every_stage():
-    """(system, recipe, stage): all of the nano recipe, and what else the published one minimises."""
+def every_objective():
+    """Yield (system, recipe, stage): the first stage with each objective, of the nano recipe if it has one."""
     for name in registry.names():
         recipes = registry.spec(name).recipes
-        nano = recipes["nano"].stages
-        yield from ((name, "nano", stage.name) for stage in nano)
-        known = {stage.objective for stage in nano}
-        yield from ((name, "published", s.name) for s in recipes["published"].stages if s.objective not in known)
+        stages = [(recipe, stage) for recipe in ("nano", "published") for stage in recipes[recipe].stages]
+        first = {stage.objective: (name, recipe, stage.name) for recipe, stage in reversed(stages)}
+        yield from reversed(first.values())
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
+    """Folder with a cohort, and the cache of it that all tests share."""
     folder = tmp_path_factory.mktemp("place")
-    write_cohort(folder / "cohort", 6, size=48)
+    write_cohort(folder / "cohort", 6, size=32)
     return folder
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize(("name", "recipe", "stage_name"), every_stage())
+@pytest.mark.parametrize(("name", "recipe", "stage_name"), every_objective())
 def test_losses_are_finite_and_fall(place, name, recipe, stage_name, regime):
-    parts = registry.spec(name)
-    side = max(16, parts.network.minimum_side, parts.network.divisor)
+    spec = registry.spec(name)
+    side = max(16, spec.network.minimum_side, spec.network.divisor)
     options = {"data": place / "cohort", "label_scheme": "brats2023", "device": "cpu", "cache": place / "cache"}
-    small = [f"crop={side}", "batch_size=2", f"optimiser.learning_rate={RATES.get(name, 2e-4)}", *SMALLER.get(name, [])]
-    if recipe == "published":
-        small += [f"network.{key}={value}" for key, value in parts.recipes["nano"].network.items()]
-        small += WHOLE.get(name, [])
+    network = {**spec.recipes["nano"].network, **TINY[name]}
     if "crop" in registry.card(name).switches:
-        small.append(f"network.crop={side}")
+        network["crop"] = side
+    small = [f"crop={side}", "batch_size=2", "optimiser.name=adam", f"optimiser.learning_rate={RATES.get(name, 2e-4)}"]
+    small += ["discriminator_width=4", "validation_share=0", f"network={json.dumps(network)}"]
     configuration = resolve(name, recipe, options, assignments=[*small, *REGIMES[regime]])
     [stage] = [stage for stage in configuration.recipe.stages if stage.name == stage_name]
     [batch] = batches(prepare(configuration, lambda *_: None).training, stage, 0, 0, 1, 0)
     torch.manual_seed(0)
-    network = registry.build(name, configuration.recipe.network)
-    learners = Learners(team("cpu", "32-true"), name, network, stage, 0, {})
+    system = registry.build(name, configuration.recipe.network)
+    learners = Learners(start_process_group("cpu", "32-true"), name, system, stage, 0, {})
     learners.networks.train()
     del learners.optimisers[1:]  # against a discriminator that learns, a loss may rise
     # The same number each time: the same noise.
     totals = [learners.step([batch], 1)["total"] for _ in range(STEPS)]
-    assert np.isfinite(totals).all() and totals[-1] < totals[0], totals
+    print(f"MARG {name} {stage_name} {regime} {(totals[0] - totals[-1]) / totals[0]:.2e}")
+    assert np.isfinite(totals).all() and totals[-1] < totals[0] * (1 - MARGIN), totals

@@ -1,4 +1,4 @@
-"""A step of training: parts of a batch, half precision, memory, and what a training is expected to need."""
+"""Training steps: micro-batches, half precision, memory, and the estimate before a training."""
 
 import itertools
 import subprocess
@@ -13,64 +13,64 @@ from anymri.systems.u_hved import recipe as u_hved
 from anymri.training import estimate
 from anymri.training.engine import train
 from anymri.training.learner import Learners
-from small_runs import Silent, configured
-from two_processes import means_over_samples
+from small_runs import SIZE, Recorder, configured
+from two_processes import in_float64, means_over_samples
 
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workshop")
-    write_cohort(folder / "data", 2, size=48)
+    write_cohort(folder / "data", 2, size=SIZE)
     return folder
 
 
 def begin(workshop, run, *assignments, **settings):
-    train(configured(workshop / "data", workshop / "cache", *assignments), run, Silent(), **settings)
+    train(configured(workshop / "data", workshop / "cache", *assignments), run, Recorder(), **settings)
 
 
-def test_parts_of_a_batch_give_the_gradients_of_the_whole(workshop, tmp_path, monkeypatch):
-    """Where its losses are means over samples, and there is no noise. For parts of two patches see `MEANS`."""
-    monkeypatch.setitem(u_hved.OBJECTIVES, "train", means_over_samples)
+def test_micro_batches_give_the_gradients_of_the_batch(workshop, tmp_path, monkeypatch):
+    """With losses that are means over samples, and without noise."""
+    monkeypatch.setitem(u_hved.OBJECTIVES, "train", in_float64(means_over_samples))
     found = []
 
     def keep(learners):
         found.append(torch.cat([p.grad.flatten() for p in learners.networks.parameters() if p.grad is not None]))
         raise StopIteration
 
-    monkeypatch.setattr(Learners, "_descend", keep)
-    for parts in (1, 2, 4):
-        settings = ("network.reconstruction=true", "crop=32", "batch_size=8", f"accumulate={parts}")
+    monkeypatch.setattr(Learners, "_update_weights", keep)
+    for micro_batches in (1, 2, 4):
+        settings = ("network.reconstruction=true", "batch_size=4", f"accumulate={micro_batches}")
         with pytest.raises(StopIteration):
-            begin(workshop, tmp_path / str(parts), *settings)
+            begin(workshop, tmp_path / str(micro_batches), *settings)
     for accumulated in found[1:]:
-        assert (accumulated - found[0]).norm() < 1e-5 * found[0].norm()
+        assert accumulated.dtype == torch.float64
+        assert (accumulated - found[0]).norm() < 1e-10 * found[0].norm()
 
 
 @pytest.mark.parametrize("setting", ["accumulate=3", "accumulate=4"])
-def test_parts_that_do_not_divide_a_batch_are_refused_before_anything_is_written(workshop, tmp_path, setting):
-    with pytest.raises(ConfigurationError, match=r"2 patches .* in \d parts.*\n.*batch_size="):
+def test_micro_batches_that_do_not_divide_a_batch_are_refused_before_anything_is_written(workshop, tmp_path, setting):
+    with pytest.raises(ConfigurationError, match=r"2 patches .* \d micro-batches.*\n.*batch_size="):
         begin(workshop, tmp_path / "run", setting)
     assert not (tmp_path / "run").exists()
 
 
-def test_half_precision_leaves_images_weights_and_losses_whole(workshop, tmp_path, monkeypatch):
-    """What the network computes is in half precision; what it is compared with, and the sums over voxels, are not."""
-    seen = []
+def test_half_precision_keeps_images_weights_and_losses_in_float32(workshop, tmp_path, monkeypatch):
+    """Only the network computes in half precision; targets and sums over voxels do not."""
+    logits, others = set(), set()
 
     def spy(system, batch):
-        scores = system(batch.images, batch.available).metrics
-        named = u_hved.losses(system, batch)
-        kinds = [scores, batch.images, next(system.parameters()), *named.values()]
-        seen.append([kind.dtype for kind in kinds])
-        return named
+        logits.add(system(batch.images, batch.available).logits.dtype)
+        loss = u_hved.losses(system, batch)
+        others.update(each.dtype for each in (batch.images, next(system.parameters()), *loss.named().values()))
+        return loss
 
     monkeypatch.setitem(u_hved.OBJECTIVES, "train", spy)
-    begin(workshop, tmp_path / "run", "precision=bf16-mixed", "epochs=1", "network.reconstruction=true")
-    for scores, *others in seen:
-        assert scores == torch.bfloat16 and set(others) == {torch.float32}
+    settings = ("precision=bf16-mixed", "epochs=1", "steps_per_epoch=1", "network.reconstruction=true")
+    begin(workshop, tmp_path / "run", *settings)
+    assert logits == {torch.bfloat16} and others == {torch.float32}
 
 
-def test_no_memory_is_answered_with_what_needs_less(workshop, tmp_path, monkeypatch):
+def test_an_out_of_memory_error_names_settings_that_need_less(workshop, tmp_path, monkeypatch):
     def need_too_much(*_):
         raise torch.OutOfMemoryError
 
@@ -79,14 +79,14 @@ def test_no_memory_is_answered_with_what_needs_less(workshop, tmp_path, monkeypa
         begin(workshop, tmp_path / "run")
 
 
-def test_what_is_expected_counts_the_steps_that_are_left_and_changes_nothing(workshop, tmp_path, monkeypatch):
-    heard = []
+def test_the_estimate_counts_the_remaining_steps_and_changes_nothing(workshop, tmp_path, monkeypatch):
+    estimates = []
     clock = itertools.count()
-    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))  # a second from one look to the next
-    begin(workshop, tmp_path / "with", expect=heard.append)
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))  # one second between two readings
+    begin(workshop, tmp_path / "with", expect=estimates.append)
     begin(workshop, tmp_path / "without")
     # Two stages of three epochs of two steps.
-    assert heard[0].seconds == 12 and heard[0].memory > 1e8
+    assert estimates[0].seconds == 12 and estimates[0].memory > 1e8
     files = [
         torch.load(tmp_path / run / "checkpoints" / "state.pt")["system"]["network"] for run in ("with", "without")
     ]
@@ -98,16 +98,16 @@ import sys
 from pathlib import Path
 from anymri.training import estimate
 from anymri.training.engine import train
-from small_runs import Silent, configured
+from small_runs import Recorder, configured
 folder = Path(sys.argv[1])
-settings = ("crop=32", "network.width=8", "epochs=1", "validation_share=0")
+settings = ("crop=32", "network.width=8", "epochs=1", "steps_per_epoch=1", "validation_share=0")
 expected = []
-train(configured(folder / "data", folder / "cache", *settings), folder / "measured", Silent(), expect=expected.append)
+train(configured(folder / "data", folder / "cache", *settings), folder / "measured", Recorder(), expect=expected.append)
 print(expected[0].memory, estimate._peak(__import__("torch").device("cpu")))
 """
 
 
-def test_expected_memory_is_what_the_training_takes(workshop):
+def test_the_estimated_memory_is_what_the_training_takes(workshop):
     paths = ":".join(sys.path)
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}.split(':')\n{MEASURED}", str(workshop)]
     expected, taken = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())

@@ -1,4 +1,4 @@
-"""Regimes of missingness, as docs/training.md has them: what exists, what a step draws, and that all of them train."""
+"""Regimes of missing modalities (docs/training.md): which scans exist, which a step uses, and training."""
 
 import json
 import shutil
@@ -9,17 +9,16 @@ import pytest
 
 from anymri.data.case import Case
 from anymri.errors import AnymriWarning, CohortError, ConfigurationError
-from anymri.inference.windows import predict
+from anymri.inference.segmenter import Segmenter
 from anymri.modalities import MODALITIES, SUBSETS, Subset
 from anymri.synthesis.phantoms import write_cohort
-from anymri.training import validation
 from anymri.training.cohort.find import prepare
 from anymri.training.cohort.missing import fixed_subset, incomplete, random_subset
 from anymri.training.configuration import resolve
 from anymri.training.engine import train
 from anymri.training.patches import batches
 from anymri.training.validation import subsets_for
-from small_runs import Silent, same, weights
+from small_runs import SIZE, Recorder, same, weights
 
 TINY = (
     *("network.width=2", "crop=16", "window_overlap=0", "steps_per_epoch=1", "batch_size=2", "epochs=1"),
@@ -30,9 +29,9 @@ RATES = {"T1": 0.7, "T1c": 0.2, "T2": 0.4, "FLAIR": 0.0}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A cohort of six small phantoms, and a cache that all tests share."""
+    """Folder with a cohort of six small phantoms, and the cache of it that all tests share."""
     folder = tmp_path_factory.mktemp("place")
-    write_cohort(folder / "cohort", 6, size=48)
+    write_cohort(folder / "cohort", 6, size=SIZE)
     return folder
 
 
@@ -46,23 +45,23 @@ def prepared(place, *assignments, data=None):
 
 
 def drawn(place, *assignments, steps=12, data=None):
-    """What the first steps of a training see: case (by its subset alone), present and available."""
+    """Return the cohort and the batches of the first steps of a training."""
     configuration = configured(place, *assignments, data=data)
     cohort = prepare(configuration, lambda *_: None)
     stage = configuration.recipe.stages[0]
     return cohort, list(batches(cohort.training, stage, 0, 0, steps, 0))
 
 
-def holey(place, folder, *suffixes):
-    """A copy of the cohort in which the first cases lack one scan each."""
-    data = Path(shutil.copytree(place / "cohort", folder / "holey"))
+def with_missing_scans(place, folder, *suffixes):
+    """Return a copy of the cohort in which one scan of each of the first cases is missing."""
+    data = Path(shutil.copytree(place / "cohort", folder / "incomplete"))
     for case, suffix in zip(sorted(data.iterdir()), suffixes, strict=False):
         next(case.glob(f"*-{suffix}.nii.gz")).unlink()
     return data
 
 
-def name_list(place, folder):
-    """Every case with a subset of its own, as a CSV list."""
+def subset_list(place, folder):
+    """Write a CSV list with a different subset for each case; return the file and case -> subset."""
     names = sorted(path.name for path in (place / "cohort").iterdir())
     listed = dict(zip(names, SUBSETS[3:], strict=False))
     text = "case,subset\n" + "".join(f"{name},{subset}\n" for name, subset in listed.items())
@@ -85,16 +84,16 @@ REGIMES = {
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_every_regime_trains_and_resumes_exactly(place, tmp_path, regime):
-    file, _ = name_list(place, tmp_path)
+def test_each_regime_trains_and_resumes_exactly(place, tmp_path, regime):
+    file, _ = subset_list(place, tmp_path)
     configuration = configured(place, *(text.replace("LIST", str(file)) for text in REGIMES[regime]))
-    callback = Silent()
+    callback = Recorder()
     train(configuration, tmp_path / "whole", callback)
     assert len(callback.rows) == 2 and all(np.isfinite(row["loss/total"]) for row in callback.rows)
     if regime in ("fixed", "imbalanced", "dedicated"):
         with pytest.raises(KeyboardInterrupt):
-            train(configuration, tmp_path / "parts", Silent(stop_after=1))
-        train(configuration, tmp_path / "parts", Silent(), resume=True)
+            train(configuration, tmp_path / "parts", Recorder(stop_after=1))
+        train(configuration, tmp_path / "parts", Recorder(), resume=True)
         assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
@@ -102,7 +101,7 @@ def test_a_case_keeps_its_fixed_subset_in_all_stages(place):
     cohort, seen = drawn(place, "subsets=fixed")
     kept = {tuple(case.kept.tolist()) for case in cohort.training}
     assert {tuple(row) for batch in seen for row in batch.available.tolist()} == kept
-    assert all(batch.present.all() for batch in seen)  # losses may look at the others
+    assert all(batch.present.all() for batch in seen)  # losses may use the others
     assert all(case.kept is None for case in cohort.validation)
     again, other = (prepared(place, "subsets=fixed", f"seed={seed}") for seed in (0, 1))
     assert again.split() == cohort.split() and other.split()["kept"] != cohort.split()["kept"]
@@ -118,7 +117,7 @@ def test_fixed_subsets_are_even_over_many_cases_and_follow_from_the_name():
 
 
 def test_a_case_keeps_the_subset_of_the_list(place, tmp_path):
-    file, listed = name_list(place, tmp_path)
+    file, listed = subset_list(place, tmp_path)
     cohort, seen = drawn(place, f"subsets={file}")
     for case in cohort.training:
         assert case.kept.tolist() == list(listed[case.name].flags)
@@ -129,14 +128,14 @@ def test_a_case_keeps_the_subset_of_the_list(place, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("case,subset\nPHANTOM-00000-000,T1\n", "has no subset in the list"),
+        ("case,subset\nPHANTOM-00000-000,T1\n", "training case PHANTOM-.* has no subset in the list"),
         ("case,subset\nNOBODY,T1\n", "NOBODY"),
         ("case,subset\nPHANTOM-00000-000,PET\n", "line 2.*PET"),
         ("PHANTOM-00000-000,T1\n", "columns"),
         ("case,mask\nPHANTOM-00000-000,[True]\n", "four flags"),
         ('case,mask\nPHANTOM-00000-000,"[False, False, False, False]"\n', "four flags"),
-        ("case\nPHANTOM-00000-000\nPHANTOM-00000-000\n", "stands twice"),
-        ("case,subset\n", "names no case"),
+        ("case\nPHANTOM-00000-000\nPHANTOM-00000-000\n", "listed twice"),
+        ("case,subset\n", "is empty"),
         ("\xff", "cannot be read"),
     ],
 )
@@ -147,14 +146,14 @@ def test_a_list_of_subsets_that_does_not_fit_is_refused(place, tmp_path, text, m
 
 
 def test_a_case_without_any_scan_of_its_listed_subset_is_refused(place, tmp_path):
-    file, _ = name_list(place, tmp_path)
+    file, _ = subset_list(place, tmp_path)
     file.write_text("case,subset\n" + "".join(f"PHANTOM-0000{i}-000,T1\n" for i in range(6)))
-    data = holey(place, tmp_path, "t1n")
-    with pytest.raises(CohortError, match=r"PHANTOM-00000-000 shall keep T1 and has T1c\+T2\+FLAIR"):
+    data = with_missing_scans(place, tmp_path, "t1n")
+    with pytest.raises(CohortError, match=r"subset of case PHANTOM-00000-000 is T1, .* only T1c\+T2\+FLAIR"):
         prepared(place, f"subsets={file}", "validation_share=0", data=data)
 
 
-def test_scans_are_taken_away_at_their_rates_whatever_other_cases_there_are():
+def test_scans_are_removed_at_their_rates_independently_of_other_cases():
     cases = [case_named(f"C{number}") for number in range(2000)]
     left = [incomplete(case, RATES, 0) for case in cases]
     missing = [np.mean([m not in case.scans for case in left]) for m in MODALITIES]
@@ -163,52 +162,53 @@ def test_scans_are_taken_away_at_their_rates_whatever_other_cases_there_are():
     assert any(a.scans != incomplete(b, RATES, 1).scans for a, b in zip(left[:9], cases, strict=False))
 
 
-def test_no_case_is_left_without_a_scan():
+def test_each_case_keeps_at_least_one_scan():
     left = [incomplete(case_named(f"C{number}"), dict.fromkeys(MODALITIES, 1.0), 0) for number in range(200)]
     assert {tuple(case.scans) for case in left} == {(m,) for m in MODALITIES}
 
 
-def test_scans_taken_away_are_as_files_that_do_not_exist(place, tmp_path):
-    """The whole training is the same, bit for bit: nothing of them reaches boxes, losses or the choice of weights."""
+def test_removed_scans_are_equivalent_to_files_that_do_not_exist(place, tmp_path):
+    """The training is the same, bit for bit: removed scans change neither boxes, losses nor the choice of weights."""
     with_rates = configured(place, "missing={T1: 0.5, T2: 0.5}", "whole.validation_epochs=1")
-    train(with_rates, tmp_path / "rates", Silent())
+    train(with_rates, tmp_path / "rates", Recorder())
     split = json.loads((tmp_path / "rates" / "split.json").read_text())
     data = Path(shutil.copytree(place / "cohort", tmp_path / "files"))
     suffixes = {"T1": "t1n", "T2": "t2w"}
-    taken = 0
+    removed = 0
     for name, scans in (split["train"] | split["validation"]).items():
         for modality, suffix in suffixes.items():
             if modality not in Subset.parse(scans):
                 (data / name / f"{name}-{suffix}.nii.gz").unlink()
-                taken += 1
-    assert 0 < taken < 12
-    train(configured(place, "whole.validation_epochs=1", data=data), tmp_path / "gone", Silent())
+                removed += 1
+    assert 0 < removed < 12
+    train(configured(place, "whole.validation_epochs=1", data=data), tmp_path / "gone", Recorder())
     assert same(weights(tmp_path / "rates"), weights(tmp_path / "gone"))
     assert split == json.loads((tmp_path / "gone" / "split.json").read_text())
 
 
-def test_a_dedicated_network_sees_its_subset_alone(place, tmp_path):
-    data = holey(place, tmp_path, "t1n", "t2w")
+def test_a_dedicated_network_uses_its_subset_alone(place, tmp_path):
+    data = with_missing_scans(place, tmp_path, "t1n", "t2w")
     cohort, seen = drawn(place, "subsets=flair+T1ce", data=data)
     flags = list(Subset.parse("T1c+FLAIR").flags)
     for batch in seen:
         assert batch.present.tolist() == batch.available.tolist() == [flags, flags]
-    assert not cohort.left_out and all(case.present.tolist() == flags for case in cohort.training + cohort.validation)
+    assert not cohort.unused and all(case.present.tolist() == flags for case in cohort.training + cohort.validation)
 
 
 def test_a_dedicated_network_is_validated_on_its_subset_alone(place, tmp_path, monkeypatch):
-    judged = []
+    validated_on = []
+    predict = Segmenter.predict
 
-    def spy(system, volume, subsets, windows):
-        judged.append(subsets)
-        return predict(system, volume, subsets, windows)
+    def spy(segmenter, prepared, subsets):
+        validated_on.append(subsets)
+        return predict(segmenter, prepared, subsets)
 
-    monkeypatch.setattr(validation, "predict", spy)
-    train(configured(place, "subsets=T1c+FLAIR"), tmp_path / "run", Silent())
-    assert judged == [[Subset.parse("T1c+FLAIR")]]
+    monkeypatch.setattr(Segmenter, "predict", spy)
+    train(configured(place, "subsets=T1c+FLAIR"), tmp_path / "run", Recorder())
+    assert validated_on == [[Subset.parse("T1c+FLAIR")]]
 
 
-def test_a_dedicated_stage_among_others_looks_at_no_other_scan(place):
+def test_a_dedicated_stage_among_others_uses_its_subset_alone(place):
     configuration = configured(place, "whole.subsets=T2")
     cohort = prepare(configuration, lambda *_: None)
     first, last = ([next(batches(cohort.training, stage, 0, 0, 1, 0))] for stage in configuration.recipe.stages)
@@ -216,22 +216,22 @@ def test_a_dedicated_stage_among_others_looks_at_no_other_scan(place):
     assert last[0].present.tolist() == last[0].available.tolist() == [list(Subset.parse("T2").flags)] * 2
 
 
-def test_cases_that_a_dedicated_network_cannot_use_are_left_out_with_a_note(place, tmp_path):
-    data = holey(place, tmp_path, "t1c", "t1n")
-    with pytest.warns(AnymriWarning, match=r"lack one of T1c\+FLAIR: 1 \(PHANTOM-00000-000\)"):
+def test_cases_that_a_dedicated_network_cannot_use_are_unused_with_a_warning(place, tmp_path):
+    data = with_missing_scans(place, tmp_path, "t1c", "t1n")
+    with pytest.warns(AnymriWarning, match=r"one of T1c\+FLAIR is missing: 1 \(PHANTOM-00000-000\)"):
         cohort = prepared(place, "subsets=T1c+FLAIR", data=data)
     assert len(cohort.training) + len(cohort.validation) == 5
-    assert cohort.split()["left_out"] == ["PHANTOM-00000-000"]
+    assert cohort.split()["unused"] == ["PHANTOM-00000-000"]
 
 
-def test_a_modality_that_no_case_has_is_noted_or_refused_where_it_is_asked_for(place, tmp_path):
-    data = holey(place, tmp_path)
+def test_a_modality_that_no_case_has_gives_a_warning_or_an_error_where_it_is_required(place, tmp_path):
+    data = with_missing_scans(place, tmp_path)
     for file in data.glob("*/*-t1n.nii.gz"):
         file.unlink()
-    with pytest.warns(AnymriWarning, match="No case to train on has a scan of T1: the network learns nothing of it"):
-        train(configured(place, data=data), tmp_path / "run", Silent())
-    with pytest.raises(CohortError, match="No case is left to train on with T1"):
-        train(configured(place, "subsets=T1", data=data), tmp_path / "other", Silent())
+    with pytest.warns(AnymriWarning, match="No training case has a scan of T1: the network learns nothing of it"):
+        train(configured(place, data=data), tmp_path / "run", Recorder())
+    with pytest.raises(CohortError, match="No case remains to train on with T1"):
+        train(configured(place, "subsets=T1", data=data), tmp_path / "other", Recorder())
     assert not (tmp_path / "other").exists()
     prepared(place, "subsets=T2", data=data)
 
@@ -240,13 +240,13 @@ def test_a_modality_that_no_case_has_is_noted_or_refused_where_it_is_asked_for(p
     ("assignment", "message"),
     [
         ("subsets=sometimes", "bernoulli"),
-        ("subsets={PET: 0.5}", "pet"),
+        ("subsets={PET: 0.5}", "PET"),
         ("subsets={T1: 1.5}", "less than or equal to 1"),
         ("missing=2", "missing"),
-        ("missing={PET: 0.5}", "pet"),
+        ("missing={PET: 0.5}", "PET"),
     ],
 )
-def test_a_regime_that_does_not_exist_is_refused_with_those_that_do(place, assignment, message):
+def test_an_unknown_regime_is_refused_with_the_known_ones(place, assignment, message):
     with pytest.raises(ConfigurationError, match=message):
         configured(place, assignment)
 
@@ -256,18 +256,18 @@ def test_stages_with_different_lists_are_refused(place):
         configured(place, "parts.subsets=a.csv", "whole.subsets=fixed")
 
 
-def test_words_for_modalities_are_stored_in_one_form(place):
+def test_aliases_of_modalities_are_stored_in_one_form(place):
     recipe = configured(place, "subsets=t2f t1ce", "missing.t1n=0.5", "missing.T2=0.1").recipe
     assert recipe.stages[0].subsets == "T1c+FLAIR" and recipe.missing == {"T1": 0.5, "T2": 0.1}
 
 
-def test_validation_of_a_case_that_keeps_one_subset_is_on_that(place):
+def test_a_case_that_keeps_one_subset_is_validated_on_that(place):
     case = prepared(place, "subsets=fixed").training[0]
     kept = [Subset.of(m for m, flag in zip(MODALITIES, case.kept.tolist(), strict=True) if flag)]
     assert subsets_for(case, 0, 2) == kept
 
 
-def test_targeted_dropout_leaves_out_only_its_modalities_and_at_their_rates():
+def test_targeted_dropout_drops_only_its_modalities_at_their_rates():
     rng = np.random.default_rng(0)
     drawn = np.array([random_subset(np.ones(4, bool), rng, {"T1c": 0.5, "FLAIR": 0.25}) for _ in range(2000)])
     np.testing.assert_allclose(drawn.mean(0), [1, 0.5, 1, 0.75], atol=0.04)
@@ -298,14 +298,14 @@ def test_subsets_by_size_are_incomplete_and_their_sizes_even(how, count):
     assert (missing_t1c in drawn) == (how == "by_size")
 
 
-def test_all_may_be_among_subsets_by_size_or_be_the_only_one():
+def test_the_full_subset_is_drawn_by_size_or_all_and_alone_by_all():
     rng, present = np.random.default_rng(0), np.ones(4, bool)
     drawn = [tuple(random_subset(present, rng, "by_size_or_all").tolist()) for _ in range(1500)]
     assert len(set(drawn)) == 15 and np.bincount([sum(subset) for subset in drawn])[1:].min() > 310
     assert random_subset(np.array([True, False, True, True]), rng, "all").tolist() == [True, False, True, True]
 
 
-def test_bernoulli_keeps_each_scan_every_other_time_and_never_none():
+def test_bernoulli_keeps_each_scan_with_probability_half_and_at_least_one():
     rng = np.random.default_rng(0)
     present = np.array([True, True, False, False])
     drawn = [tuple(random_subset(present, rng, "bernoulli").tolist()) for _ in range(1600)]

@@ -1,4 +1,4 @@
-"""Two processes with gloo train as one does; what they leave, and what happens when one of them dies."""
+"""Two processes that train together: gradients, files, signals, and the death of one of them."""
 
 import json
 import os
@@ -13,20 +13,19 @@ import torch
 import two_processes
 from anymri.errors import ConfigurationError
 from anymri.synthesis.phantoms import write_cohort
-from anymri.systems.u_hved import recipe as u_hved
-from anymri.training.engine import _check_shares, train
+from anymri.training.engine import train
 from anymri.training.launch import Launch
-from anymri.training.learner import Learners
+from anymri.training.process_group import check_shares
 from anymri.training.run import Run
-from small_runs import Silent, configured, same, weights
-from two_processes import GAME, MEANS, ONE_STEP, means_over_samples
+from small_runs import SIZE, Recorder, configured, same, weights
+from two_processes import ADVERSARIAL, MEANS, ONE_STEP, gradients_in_float64, means_over_samples
 
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
-    """The folder in which two processes did all of `two_processes`."""
+    """Folder in which two processes ran all trainings of `two_processes`."""
     folder = tmp_path_factory.mktemp("workshop")
-    write_cohort(folder / "data", 5, size=48)
+    write_cohort(folder / "data", 5, size=SIZE)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     paths = [str(Path(__file__).parents[1]), *sys.path]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
@@ -39,24 +38,22 @@ def workshop(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "system", "settings"),
+    ("name", "system", "objective", "settings"),
     [
-        ("means", "u_hved", MEANS),
-        ("u_hved", "u_hved", (*ONE_STEP, "accumulate=2")),
-        ("game", "ra_hved", (*GAME, "accumulate=2")),
+        ("means", "u_hved", means_over_samples, MEANS),
+        ("u_hved", "u_hved", None, (*ONE_STEP, "accumulate=2")),
+        ("adversarial", "ra_hved", None, (*ADVERSARIAL, "accumulate=2")),
     ],
-    ids=["as one batch", "with noise and Dice over each part", "against a discriminator"],
+    ids=["as one batch", "with noise and Dice per micro-batch", "against a discriminator"],
 )
-def test_two_processes_have_the_gradients_of_one(workshop, name, system, settings, monkeypatch):
-    """Where losses are means over samples, and there is no noise, one process may take the batch whole. What systems
-    draw, and sum over samples, belongs to a part of a batch: one process takes it in as many parts."""
-    monkeypatch.setattr(Learners, "_descend", Learners._descend)
-    if name == "means":
-        monkeypatch.setitem(u_hved.OBJECTIVES, "train", means_over_samples)
-    two_processes.keep_gradients(workshop / f"{name}-one")
-    train(
-        configured(workshop / "data", workshop / "cache", *settings, system=system), workshop / f"{name}-run", Silent()
-    )
+def test_two_processes_have_the_gradients_of_one(workshop, name, system, objective, settings):
+    """With losses that are means over samples and without noise, one process may take the batch as a whole.
+
+    Other losses draw noise and sum over samples per micro-batch: one process takes the batch in as many.
+    """
+    with gradients_in_float64(workshop / f"{name}-one", system, objective):
+        configuration = configured(workshop / "data", workshop / "cache", *settings, system=system)
+        train(configuration, workshop / f"{name}-run", Recorder())
     steps = sorted((workshop / f"{name}-one").iterdir())
     assert len(steps) >= 2
     for step in steps:
@@ -66,36 +63,37 @@ def test_two_processes_have_the_gradients_of_one(workshop, name, system, setting
         assert all(each.keys() == one.keys() for each in two)
         assert all(torch.equal(two[0][parameter], two[1][parameter]) for parameter in one)
         expected, found = (torch.cat([gradient.flatten() for gradient in each.values()]) for each in (one, two[0]))
-        assert (found - expected).norm() < 1e-5 * expected.norm()
+        assert expected.dtype == torch.float64
+        assert (found - expected).norm() < 1e-10 * expected.norm()
 
 
-def test_one_process_writes(workshop):
+def test_only_the_first_process_writes(workshop):
     log = pd.read_csv(workshop / "whole" / "log.csv")
     assert log["step"].tolist() == [2, 4, 6, 8, 10, 12]
     assert pd.read_csv(workshop / "whole" / "validation.csv")["epoch"].unique().tolist() == [2, 3]
     assert json.loads((workshop / "whole" / "provenance.json").read_text())["processes"] == 2
-    assert len(list((workshop / "whole" / "tensorboard").iterdir())) == 2  # one a stage
+    assert len(list((workshop / "whole" / "tensorboard").iterdir())) == 2  # one per stage
 
 
-def test_a_signal_to_one_process_stops_both_and_they_go_on_as_if_nothing_had_been(workshop):
+def test_a_signal_to_one_process_stops_both_and_the_resumed_run_equals_the_uninterrupted_one(workshop):
     for number in (0, 1):
         assert "--resume" in (workshop / f"stopped-{number}").read_text()
     assert same(weights(workshop / "whole"), weights(workshop / "interrupted"))
 
 
-def test_a_killed_process_ends_the_others_with_a_message_and_a_state_to_go_on_from(workshop):
+def test_a_killed_process_ends_the_others_with_a_message_and_a_state_to_resume_from(workshop):
     what, fix = (workshop / "error").read_text().splitlines()
     assert "Another process of this training has ended" in what and "--resume" in fix
     position, _ = Run(workshop / "killed").load_state()
     assert (position.epoch, position.step) == (1, 0)
-    train(configured(workshop / "data", workshop / "cache"), workshop / "killed", Silent(), resume=True)
+    train(configured(workshop / "data", workshop / "cache"), workshop / "killed", Recorder(), resume=True)
     assert pd.read_csv(workshop / "killed" / "log.csv")["step"].tolist() == [2, 4, 6, 8, 10, 12]
 
 
 def test_more_processes_than_patches_are_refused(workshop):
     settings = configured(workshop / "data", workshop / "cache")
     with pytest.raises(ConfigurationError, match=r"2 patches .* 3 processes.*\n.*batch_size=3"):
-        _check_shares(settings.recipe.stages, 3)
+        check_shares(settings.recipe.stages, 3)
 
 
 SRUN = {
@@ -104,12 +102,15 @@ SRUN = {
 }  # fmt: skip
 
 
-def test_how_a_process_was_started_is_read_from_its_surroundings():
-    assert Launch.found({}) == Launch() and Launch().count == 1
+def test_the_launch_is_read_from_the_environment():
+    assert Launch.from_environment({}) == Launch() and Launch().processes == 1
     torchrun = {"RANK": "3", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "x"}
-    assert Launch.found(torchrun) == Launch("torchrun", 3, 1, 2, 2)
-    assert Launch.found(SRUN) == Launch("slurm", 6, 2, 4, 2)
-    # In a batch script, without srun, there is one process, however many the job may start.
-    assert Launch.found({name: SRUN[name] for name in ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_NNODES")}) == Launch()
+    assert Launch.from_environment(torchrun) == Launch("torchrun", 3, 1, 2, 2)
+    assert Launch.from_environment(SRUN) == Launch("slurm", 6, 2, 4, 2)
+    # In a batch script, without srun, there is one process, even if the job may start more.
+    assert (
+        Launch.from_environment({name: SRUN[name] for name in ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_NNODES")})
+        == Launch()
+    )
     with pytest.raises(ConfigurationError, match="--ntasks-per-node"):
-        Launch.found({name: value for name, value in SRUN.items() if name != "SLURM_NTASKS_PER_NODE"})
+        Launch.from_environment({name: value for name, value in SRUN.items() if name != "SLURM_NTASKS_PER_NODE"})

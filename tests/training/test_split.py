@@ -1,4 +1,4 @@
-"""Who is trained on and who is held out."""
+"""Splits of a cohort into training, validation and test cases."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from anymri.training.cohort.find import prepare
 from anymri.training.cohort.split import divide, held_out, read_list
 from anymri.training.configuration import resolve
 from anymri.training.engine import train
-from small_runs import Silent
+from small_runs import SIZE, Recorder
 
 TINY = ("network.width=2", "crop=16", "window_overlap=0", "steps_per_epoch=1", "epochs=1", "validation_epochs=1")
 NAMES = [f"PHANTOM-0000{number}-000" for number in range(6)]
@@ -27,7 +27,7 @@ NAMES = [f"PHANTOM-0000{number}-000" for number in range(6)]
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
-    write_cohort(folder / "cohort", 6, size=48)
+    write_cohort(folder / "cohort", 6, size=SIZE)
     return folder
 
 
@@ -36,8 +36,8 @@ def configured(place, *assignments, data=None):
     return resolve("u_hved", "nano", options, assignments=[*TINY, *assignments])
 
 
-def sides(place, *assignments, data=None):
-    """Names of the cases to train and to validate on."""
+def split_of(place, *assignments, data=None):
+    """Return the names of training and validation cases."""
     cohort = prepare(configured(place, *assignments, data=data), lambda *_: None)
     return [case.name for case in cohort.training], [case.name for case in cohort.validation]
 
@@ -48,7 +48,7 @@ def written(path, *lines):
 
 
 def strata(**counts):
-    """So many patients a stratum; a name that ends in `_et` stands for those with enhancing tumour."""
+    """Return patients of the given strata; names that end in `_et` are strata with enhancing tumour."""
     return {f"{name}{i}": (name, name.endswith("_et")) for name, count in counts.items() for i in range(count)}
 
 
@@ -66,11 +66,11 @@ def test_shares_are_even_over_strata_and_of_the_right_size():
 
 
 @pytest.mark.parametrize(("patients", "share", "count"), [(4, 0.5, 0), (5, 0.01, 1), (20, 0, 0), (24, 0.05, 1)])
-def test_few_patients_are_all_trained_on_and_of_more_at_least_one_is_held_out(patients, share, count):
+def test_no_patient_is_held_out_of_few_and_at_least_one_of_more(patients, share, count):
     assert len(held_out(strata(full=patients), Split(), share, seed=0)) == count
 
 
-def test_folds_hold_everyone_out_once_and_are_even_over_strata():
+def test_folds_hold_each_patient_out_once_and_are_even_over_strata():
     cohort = strata(full=11, full_et=23, some_et=8)
     folds = [held_out(cohort, Split(folds=5, fold=fold), 0.1, seed=0) for fold in range(5)]
     assert sorted(p for fold in folds for p in fold) == sorted(cohort)
@@ -84,13 +84,9 @@ def test_more_folds_than_patients_are_refused():
         held_out(strata(full=3), Split(folds=5), 0.1, seed=0)
 
 
-def test_folds_are_asked_for_by_two_assignments(place):
-    validated = [sides(place, "split.folds=3", f"split.fold={fold}")[1] for fold in range(3)]
-    assert sorted(name for fold in validated for name in fold) == NAMES and [len(fold) for fold in validated] == [
-        2,
-        2,
-        2,
-    ]
+def test_folds_are_chosen_by_two_assignments(place):
+    folds = [split_of(place, "split.folds=3", f"split.fold={fold}")[1] for fold in range(3)]
+    assert sorted(name for fold in folds for name in fold) == NAMES and [len(fold) for fold in folds] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -102,8 +98,8 @@ def test_folds_are_asked_for_by_two_assignments(place):
         ["split.fold=-1"],
     ],
 )
-def test_folds_that_make_no_sense_are_refused(place, assignments):
-    with pytest.raises(ConfigurationError, match=r"recipe\.split"):
+def test_contradictory_folds_are_refused_by_their_key(place, assignments):
+    with pytest.raises(ConfigurationError, match=r"does not fit: split"):
         configured(place, *assignments)
 
 
@@ -116,25 +112,25 @@ def test_lists_of_the_community_divide_a_cohort(place, tmp_path):
     lists = [f"split.train={train_list}", f"split.validation={validation}", f"split.test={test}"]
     cohort = prepare(configured(place, *lists), lambda *_: None)
     assert [case.name for case in cohort.training] == NAMES[:3] and cohort.test == [NAMES[5]]
-    # In the order of the loader that these lists are written for: FLAIR, T1c, T1, T2.
-    judged = {case.name: case.kept.tolist() for case in cohort.validation}
+    # Flags are in the order of the loader that reads such lists: FLAIR, T1c, T1, T2.
+    validated_on = {case.name: case.kept.tolist() for case in cohort.validation}
     expected = dict(zip(NAMES[3:5], ("T2", "T1c+FLAIR"), strict=True))
-    assert judged == {name: list(Subset.parse(subset).flags) for name, subset in expected.items()}
+    assert validated_on == {name: list(Subset.parse(subset).flags) for name, subset in expected.items()}
     assert not any(NAMES[5] in what for what in cohort.files) and cohort.files["split.train"] == train_list
     split = cohort.split()
     assert list(split["train"]) == NAMES[:3] and split["test"] == [NAMES[5]] and split["kept"] == expected
 
 
-def test_without_a_list_of_those_held_out_a_share_of_the_others_is(place, tmp_path):
+def test_without_a_validation_list_a_share_of_the_other_cases_is_held_out(place, tmp_path):
     test = written(tmp_path / "test.txt", NAMES[5])
-    training, validation = sides(place, f"split.test={test}", "validation_share=0.2")
+    training, validation = split_of(place, f"split.test={test}", "validation_share=0.2")
     assert len(validation) == 1 and sorted(training + validation) == NAMES[:5]
 
 
-def test_cases_in_no_list_are_left_out_with_a_note(place, tmp_path):
+def test_unlisted_cases_are_unused_with_a_warning(place, tmp_path):
     train_list = written(tmp_path / "train.txt", *NAMES[1:4])
-    with pytest.warns(AnymriWarning, match=r"no list: 3 \(PHANTOM-00000-000, PHANTOM-00004-000"):
-        assert sides(place, f"split.train={train_list}") == (NAMES[1:4], [])
+    with pytest.warns(AnymriWarning, match=r"no list names them: 3 \(PHANTOM-00000-000, PHANTOM-00004-000"):
+        assert split_of(place, f"split.train={train_list}") == (NAMES[1:4], [])
 
 
 @pytest.mark.parametrize(
@@ -142,10 +138,10 @@ def test_cases_in_no_list_are_left_out_with_a_note(place, tmp_path):
     [
         ([NAMES[0], "BraTS-GLI-00000-000"], [NAMES[1]], "names 1 cases that are not.*BraTS-GLI-00000-000"),
         (NAMES[:3], NAMES[2:4], "PHANTOM-00002-000 is listed for test and for train"),
-        ([NAMES[0], NAMES[0]], [NAMES[1]], r"train\.txt, line 2: case PHANTOM-00000-000 stands twice"),
-        ([""], [NAMES[1]], "names no case"),
+        ([NAMES[0], NAMES[0]], [NAMES[1]], r"train\.txt, line 2: case PHANTOM-00000-000 is listed twice"),
+        ([""], [NAMES[1]], "is empty"),
     ],
-    ids=["a stranger", "on two sides", "twice", "empty"],
+    ids=["unknown case", "in two lists", "listed twice", "empty"],
 )
 def test_lists_that_do_not_fit_are_refused_before_anything_is_written(
     place, tmp_path, train_names, test_names, message
@@ -156,23 +152,23 @@ def test_lists_that_do_not_fit_are_refused_before_anything_is_written(
     }
     configuration = configured(place, *(f"split.{part}={file}" for part, file in lists.items()))
     with pytest.raises(CohortError, match=message):
-        train(configuration, tmp_path / "run", Silent())
+        train(configuration, tmp_path / "run", Recorder())
     assert not (tmp_path / "run").exists()
 
 
-def test_a_list_that_is_not_there_is_refused(place, tmp_path):
+def test_an_absent_list_is_refused(place, tmp_path):
     with pytest.raises(CohortError, match=r"absent\.txt cannot be read"):
-        sides(place, f"split.test={tmp_path / 'absent.txt'}")
+        split_of(place, f"split.test={tmp_path / 'absent.txt'}")
 
 
-def test_scans_of_one_patient_on_two_sides_are_refused(tmp_path):
+def test_cases_of_one_patient_in_two_parts_are_refused(tmp_path):
     cases = [Case(f"BraTS-GLI-0000{p}-00{t}", {"T1": Path("t1.nii.gz")}) for p in range(3) for t in range(2)]
     test = written(tmp_path / "test.txt", "BraTS-GLI-00001-000")
     with pytest.raises(CohortError, match=r"Patient BraTS-GLI-00001 .*00001-001 in training, .*00001-000 in test"):
         divide(cases, Split(test=test))
     train_list = written(tmp_path / "train.txt", "BraTS-GLI-00000-000", "BraTS-GLI-00000-001")
     divided = divide(cases, Split(train=train_list, test=test))
-    assert len(divided.training) == 2 and len(divided.left_out) == 3
+    assert len(divided.training) == 2 and len(divided.unused) == 3
 
 
 def test_time_points_of_a_patient_are_held_out_together(place, tmp_path):
@@ -183,7 +179,7 @@ def test_time_points_of_a_patient_are_held_out_together(place, tmp_path):
             rows.append(",".join([f"{name}{visit}", name, *files]))
     manifest = written(tmp_path / "manifest.csv", *rows)
     with pytest.warns(AnymriWarning, match="T1 or T2"):
-        training, validation = sides(place, "split.folds=3", data=manifest)
+        training, validation = split_of(place, "split.folds=3", data=manifest)
     assert len(validation) == 4 and {n[:-1] for n in training}.isdisjoint(n[:-1] for n in validation)
 
 
@@ -192,29 +188,29 @@ def test_a_list_is_read_with_blank_lines_and_a_byte_order_mark(tmp_path):
     assert read_list(tmp_path / "train.txt") == {"A": None, "B": None}
 
 
-def test_the_split_in_the_run_has_a_checksum_and_a_changed_cohort_is_not_resumed_on(place, tmp_path):
+def test_the_split_has_a_checksum_and_a_run_is_not_resumed_on_a_changed_cohort(place, tmp_path):
     data = Path(shutil.copytree(place / "cohort", tmp_path / "data"))
     configuration = configured(place, data=data)
-    train(configuration, tmp_path / "run", Silent(stop_after=None))
+    train(configuration, tmp_path / "run", Recorder())
     split = json.loads((tmp_path / "run" / "split.json").read_text())
     checksum = split.pop("sha256")
     assert hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest() == checksum
     before = (tmp_path / "run" / "split.json").read_bytes()
     shutil.rmtree(data / NAMES[2])
     with pytest.raises(RunError, match=r"cohort has changed.*PHANTOM-00002-000"):
-        train(configuration, tmp_path / "run", Silent(), resume=True)
+        train(configuration, tmp_path / "run", Recorder(), resume=True)
     assert (tmp_path / "run" / "split.json").read_bytes() == before
 
 
-def test_a_folder_in_no_known_layout_and_labels_that_do_not_fit_are_found_before_the_first_step(place, tmp_path):
+def test_an_unknown_layout_and_label_maps_that_do_not_fit_are_refused_before_the_first_step(place, tmp_path):
     (tmp_path / "odd" / "case").mkdir(parents=True)
     (tmp_path / "odd" / "case" / "picture.nii.gz").write_bytes(b"")
     with pytest.raises(CohortError, match="No case was found"):
-        train(configured(place, data=tmp_path / "odd"), tmp_path / "run", Silent())
+        train(configured(place, data=tmp_path / "odd"), tmp_path / "run", Recorder())
     data = Path(shutil.copytree(place / "cohort", tmp_path / "data"))
     label = next((data / NAMES[4]).glob("*-seg.nii.gz"))
     image = nib.load(label)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:, :, :-1], image.affine), label)
-    with pytest.raises(GeometryError, match=rf"Case {NAMES[4]}: .*seg.*48x48x47"):
-        train(configured(place, data=data), tmp_path / "run", Silent())
+    with pytest.raises(GeometryError, match=rf"Case {NAMES[4]}: .*seg.*32x32x31"):
+        train(configured(place, data=data), tmp_path / "run", Recorder())
     assert not (tmp_path / "run").exists()

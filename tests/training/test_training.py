@@ -1,4 +1,4 @@
-"""Training on small phantoms: what a run leaves behind, and that it can be stopped anywhere."""
+"""Training on small phantoms: files of a run, exact resuming, optimisers, and errors."""
 
 import json
 import os
@@ -27,9 +27,10 @@ from anymri.systems.registry import build
 from anymri.training.engine import train
 from anymri.training.learner import make_schedule
 from anymri.training.patches import batches, random_start
+from anymri.training.run import Position, Run
 from anymri.training.validation import subsets_for
 from anymri.weights.store import load_weights
-from small_runs import Silent, same, weights
+from small_runs import SIZE, Recorder, same, weights
 
 # Columns of log.csv that say how fast this machine is.
 SPEED = ["seconds", "patches_per_second", "data_wait"]
@@ -37,74 +38,91 @@ SPEED = ["seconds", "patches_per_second", "data_wait"]
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort")
-    write_cohort(folder, 5, size=48)
+    """Folder with a cohort of five small phantoms."""
+    folder = tmp_path_factory.mktemp("workshop") / "cohort"
+    write_cohort(folder, 5, size=SIZE)
     return folder
 
 
-@pytest.fixture
-def configuration(cohort, tmp_path):
-    return configured(cohort, tmp_path)
+@pytest.fixture(scope="module")
+def run(cohort):
+    """Run of a finished training with the default configuration of this file; only read."""
+    folder = cohort.parent / "run"
+    train(configured(cohort), folder, Recorder())
+    return folder
 
 
-def configured(data, tmp_path, *assignments, **kind):
-    return small_runs.configured(data, tmp_path / "cache", *assignments, **kind)
+def configured(data, *assignments, **kind):
+    """Return the configuration of a small training on a cohort, whose cache is beside it."""
+    return small_runs.configured(data, data.parent / "cache", *assignments, **kind)
 
 
-def test_a_run_leaves_weights_logs_split_and_manifest(configuration, tmp_path):
-    run = tmp_path / "run"
-    train(configuration, run, Silent())
+def copied(folder, to):
+    """Return a copy of a folder."""
+    return Path(shutil.copytree(folder, to))
+
+
+def test_a_run_has_weights_logs_split_and_provenance(run):
     log = pd.read_csv(run / "log.csv")
     assert log["step"].tolist() == [2, 4, 6, 8, 10, 12] and np.isfinite(log["loss/total"]).all()
+    assert log["stage"].tolist() == ["parts"] * 3 + ["whole"] * 3
     np.testing.assert_allclose(log["patches_per_second"] * log["seconds"], 4, rtol=0.5)
     assert log["data_wait"].between(0, 1, inclusive="neither").all()
     assert pd.read_csv(run / "validation.csv")["epoch"].unique().tolist() == [2, 3]
     split = json.loads((run / "split.json").read_text())
-    assert (
-        len(split["train"]) == 4
-        and len(split["validation"]) == 1
-        and not set(split["train"]) & set(split["validation"])
-    )
-    manifest = json.loads((run / "provenance.json").read_text())
-    assert manifest["configuration"]["recipe"]["seed"] == 0 and len(manifest["inputs"]) == 25
+    assert len(split["train"]) == 4 and len(split["validation"]) == 1
+    assert not set(split["train"]) & set(split["validation"])
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["configuration"]["recipe"]["seed"] == 0 and len(provenance["inputs"]) == 25
     assert weights(run).keys() == weights(run, "best").keys()
     assert list((run / "tensorboard").iterdir())
 
 
+def test_logs_have_the_format_of_pandas_with_empty_cells_for_missing_values(tmp_path):
+    rows = [{"epoch": 1, "loss": 1e-5}, {"epoch": 2, "loss": float("nan"), "dice, mean": 0.1 + 0.2, "WT": float("inf")}]
+    Run(tmp_path).save_state(Position(log=rows))
+    assert (tmp_path / "log.csv").read_text() == pd.DataFrame(rows).to_csv(index=False)
+    assert not (tmp_path / "validation.csv").exists()
+
+
 def test_a_stage_without_validation_keeps_its_last_weights_as_best(cohort, tmp_path):
-    configuration = configured(cohort, tmp_path, "whole.validation_epochs=null", "epochs=1", "steps_per_epoch=1")
-    train(configuration, tmp_path / "run", Silent())
+    configuration = configured(cohort, "whole.validation_epochs=null", "epochs=1", "steps_per_epoch=1")
+    train(configuration, tmp_path / "run", Recorder())
     assert same(weights(tmp_path / "run"), weights(tmp_path / "run", "best"))
     assert set(pd.read_csv(tmp_path / "run" / "validation.csv")["stage"]) == {"parts"}
 
 
 @pytest.mark.parametrize("schedule", ["poly_by_step", "plateau"])
-def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(cohort, tmp_path, schedule):
-    configuration = configured(cohort, tmp_path, f"schedule={schedule}", "augmentation=rotate_flip_intensity")
-    train(configuration, tmp_path / "whole", Silent())
+def test_a_resumed_run_equals_an_uninterrupted_one(cohort, tmp_path, schedule):
+    settings = ("network.width=2", "steps_per_epoch=1", f"schedule={schedule}", "augmentation=rotate_flip_intensity")
+    configuration = configured(cohort, *settings)
+    train(configuration, tmp_path / "whole", Recorder())
     with pytest.raises(KeyboardInterrupt):
-        train(configuration, tmp_path / "parts", Silent(stop_after=1))
-    train(configuration, tmp_path / "parts", Silent(), resume=True)
+        train(configuration, tmp_path / "parts", Recorder(stop_after=1))
+    train(configuration, tmp_path / "parts", Recorder(), resume=True)
     for name in ("last", "best"):
         assert same(weights(tmp_path / "whole", name), weights(tmp_path / "parts", name))
     logs = [pd.read_csv(tmp_path / run / "log.csv").drop(columns=SPEED) for run in ("whole", "parts")]
     pd.testing.assert_frame_equal(*logs)
-    if schedule == "poly_by_step":  # after each two of six steps
+    if schedule == "poly_by_step":  # after each of three steps
         begin = configuration.recipe.stages[0].optimiser.learning_rate
         assert logs[0]["learning_rate"][:3].tolist() == pytest.approx([begin * (part / 3) ** 0.9 for part in (2, 1, 0)])
 
 
-HVED = ("crop=32", "steps_per_epoch=1", "batch_size=1", "epochs=1")
+HVED = (
+    *("crop=32", "steps_per_epoch=1", "batch_size=1", "epochs=1", "discriminator_width=4"),
+    *("images.validation_epochs=null", "parts.validation_epochs=null"),
+)
 
 
-def test_a_resumed_game_against_a_discriminator_ends_exactly_too(cohort, tmp_path):
-    """Stopped within a stage, and at its end: the discriminator goes on, and begins the next stage anew."""
-    configuration = configured(cohort, tmp_path, *HVED, "parts.epochs=2", system="ra_hved")
-    train(configuration, tmp_path / "whole", Silent())
+def test_a_resumed_training_against_a_discriminator_equals_an_uninterrupted_one(cohort, tmp_path):
+    """Stopped within a stage and at its end: the discriminator is resumed, and new in the next stage."""
+    configuration = configured(cohort, *HVED, "parts.epochs=2", system="ra_hved")
+    train(configuration, tmp_path / "whole", Recorder())
     for resume in (False, True, True):
         with pytest.raises(KeyboardInterrupt):
-            train(configuration, tmp_path / "parts", Silent(stop_after=1), resume)
-    train(configuration, tmp_path / "parts", Silent(), resume=True)
+            train(configuration, tmp_path / "parts", Recorder(stop_after=1), resume)
+    train(configuration, tmp_path / "parts", Recorder(), resume=True)
     states = [torch.load(tmp_path / run / "checkpoints" / "state.pt") for run in ("whole", "parts")]
     for learner in ("system", "discriminator"):
         networks = [{name: value.numpy() for name, value in s[learner]["network"].items()} for s in states]
@@ -114,13 +132,13 @@ def test_a_resumed_game_against_a_discriminator_ends_exactly_too(cohort, tmp_pat
     assert np.isfinite(log["loss/discriminator"][1:]).all()
 
 
-def test_the_main_stages_go_on_with_the_pretrained_weights(cohort, tmp_path):
-    standing = [f"{stage}.optimiser.learning_rate=1e-30" for stage in ("parts", "whole")]
-    configuration = configured(cohort, tmp_path, *HVED, *standing, system="xlstm_hved")
+def test_later_stages_continue_with_the_pretrained_weights(cohort, tmp_path):
+    constant = [f"{stage}.optimiser.learning_rate=1e-30" for stage in ("parts", "whole")]
+    configuration = configured(cohort, *HVED, *constant, system="xlstm_hved")
     with pytest.raises(KeyboardInterrupt):
-        train(configuration, tmp_path / "run", Silent(stop_after=1))
+        train(configuration, tmp_path / "run", Recorder(stop_after=1))
     pretrained = weights(tmp_path / "run")
-    train(configuration, tmp_path / "run", Silent(), resume=True)
+    train(configuration, tmp_path / "run", Recorder(), resume=True)
     learnt = [name for name in pretrained if "running" not in name and "num_batches" not in name]
     assert all(np.allclose(pretrained[n], weights(tmp_path / "run")[n], rtol=0, atol=1e-20) for n in learnt)
     torch.manual_seed(configuration.recipe.seed)
@@ -134,19 +152,19 @@ def test_the_main_stages_go_on_with_the_pretrained_weights(cohort, tmp_path):
 M3AE = ("network.grid=[24,24,24]", "validation_share=0", "steps_per_epoch=1", "batch_size=1", "epochs=1")
 
 
-def test_frozen_parts_stand_still_are_stored_once_beside_weights_and_resume(cohort, tmp_path):
-    configuration = configured(cohort, tmp_path, *M3AE, "parts.epochs=2", system="m3ae")
-    train(configuration, tmp_path / "whole", Silent())
+def test_frozen_modules_are_constant_stored_once_beside_the_weights_and_resumed(cohort, tmp_path):
+    configuration = configured(cohort, *M3AE, "parts.epochs=2", system="m3ae")
+    train(configuration, tmp_path / "whole", Recorder())
     for resume in (False, True, True):
         with pytest.raises(KeyboardInterrupt):
-            train(configuration, tmp_path / "parts", Silent(stop_after=1), resume)
-        if not resume:  # trained in this stage, so it is inside
+            train(configuration, tmp_path / "parts", Recorder(stop_after=1), resume)
+        if not resume:  # trained in this stage, so it is in the weights file
             pretrained = weights(tmp_path / "parts")["substitute"]
-    train(configuration, tmp_path / "parts", Silent(), resume=True)
+    train(configuration, tmp_path / "parts", Recorder(), resume=True)
     assert same(*(weights(tmp_path / run) for run in ("whole", "parts")))
     assert "substitute" not in weights(tmp_path / "parts", "best")
-    [beside] = (tmp_path / "parts" / "checkpoints").glob("frozen-*")
-    assert np.array_equal(load_file(beside)["substitute"].numpy(), pretrained)
+    [frozen] = (tmp_path / "parts" / "checkpoints").glob("frozen-*")
+    assert np.array_equal(load_file(frozen)["substitute"].numpy(), pretrained)
     for name in ("best", "last"):
         system, _ = load_weights(tmp_path / "parts" / "checkpoints" / f"{name}.safetensors")
         assert np.array_equal(system.substitute.detach().numpy(), pretrained)
@@ -155,14 +173,14 @@ def test_frozen_parts_stand_still_are_stored_once_beside_weights_and_resume(coho
     assert np.isfinite(log["loss/distillation"][1:]).all() and np.isfinite(log["loss/total"]).all()
 
 
-def test_parts_learn_at_their_own_rate(cohort, tmp_path):
+def test_modules_are_trained_at_their_rates(cohort, tmp_path):
     rates = "optimiser.module_rates={substitute: 0.25, unet.encoder.0: 1e-30}"
-    configuration = configured(cohort, tmp_path, *M3AE, rates, system="m3ae")
+    configuration = configured(cohort, *M3AE, rates, system="m3ae")
     with pytest.raises(KeyboardInterrupt):
-        train(configuration, tmp_path / "run", Silent(stop_after=1))
+        train(configuration, tmp_path / "run", Recorder(stop_after=1))
     torch.manual_seed(configuration.recipe.seed)
     fresh = build("m3ae", configuration.recipe.network).state_dict()
-    # Adam's first step is as long as the rate.
+    # The first step of Adam is as long as the rate.
     moved = {name: np.abs(value - fresh[name].numpy()).max() for name, value in weights(tmp_path / "run").items()}
     assert moved["substitute"] == pytest.approx(0.25, rel=1e-3) and moved["unet.encoder.0.0.weight"] < 1e-20
     rate = configuration.recipe.stages[0].optimiser.learning_rate
@@ -170,22 +188,24 @@ def test_parts_learn_at_their_own_rate(cohort, tmp_path):
     assert pd.read_csv(tmp_path / "run" / "log.csv")["learning_rate"][0] == rate
 
 
-def test_a_step_of_descent_is_as_long_as_rate_momentum_and_clipping_make_it(cohort, tmp_path):
+def test_the_length_of_a_step_follows_from_rate_momentum_and_clipping(cohort, tmp_path):
     descent = "optimiser={name: sgd, learning_rate: 0.5, momentum: 0.99, clip_norm: 0.01}"
     settings = ("validation_share=0", "steps_per_epoch=1", "epochs=1", descent)
-    configuration = configured(cohort, tmp_path, *settings)
+    configuration = configured(cohort, *settings)
     with pytest.raises(KeyboardInterrupt):
-        train(configuration, tmp_path / "run", Silent(stop_after=1))
+        train(configuration, tmp_path / "run", Recorder(stop_after=1))
     torch.manual_seed(configuration.recipe.seed)
     fresh = build("u_hved", configuration.recipe.network).state_dict()
     steps = [(value - fresh[name].numpy()).ravel() for name, value in weights(tmp_path / "run").items()]
-    # Nesterov's first step looks ahead by the momentum: 1 + 0.99 times the gradient.
+    # The first step of Nesterov's momentum is 1 + 0.99 times the gradient.
     assert np.linalg.norm(np.concatenate(steps)) == pytest.approx(0.5 * 1.99 * 0.01, rel=1e-3)
 
 
-def test_parts_that_the_network_does_not_have_are_refused_before_training(cohort, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"no part 'subsitute'.*stage parts.*\n.*substitute, unet"):
-        configured(cohort, tmp_path, *M3AE, "parts.frozen=[subsitute]", system="m3ae")
+def test_unknown_modules_are_refused_before_training(cohort):
+    with pytest.raises(
+        ConfigurationError, match=r"no module 'subsitute'.*stage parts.*\n.*mean substitute.*substitute, unet"
+    ):
+        configured(cohort, *M3AE, "parts.frozen=[subsitute]", system="m3ae")
 
 
 def rates_by_epoch(stage, epochs):
@@ -203,100 +223,91 @@ def rates_by_epoch(stage, epochs):
     ("schedule", "rates"),
     [("constant", [1, 1, 1]), ("poly", [1, 0.5**0.9, 0]), ("cosine", [1, 0.5, 0])],
 )
-def test_schedules_fall_to_nothing_or_stand(schedule, rates):
+def test_schedules_fall_to_zero_or_are_constant(schedule, rates):
     stage = Stage(epochs=4, steps_per_epoch=1, crop=16, schedule=schedule, optimiser={"learning_rate": 1})
     found = rates_by_epoch(stage, 5)
     assert found[::2] == pytest.approx(rates, abs=1e-12)
 
 
-def test_rates_of_im_fuses_family_are_rounded():
+def test_learning_rates_of_the_im_fuse_family_are_rounded():
     stage = Stage(epochs=300, steps_per_epoch=1, crop=16, schedule="poly_rounded", optimiser={"learning_rate": 1e-4})
     found = rates_by_epoch(stage, 300)
-    # Exactly: 9.97e-5, 5.36e-5 and 5.89e-7, of which 8 decimals are left.
+    # Exact rates are 9.97e-5, 5.36e-5 and 5.89e-7; 8 decimals are kept.
     assert [found[epoch] for epoch in (0, 1, 150, 299)] == pytest.approx([1e-4, 9.97e-5, 5.359e-5, 5.9e-7], rel=1e-9)
 
 
-def test_parts_that_a_step_does_not_reach_stand_or_drift(cohort, tmp_path):
+def test_modules_without_gradient_are_constant_or_decay_if_listed(cohort, tmp_path):
     settings = (
         "subsets=T1c",
         "optimiser={learning_rate: 0.25, weight_decay: 0.1, zero_gradient_updates: [encoders.T2]}",
     )
-    configuration = configured(cohort, tmp_path, *settings, "validation_share=0", "steps_per_epoch=1", "epochs=1")
+    configuration = configured(cohort, *settings, "validation_share=0", "steps_per_epoch=1", "epochs=1")
     with pytest.raises(KeyboardInterrupt):
-        train(configuration, tmp_path / "run", Silent(stop_after=1))
+        train(configuration, tmp_path / "run", Recorder(stop_after=1))
     torch.manual_seed(configuration.recipe.seed)
     fresh = build("u_hved", configuration.recipe.network).state_dict()
     moved = {name: np.abs(value - fresh[name].numpy()).max() for name, value in weights(tmp_path / "run").items()}
-    # Decay alone is a gradient, and Adam's first step is as long as the rate.
+    # Decay alone is a gradient, and the first step of Adam is as long as the rate.
     assert moved["encoders.T2.stem.weight"] == pytest.approx(0.25, rel=1e-3)
     assert moved["encoders.T1c.stem.weight"] > 0 and moved["encoders.FLAIR.stem.weight"] == 0
 
 
-def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(configuration, cohort, tmp_path):
-    train(configuration, tmp_path / "whole", Silent())
-    command = [sys.executable, "-m", "anymri", "train", "--resume", "-o", str(tmp_path / "parts")]
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "config.yaml").write_text(configuration.to_yaml())
-    log = tmp_path / "parts" / "log.csv"
+def test_a_killed_command_resumes_to_the_same_weights(run, cohort, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(configured(cohort).to_yaml())
+    command = [sys.executable, "-m", "anymri", "train", "--resume", "-o", str(tmp_path / "run")]
+    log = tmp_path / "run" / "log.csv"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not log.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert log.exists()
-    assert not (tmp_path / "parts" / "provenance.json").exists() or json.loads(
-        (tmp_path / "parts/provenance.json").read_text()
-    )
-    train(configuration, tmp_path / "parts", Silent(), resume=True)
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    train(configured(cohort), tmp_path / "run", Recorder(), resume=True)
+    assert same(weights(run), weights(tmp_path / "run"))
 
 
-def test_a_finished_run_resumes_to_nothing_more(configuration, tmp_path):
-    train(configuration, tmp_path / "run", Silent())
-    before = weights(tmp_path / "run")
-    callback = Silent()
-    train(configuration, tmp_path / "run", callback, resume=True)
-    assert not callback.rows and same(before, weights(tmp_path / "run"))
+def test_a_finished_run_resumes_without_further_steps(run, cohort, tmp_path):
+    resumed = copied(run, tmp_path / "run")
+    callback = Recorder()
+    train(configured(cohort), resumed, callback, resume=True)
+    assert not callback.rows and same(weights(run), weights(resumed))
 
 
-def test_a_run_is_never_overwritten(configuration, tmp_path):
-    train(configuration, tmp_path / "run", Silent())
-    before = weights(tmp_path / "run")
+def test_a_run_is_never_overwritten(run, cohort):
+    before = weights(run)
     with pytest.raises(RunError, match="--resume"):
-        train(configuration, tmp_path / "run", Silent())
-    assert same(before, weights(tmp_path / "run"))
+        train(configured(cohort), run, Recorder())
+    assert same(before, weights(run))
 
 
-def test_resuming_with_another_configuration_names_what_differs(cohort, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train(configured(cohort, tmp_path), tmp_path / "run", Silent(stop_after=1))
+def test_resuming_with_another_configuration_names_what_differs(run, cohort):
     with pytest.raises(RunError, match=r"recipe\.seed"):
-        train(configured(cohort, tmp_path, "seed=9"), tmp_path / "run", Silent(), resume=True)
+        train(configured(cohort, "seed=9"), run, Recorder(), resume=True)
 
 
-def test_a_damaged_state_is_said_to_be_damaged(configuration, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train(configuration, tmp_path / "run", Silent(stop_after=1))
-    state = tmp_path / "run" / "checkpoints" / "state.pt"
+def test_a_damaged_state_is_named(run, cohort, tmp_path):
+    damaged = copied(run, tmp_path / "run")
+    state = damaged / "checkpoints" / "state.pt"
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(RunError, match=r"state\.pt is damaged"):
-        train(configuration, tmp_path / "run", Silent(), resume=True)
+        train(configured(cohort), damaged, Recorder(), resume=True)
 
 
-def test_incomplete_cases_train_too(cohort, tmp_path):
-    holey = Path(shutil.copytree(cohort, tmp_path / "holey"))
+def test_incomplete_cases_are_trained_on(cohort, tmp_path):
+    incomplete = copied(cohort, tmp_path / "incomplete")
     for number, suffix in enumerate(("t1n", "t1c", "t2w", "t2f")):
-        next(sorted(holey.iterdir())[number].glob(f"*-{suffix}.nii.gz")).unlink()
-    callback = Silent()
-    train(configured(holey, tmp_path), tmp_path / "run", callback)
-    assert all(np.isfinite(row["loss/total"]) for row in callback.rows)
+        next(sorted(incomplete.iterdir())[number].glob(f"*-{suffix}.nii.gz")).unlink()
+    callback = Recorder()
+    train(configured(incomplete, "epochs=1"), tmp_path / "run", callback)
+    assert len(callback.rows) == 2 and all(np.isfinite(row["loss/total"]) for row in callback.rows)
 
 
 def test_one_case_is_trained_on_without_validation(cohort, tmp_path):
-    one = Path(shutil.copytree(next(cohort.iterdir()), tmp_path / "one" / "case"))
-    train(configured(one, tmp_path), tmp_path / "run", Silent())
+    one = copied(next(cohort.iterdir()), tmp_path / "one" / "case")
+    train(configured(one, "epochs=1"), tmp_path / "run", Recorder())
+    assert not (tmp_path / "run" / "validation.csv").exists()
     assert same(weights(tmp_path / "run"), weights(tmp_path / "run", "best"))
 
 
@@ -320,30 +331,30 @@ def with_a_truncated_scan(folder):
     ],
     ids=["no labels", "truncated scan", "scheme of another data set", "scheme without ET"],
 )
-def test_a_bad_cohort_is_found_before_the_first_step_and_nothing_is_written(cohort, tmp_path, harm, scheme, error):
-    copied = Path(shutil.copytree(cohort, tmp_path / "copy"))
-    harm(copied)
+def test_an_unusable_cohort_is_refused_before_anything_is_written(cohort, tmp_path, harm, scheme, error):
+    harmed = copied(cohort, tmp_path / "copy")
+    harm(harmed)
     with pytest.raises(error):
-        train(configured(copied, tmp_path, scheme=scheme), tmp_path / "run", Silent())
+        train(configured(harmed, scheme=scheme), tmp_path / "run", Recorder())
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_advice(cohort, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice(cohort, tmp_path):
     with pytest.raises(RunError, match="learning rate"):
-        train(configured(cohort, tmp_path, "optimiser.learning_rate=1e30"), tmp_path / "run", Silent())
+        train(configured(cohort, "optimiser.learning_rate=1e30"), tmp_path / "run", Recorder())
 
 
-def test_shaspec_says_that_the_authors_first_weights_bear_no_missing_scans(cohort, tmp_path):
-    """Gradients of an empty image overflow in norms that begin at zero; sheet shaspec, section 7."""
+def test_a_loss_of_shaspec_that_is_not_finite_names_its_initialisation(cohort, tmp_path):
+    """Gradients of an empty image overflow in norms whose biases are zero; sheet shaspec, section 7."""
     settings = ("network.init=reference", "crop=64", "missing=0.5")
     with pytest.raises(RunError, match=r"network\.init=anymri"):
-        train(configured(cohort, tmp_path, *settings, system="shaspec"), tmp_path / "run", Silent())
+        train(configured(cohort, *settings, system="shaspec"), tmp_path / "run", Recorder())
 
 
 @pytest.mark.parametrize("augmentation", ["none", "flip_intensity"])
-def test_copies_of_a_patch_differ_in_their_subset_alone_and_know_their_place(cohort, tmp_path, augmentation):
-    case = cached(cohort, tmp_path)
-    _, classes = case.read_patch((0, 0, 0), case.shape)
+def test_copies_of_a_patch_differ_in_their_subset_alone_and_have_its_corners(cohort, augmentation):
+    case = cached(cohort)
+    whole = case.read()
     stage = Stage(epochs=1, steps_per_epoch=1, batch_size=2, copies=3, crop=16, augmentation=augmentation)
     seen = list(batches([case], stage, 0, 0, 6, 0))
     mirrored = 0
@@ -352,18 +363,18 @@ def test_copies_of_a_patch_differ_in_their_subset_alone_and_know_their_place(coh
         for tensor in (batch.images, batch.labels, batch.corners):
             assert torch.equal(tensor, tensor[[0, 0, 0, 3, 3, 3]])
         for labels, (first, last) in zip(
-            batch.labels, (batch.corners - torch.tensor(case.origin)).tolist(), strict=True
+            batch.labels, (batch.corners - torch.tensor(whole.origin)).tolist(), strict=True
         ):
             box = tuple(slice(min(pair), max(pair) + 1) for pair in zip(first, last, strict=True))
             turned = [axis for axis, (a, b) in enumerate(zip(first, last, strict=True)) if a > b]
-            assert torch.equal(labels, classes[box].flip(turned).long())
+            assert torch.equal(labels, whole.classes[box].flip(turned).long())
             mirrored += len(turned)
     assert (mirrored > 0) == (augmentation != "none")
     assert len({tuple(row) for batch in seen for row in batch.available[:3].tolist()}) > 3
 
 
-def test_patches_stay_in_the_box_and_hold_tumour_when_asked(tmp_path, cohort):
-    case = cached(cohort, tmp_path)
+def test_patches_are_inside_the_box_and_contain_tumour_if_oversampled(cohort):
+    case = cached(cohort)
     rng = np.random.default_rng(0)
     for crop in (16, 40):
         for _ in range(50):
@@ -372,11 +383,12 @@ def test_patches_stay_in_the_box_and_hold_tumour_when_asked(tmp_path, cohort):
                 0 <= s <= side - crop if side >= crop else s == (side - crop) // 2
                 for s, side in zip(start, case.shape, strict=True)
             )
-            assert case.read_patch(start, (crop,) * 3)[1].any()
+            assert case.read_patch(start, (crop,) * 3).classes.any()
 
 
-def test_patches_around_voxels_lie_at_the_edges_as_often_as_windows_do(cohort, tmp_path):
-    case = cached(cohort, tmp_path)
+def test_patches_around_voxels_are_at_the_edges_as_often_as_windows(tmp_path):
+    write_cohort(tmp_path / "cohort", 1, size=48)
+    case = cached(tmp_path / "cohort")
     rng = np.random.default_rng(0)
     last = case.shape[0] - 16
     ends = {}
@@ -387,8 +399,9 @@ def test_patches_around_voxels_lie_at_the_edges_as_often_as_windows_do(cohort, t
     assert ends["uniform"] < 0.15 and ends["around_voxels"] > 0.35
 
 
-def cached(cohort, cache):
-    return cache_case(find_cases(cohort)[0], label_scheme("brats2023"), Preprocessing(), cache)
+def cached(cohort):
+    """Return the first case of a cohort in the cache."""
+    return cache_case(find_cases(cohort)[0], label_scheme("brats2023"), Preprocessing(), cohort.parent / "cache")
 
 
 def patches_of(crop, **settings):
@@ -396,8 +409,8 @@ def patches_of(crop, **settings):
 
 
 @pytest.mark.parametrize(("cases", "each"), [(1, 15), (4, 4), (15, 1), (40, 1)])
-def test_validation_covers_all_subsets_between_few_cases(cohort, tmp_path, cases, each):
-    case = cached(cohort, tmp_path)
+def test_all_subsets_are_validated_on_by_few_cases(cohort, cases, each):
+    case = cached(cohort)
     dealt = [subsets_for(case, number, cases) for number in range(cases)]
     assert all(len(hand) == each for hand in dealt)
     assert len({subset for hand in dealt for subset in hand}) == 15

@@ -1,7 +1,7 @@
 """Several evaluations side by side: the table of 15 subsets, the table of averages, and their statistics.
 
-Every mean is over the cases that all evaluations have scored, so that columns can be compared; the average row is
-computed from the rows above it. Quoted results stand beside, in italics, and take no part in any comparison.
+Every mean is over the cases that all evaluations have scored, so that columns are comparable; the average row is
+computed from the rows above it. Published results are shown in italics and are not part of any comparison.
 """
 
 from __future__ import annotations
@@ -15,37 +15,28 @@ from pathlib import Path
 
 import pandas as pd
 
-from anymri.analysis.grid import NOTHING, Cell, Grid, Group
+from anymri.analysis.grid import Cell, Grid, Group
 from anymri.analysis.published import Published
 from anymri.analysis.reading import StoredEvaluation, read_evaluations
 from anymri.analysis.statistics import SIGNIFICANT, PairedTest, compare_systems
-from anymri.analysis.tables import (
-    MEAN,
-    MODALITY_COLUMNS,
-    SUBSET_NAMES,
-    conventions,
-    count,
-    explain,
-    format_value,
-    heading,
-    lower_is_better,
-    signs,
-)
+from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, conventions, count, signs
 from anymri.errors import RunError
+from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading, lower_is_better
 from anymri.evaluation.rows import PLACES, SCORED
 
 WORSE = "†"
 
 
 class NothingSharedError(RunError):
-    """Evaluations without one score in common."""
+    """Evaluations that do not have any scored case and subset in common."""
 
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """Evaluations to compare by one metric.
+    """Comparison of evaluations by one metric.
 
-    scores       name -> rows of `metrics.csv`
+    metric       name of the metric
+    metrics      name of an evaluation -> rows of its `metrics.csv`
     conventions  how the metric was computed
     """
 
@@ -55,7 +46,7 @@ class MetricComparison:
 
     @cached_property
     def common(self) -> dict[str, pd.DataFrame]:
-        """Scored rows of the metric, of cases, subsets and regions that all evaluations have scored."""
+        """Name -> scored rows of the metric, for the cases, subsets and regions that all evaluations have scored."""
         keys = ["case", "subset", "region"]
         scored = {
             name: rows[(rows["metric"] == self.metric) & (rows["status"] == SCORED)].set_index(keys).sort_index()
@@ -68,22 +59,24 @@ class MetricComparison:
 
     @cached_property
     def cases(self) -> list[str]:
-        """Those that all evaluations have scored on some subset that all have."""
+        """Names of the cases that all evaluations have scored on a common subset."""
         return sorted(next(iter(self.common.values()))["case"].unique())
 
     @cached_property
     def regions(self) -> list[str]:
+        """Regions, or reconstructed modalities, that all evaluations have scored."""
         found = set(next(iter(self.common.values()))["region"])
         return [place for place in PLACES if place in found]
 
     @cached_property
     def subsets(self) -> list[str]:
+        """Names of the subsets that all evaluations have scored, in the order of the tables."""
         found = set(next(iter(self.common.values()))["subset"])
         return [subset for subset in SUBSET_NAMES if subset in found]
 
     @cached_property
     def means(self) -> dict[str, dict[tuple[str, str], float]]:
-        """Name -> (row, region) -> mean over cases; the row `mean` is that of subsets that have one. NaN if none."""
+        """Name -> (row, region) -> mean over cases, NaN without cases; the row `mean` is that of the subsets."""
         made = {}
         for name, rows in self.common.items():
             means = rows.groupby(["subset", "region"])["value"].mean().unstack()
@@ -95,16 +88,16 @@ class MetricComparison:
         return made
 
     def best(self, row: str, region: str) -> list[str]:
-        """The evaluations with the best mean as printed, several if they print the same; none if there is only one."""
-        known = {name: mean for name, means in self.means.items() if not isnan(mean := means[row, region])}
-        if len(known) < 2:
+        """Return the evaluations with the best mean as printed, several if equal; none if there is only one."""
+        means = {name: mean for name, each in self.means.items() if not isnan(mean := each[row, region])}
+        if len(means) < 2:
             return []
-        extreme = (min if lower_is_better(self.metric) else max)(known.values())
-        return [n for n, v in known.items() if format_value(v, self.metric) == format_value(extreme, self.metric)]
+        extreme = (min if lower_is_better(self.metric) else max)(means.values())
+        return [n for n, v in means.items() if format_value(v, self.metric) == format_value(extreme, self.metric)]
 
     @cached_property
     def tests(self) -> dict[tuple[str, str, frozenset[str]], PairedTest]:
-        """(row, region, both names) -> the paired test, corrected over all rows, regions and pairs."""
+        """Paired tests by (row, region, both names), corrected over all rows, regions and pairs."""
         if len(self.common) < 2:
             return {}
         groups = {**{subset: [subset] for subset in self.subsets}, MEAN: self.subsets}
@@ -112,7 +105,7 @@ class MetricComparison:
         return {(test.group, test.region, frozenset((test.first, test.second))): test for test in tests}
 
     def is_worse(self, name: str, row: str, region: str) -> bool:
-        """Whether a value differs significantly from the best of its row."""
+        """Return whether a value differs significantly from the best of its row."""
         best = self.best(row, region)
         if not best or name in best:
             return False
@@ -120,7 +113,7 @@ class MetricComparison:
         return test is not None and test.p_adjusted < SIGNIFICANT
 
     def notes(self) -> list[str]:
-        """What the numbers are means of, and what signs mean."""
+        """Return sentences on what the numbers are means of, and what the signs mean."""
         notes = [f"The last row is the mean of the {count(len(self.subsets), 'subset')} above that have a value."]
         notes += self.conventions
         if len(self.metrics) > 1:
@@ -131,61 +124,62 @@ class MetricComparison:
         return notes + self.not_shared()
 
     def not_shared(self) -> list[str]:
-        """Which systems have cases that another lacks, so that they count nowhere."""
+        """Return sentences on cases that are not compared, because another system does not have them."""
         cases = {name: set(rows.loc[rows["status"] == SCORED, "case"]) for name, rows in self.metrics.items()}
         shared = set.intersection(*cases.values())
         return [
-            f"{name} has {count(len(own - shared), 'case')} that another lacks; only the {len(shared)} common to all "
-            "count here."
-            for name, own in cases.items()
-            if own - shared
+            f"{name} has {count(len(each - shared), 'case')} that another system does not have; only the {len(shared)} "
+            "common to all count here."
+            for name, each in cases.items()
+            if each - shared
         ]
 
 
 def read_comparison(evaluations: Sequence[Path], metric: str) -> MetricComparison:
-    """Evaluation folders by the names of their comparison, to compare by one metric; see `compare`."""
+    """Return the comparison of evaluation folders by one metric; see `compare`."""
     return compare(read_evaluations(evaluations), metric)
 
 
 def compare(evaluations: Mapping[str, StoredEvaluation], metric: str) -> MetricComparison:
-    """Evaluations by name, to compare by one metric.
+    """Return the comparison of evaluations by one metric.
 
-    Raises `RunError` if one has no scores of the metric, if they computed it by different conventions, and
-    `NothingSharedError` if they share no score.
+    Raises `RunError` if one does not have the metric, or if they computed it by different conventions, and
+    `NothingSharedError` if they do not have any scored case and subset in common.
     """
-    said: dict[str, Path] = {}
+    by_convention: dict[str, Path] = {}
     for each in evaluations.values():
         if metric not in each.metric_names:
             raise RunError(
-                f"{each.folder} has no scores of {metric}; it has {', '.join(sorted(each.metric_names))}.",
+                f"{each.folder} does not have the metric {metric}; it has {', '.join(sorted(each.metric_names))}.",
                 f"Evaluate again with --metrics {metric} into a new folder, or choose another with --metric.",
             )
-        said[" ".join(conventions(each.provenance, [metric]))] = each.folder
-    if len(said) > 1:
+        by_convention[" ".join(conventions(each.provenance, [metric]))] = each.folder
+    if len(by_convention) > 1:
         raise RunError(
-            f"{' and '.join(map(str, said.values()))} computed {metric} by different conventions.",
+            f"{' and '.join(map(str, by_convention.values()))} computed {metric} by different conventions.",
             "Evaluate them again with one version of anymri.",
         )
     comparison = MetricComparison(
-        metric, {n: each.metrics for n, each in evaluations.items()}, [text for text in said if text]
+        metric, {n: each.metrics for n, each in evaluations.items()}, [text for text in by_convention if text]
     )
     if next(iter(comparison.common.values())).empty:
         folders = [str(each.folder) for each in evaluations.values()]
         if len(folders) == 1:
             raise NothingSharedError(
-                f"{folders[0]} has no scored case of {metric}.", "Its column status in metrics.csv says why."
+                f"{folders[0]} does not have any scored case of {metric}.",
+                "The column status of its metrics.csv names the reasons.",
             )
         raise NothingSharedError(
-            f"{', '.join(folders)} have no scored case and subset of {metric} in common.",
+            f"{', '.join(folders)} do not have any scored case and subset of {metric} in common.",
             "Evaluate them on one cohort.",
         )
     return comparison
 
 
 def subset_grid(comparison: MetricComparison, quoted: Sequence[Published] = (), only: str | None = None) -> Grid:
-    """The 15-row table of the papers: for each system its regions, and the average row.
+    """Return the 15-row table of the papers: the regions of each system, and the average row.
 
-    only  a region: then each system has one column, for that
+    only  a region: then each system has one column, for this region
     """
     regions = comparison.regions if only is None else [only]
     names = [*comparison.metrics, *(each.label for each in quoted)]
@@ -209,7 +203,7 @@ def subset_grid(comparison: MetricComparison, quoted: Sequence[Published] = (), 
 
 
 def average_grid(comparison: MetricComparison, quoted: Sequence[Published] = ()) -> Grid:
-    """One row a system: its averages over the subsets, and their difference from the first, as ablations are shown."""
+    """Return one row per system: averages over the subsets, and differences from the first system."""
     regions = comparison.regions
     first = next(iter(comparison.metrics))
     rows = []

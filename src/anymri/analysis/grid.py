@@ -1,4 +1,4 @@
-"""A table as texts, and the same table as Markdown, LaTeX, CSV or HTML."""
+"""Tables of texts, and their output as Markdown, LaTeX, CSV or HTML."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from html import escape
 from itertools import accumulate
 from types import MappingProxyType
 
-PRESENT, ABSENT, NOTHING = "●", "○", "-"
+from anymri.evaluation.metrics.printing import NOTHING
+
+# Signs of modalities.
+PRESENT, MISSING = "●", "○"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One text with what it means.
+    """Cell of a table.
 
-    best    printed bold
-    marks   footnote signs behind the text
-    quoted  somebody else's number: printed in italics
+    text    content
+    best    whether it is printed bold
+    marks   footnote signs after the text
+    quoted  whether it is a published number, printed in italics
     """
 
     text: str
@@ -30,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Columns under one heading (which may be empty)."""
+    """Group of columns under one heading, which may be empty."""
 
     heading: str
     columns: Sequence[str]
@@ -38,12 +42,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table.
+    """Table of texts.
 
-    first   names of the first columns, which hold words or the signs of modalities
-    rows    one cell for each of `first`, then one for each column of `groups`
-    total   the last row sums up those above
-    notes   sentences below it
+    first    names of the first columns, which hold words or the signs of modalities
+    rows     one cell for each of `first`, then one for each column of `groups`
+    reading  sentences above the table: how to read its numbers
+    notes    sentences below the table
+    total    whether the last row summarises the rows above
     """
 
     title: str
@@ -56,23 +61,23 @@ class Grid:
 
     @property
     def columns(self) -> list[str]:
-        """The names of all columns, each with the heading above it."""
+        """Names of all columns, each with the heading above it."""
         named = [f"{group.heading} {column}".strip() for group in self.groups for column in group.columns]
         return [*self.first, *named]
 
 
 def to_markdown(grid: Grid) -> str:
-    """A page of Markdown that also reads well in a terminal."""
+    """Return a Markdown document that is also readable in a terminal."""
     parts = [f"# {grid.title}", "\n".join(grid.reading), "\n".join(markdown_lines(grid))]
     parts.append("\n".join(f"- {note}" for note in grid.notes))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def markdown_lines(grid: Grid) -> list[str]:
-    """Lines of the table alone, its columns padded to equal width; signs centred, words left, numbers right."""
+    """Return the lines of the table only, columns padded to equal width; signs centred, words left, numbers right."""
     rows = [grid.columns, *([_markdown_cell(cell) for cell in row] for row in grid.rows)]
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
-    signs = [all(row[i].text in (PRESENT, ABSENT) for row in grid.rows[:1]) for i in range(len(grid.first))]
+    signs = [all(row[i].text in (PRESENT, MISSING) for row in grid.rows[:1]) for i in range(len(grid.first))]
     places = [str.center if sign else str.ljust for sign in signs] + [str.rjust] * (len(widths) - len(signs))
     rules = {str.center: ":{}:", str.ljust: ":{}-", str.rjust: "-{}:"}
     rule = [rules[place].format("-" * (width - 2)) for place, width in zip(places, widths, strict=True)]
@@ -81,7 +86,7 @@ def markdown_lines(grid: Grid) -> list[str]:
 
 
 def to_latex(grid: Grid) -> str:
-    r"""A `table` with booktabs: `\usepackage{booktabs}`. Signs of modalities are bullets and circles."""
+    r"""Return a LaTeX `table`, which needs `\usepackage{booktabs}`; signs of modalities are bullets and circles."""
     numbers = sum(len(group.columns) for group in grid.groups)
     heads, rules, column = [" & ".join([""] * len(grid.first))], [], len(grid.first) + 1
     for group in grid.groups:
@@ -114,10 +119,10 @@ def to_latex(grid: Grid) -> str:
 
 
 def to_csv(grid: Grid) -> str:
-    """Comma-separated values: modalities as 1 and 0, no number as nothing, then signs as columns of their own."""
+    """Return comma-separated values: modalities as 1 and 0, missing numbers empty, footnote signs in extra columns."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    shown = {PRESENT: "1", ABSENT: "0", NOTHING: ""}
+    shown = {PRESENT: "1", MISSING: "0", NOTHING: ""}
     marked = [i for i in range(len(grid.columns)) if any(row[i].marks for row in grid.rows)]
     writer.writerow([*grid.columns, *(f"{grid.columns[i]} marks" for i in marked)])
     for row in grid.rows:
@@ -126,10 +131,9 @@ def to_csv(grid: Grid) -> str:
 
 
 def to_html(grid: Grid) -> str:
-    """A `<table>` with its caption and notes, for a page of one's own.
+    """Return a `<table>` with its caption and notes, without a page around it.
 
-    Classes say what cells are, for a style sheet: `sign` of a modality, `word`, and `group` where columns begin that
-    stand under one heading.
+    Classes of cells for a style sheet: `sign` of a modality, `word`, and `group` for the first column under a heading.
     """
     heads = f'<td colspan="{len(grid.first)}"></td>'
     for group in grid.groups:
@@ -184,13 +188,13 @@ def _latex_cell(cell: Cell) -> str:
 def _latex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {sign: rf"\{sign}" for sign in "&%$#_{}"}
-    special |= {PRESENT: r"$\bullet$", ABSENT: r"$\circ$", "†": r"\dag{}", "³": r"$^3$", "²": r"$^2$"}
+    special |= {PRESENT: r"$\bullet$", MISSING: r"$\circ$", "†": r"\dag{}", "³": r"$^3$", "²": r"$^2$"}
     special |= {"<": "$<$", ">": "$>$", "|": "$|$"}
     return "".join(special.get(sign, sign) for sign in text)
 
 
 def _html_name(text: str) -> str:
-    """A name above a column, which may be broken after an underscore: systems have long ones."""
+    """Return a name above a column, with possible line breaks after underscores: names of systems can be long."""
     return escape(text).replace("_", "_<wbr>")
 
 
@@ -198,8 +202,8 @@ def _html_row(row: Sequence[Cell], begins: Collection[int], grid: Grid) -> str:
     cells = ""
     for i, cell in enumerate(row):
         text = escape(cell.text)
-        if cell.text in (PRESENT, ABSENT):
-            text = f'<span aria-label="{"present" if cell.text == PRESENT else "absent"}" role="img">{text}</span>'
+        if cell.text in (PRESENT, MISSING):
+            text = f'<span aria-label="{"present" if cell.text == PRESENT else "missing"}" role="img">{text}</span>'
         if cell.best:
             text = f"<strong>{text}</strong>"
         elif cell.quoted:
@@ -211,14 +215,14 @@ def _html_row(row: Sequence[Cell], begins: Collection[int], grid: Grid) -> str:
 
 
 def _begins(grid: Grid) -> list[int]:
-    """The columns at which groups with a heading begin."""
+    """Return the columns at which groups with a heading begin."""
     places = accumulate((len(group.columns) for group in grid.groups), initial=len(grid.first))
     return [place for place, group in zip(places, grid.groups, strict=False) if group.heading]
 
 
 def _html_class(column: int, begins: Collection[int], grid: Grid) -> str:
-    """What the cells of a column are, as an attribute."""
+    """Return the `class` attribute of the cells of a column."""
     if column < len(grid.first):
-        signs = bool(grid.rows) and grid.rows[0][column].text in (PRESENT, ABSENT)
+        signs = bool(grid.rows) and grid.rows[0][column].text in (PRESENT, MISSING)
         return ' class="sign"' if signs else ' class="word"'
     return ' class="group"' if column in begins else ""

@@ -1,8 +1,7 @@
-"""Published results, quoted: numbers of papers as they stand in the sheets, with their source and caveats."""
+"""Published results: numbers that papers print, with their source and caveats. Source: sheets of the systems."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from anymri.analysis.tables import MEAN, unit
-from anymri.errors import ConfigurationError
+from anymri.analysis.tables import MEAN
+from anymri.errors import ConfigurationError, did_you_mean
+from anymri.evaluation.metrics.printing import unit
 
 _FILE = Path(__file__).parent / "published.json"
-# Rounding of printed rows and means, some to one decimal, leaves no more than this between them.
+# Largest difference of a printed mean from the mean of printed rows that rounding explains, some to one decimal.
 _ROUNDING = 0.06
 
 
@@ -23,9 +23,13 @@ class Published:
     """Results of one system in one paper: Dice in percent, HD95 in mm.
 
     name           system and year of the data
-    rows           metric -> subset -> region -> value; empty where only means are known
-    printed_means  metric -> region -> mean over the 15 subsets as printed, which may not be that of the rows
-    overall_dice   mean over subsets and regions, where nothing else is known
+    system         name of the system in anymri
+    cohort         data that they were measured on
+    source         paper and table
+    caveats        reasons why they are not comparable
+    rows           metric -> subset -> region -> value; empty where only means are published
+    printed_means  metric -> region -> mean over the 15 subsets as printed, which may differ from that of the rows
+    overall_dice   mean over subsets and regions, where only this is published
     """
 
     name: str
@@ -39,19 +43,20 @@ class Published:
 
     @property
     def label(self) -> str:
-        """The name as tables and figures print it: nobody should take the numbers for measured ones."""
+        """Name in tables and figures, which shows that the numbers are not measured."""
         return f"{self.name} (quoted)"
 
-    def knows(self, metric: str) -> bool:
+    def has(self, metric: str) -> bool:
+        """Return whether there are values of a metric."""
         return metric in self.rows or metric in self.printed_means
 
     def value(self, metric: str, row: str, region: str) -> float:
-        """Of a subset, or of the row `mean`, in the units of our own metrics: fractions or mm; NaN if unknown."""
+        """Return the value of a subset or of the row `mean`, as a fraction or in mm; NaN if it is not published."""
         printed = self.mean(metric, region) if row == MEAN else self._printed(metric, row, region)
         return printed / 100 if unit(metric) == "fraction" else printed
 
     def mean(self, metric: str, region: str) -> float:
-        """Of the rows, or as printed where there are none; NaN if neither is known."""
+        """Return the mean of the rows, or the printed one if there are no rows, in percent or mm; NaN without both."""
         if metric in self.rows:
             values = [row[region] for row in self.rows[metric].values() if region in row]
             return sum(values) / len(values) if values else float("nan")
@@ -61,30 +66,29 @@ class Published:
         return self.rows.get(metric, {}).get(row, {}).get(region, float("nan"))
 
     def notes(self, metric: str) -> list[str]:
-        """Where the numbers come from, and why they cannot simply be compared."""
+        """Return where the numbers come from, and why they are not simply comparable."""
         sentences = [f"{self.name} is quoted, not measured: {self.source}, {self.cohort}."]
         sentences += [f"{caveat[0].upper()}{caveat[1:]}." for caveat in self.caveats]
         for region, printed in self.printed_means.get(metric, {}).items():
-            own = self.mean(metric, region)
-            if metric in self.rows and abs(own - printed) > _ROUNDING:
-                sentences.append(f"The paper prints {printed:g} as mean of {region}, its rows give {own:.2f}.")
+            of_rows = self.mean(metric, region)
+            if metric in self.rows and abs(of_rows - printed) > _ROUNDING:
+                sentences.append(f"The paper prints {printed:g} as mean of {region}, its rows give {of_rows:.2f}.")
         if self.overall_dice is not None and metric == "dice":
-            sentences.append(f"Known of it is one mean over subsets and regions: {self.overall_dice:g}.")
+            sentences.append(f"It publishes only one mean over subsets and regions: {self.overall_dice:g}.")
         return [" ".join(sentences)]
 
 
 @cache
 def published() -> Mapping[str, Published]:
-    """All quoted results by name."""
+    """Return all published results by name."""
     entries: list[dict[str, Any]] = json.loads(_FILE.read_text(encoding="utf-8"))
     return {entry["name"]: _read(entry) for entry in entries}
 
 
 def quote(name: str) -> Published:
-    """Quoted results by name; raises `ConfigurationError` with the closest name for an unknown one."""
+    """Return published results by name; raise `ConfigurationError` with the closest name for an unknown one."""
     if name not in published():
-        close = difflib.get_close_matches(name, published(), n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
+        hint = did_you_mean(name, published())
         raise ConfigurationError(
             f"There are no published results named {name!r}.", f"{hint}Known: {', '.join(published())}."
         )

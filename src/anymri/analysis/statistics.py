@@ -1,7 +1,7 @@
-"""What the scores of some cases say about systems: intervals, paired tests, effect sizes, the worth of each modality.
+"""Statistics of metrics over cases: intervals, paired tests, effect sizes, contribution of each modality.
 
 All functions take the tidy rows of `metrics.csv`. Cases are the unit: they are resampled and paired, never the rows of
-one case. Rows that are not scored count nowhere.
+one case. Rows that are not scored are ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over cases and its percentile bootstrap interval."""
+    """Mean over cases and its percentile bootstrap interval, in the unit of the metric."""
 
     value: float
     low: float
@@ -40,14 +40,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two systems on the same cases.
+    """Paired test of two systems on the same cases.
 
     first, second  names of the systems
-    group, region  what was compared: a subset, or all subsets of some number of modalities
-    cases          that both have
+    group, region  what was compared: a subset, or all subsets with one number of modalities
+    cases          number of cases that both have
     difference     mean of first minus second
-    p_value        Wilcoxon's signed-rank test, two-sided, as it stands
-    p_adjusted     after Holm's correction over all tests made together
+    p_value        Wilcoxon's signed-rank test, two-sided, uncorrected
+    p_adjusted     p-value after Holm's correction over all tests of one call
     rank_biserial  matched-pairs rank-biserial correlation: 1 if first is larger in every case, -1 if in none
     cohens_dz      mean difference over its standard deviation; NaN if that is 0
     """
@@ -65,15 +65,15 @@ class PairedTest:
 
 
 def case_values(metrics: pd.DataFrame, metric: str, region: str, subsets: Iterable[str]) -> pd.Series:
-    """Case -> mean over `subsets`, of the cases that are scored on all of them.
+    """Return case -> mean over `subsets`, for the cases that are scored on all of them.
 
-    region  or a modality: then only the subsets count that lack it, because a scan that is given is not reconstructed
+    region  a region; or a modality: then only subsets without it count, because given modalities are not reconstructed
     """
     return _means(_by_case(metrics, metric, region), region, subsets)
 
 
 def bootstrap_mean(values: Floats, resamples: int = RESAMPLES) -> Interval:
-    """The mean of (n,) values of n cases with its interval; NaN without any."""
+    """Return the mean of the values of n cases, (n,), with its interval; NaN without cases."""
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     means = values[_resampled(len(values), resamples)].mean(axis=1)
@@ -82,7 +82,7 @@ def bootstrap_mean(values: Floats, resamples: int = RESAMPLES) -> Interval:
 
 
 def by_number_of_modalities(subsets: Iterable[str]) -> dict[str, list[str]]:
-    """`1 modality`, `2 modalities`, ... -> those of `subsets` that have so many."""
+    """Return `1 modality`, `2 modalities`, ... -> the subsets with that number of modalities."""
     groups: dict[str, list[str]] = {}
     for name in sorted(subsets, key=lambda name: len(Subset.parse(name))):
         count = len(Subset.parse(name))
@@ -93,9 +93,12 @@ def by_number_of_modalities(subsets: Iterable[str]) -> dict[str, list[str]]:
 def compare_systems(
     systems: Mapping[str, pd.DataFrame], metric: str, groups: Mapping[str, Iterable[str]], regions: Iterable[str]
 ) -> list[PairedTest]:
-    """Every two systems in every group of subsets and region, paired over the cases that both have.
+    """Compare every two systems in every group of subsets and region, paired over the cases that both have.
 
-    Holm's correction covers all tests of this call. Raises `RunError` if two systems share no case at all.
+    systems  name -> rows of `metrics.csv`
+    groups   name -> subsets whose mean is compared
+
+    Holm's correction covers all tests of this call. Raises `RunError` if two systems do not share any case.
     """
     _check_shared(systems)
     tests = []
@@ -113,7 +116,7 @@ def compare_systems(
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Holm's step-down adjustment of p-values that belong together."""
+    """Return the p-values of one family after Holm's step-down adjustment."""
     adjusted = [1.0] * len(p_values)
     largest = 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -123,10 +126,10 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def modality_contributions(metrics: pd.DataFrame, metric: str, region: str) -> dict[str, Interval]:
-    """Shapley value of each modality: its mean gain over all orders in which the four could be added.
+    """Return the Shapley value of each modality: its mean gain over all orders in which the four can be added.
 
-    The worth of a subset is the mean of `metric` over the cases that are scored on all 15 subsets, that of no
-    modality is 0; so the four values add up to the mean with all modalities.
+    The value of a subset is the mean of `metric` over the cases that are scored on all 15 subsets, and that of no
+    modality is 0; so the four Shapley values add up to the mean with all modalities.
     """
     values = _by_case(metrics, metric, region).reindex(columns=[str(subset) for subset in SUBSETS]).dropna()
     by_case = values.to_numpy(dtype=float)
@@ -135,7 +138,7 @@ def modality_contributions(metrics: pd.DataFrame, metric: str, region: str) -> d
 
 
 def shapley_weights() -> dict[str, Floats]:
-    """Modality -> (15,) what the worth of each of `SUBSETS` counts in its Shapley value."""
+    """Return modality -> weights of `SUBSETS` in its Shapley value, (15,)."""
     n = len(MODALITIES)
     weights = {modality: np.zeros(len(SUBSETS)) for modality in MODALITIES}
     for i, subset in enumerate(SUBSETS):
@@ -149,7 +152,7 @@ def shapley_weights() -> dict[str, Floats]:
 
 
 def _by_case(metrics: pd.DataFrame, metric: str, region: str) -> pd.DataFrame:
-    """Scored values, a row a case and a column a subset."""
+    """Return the scored values, one row per case and one column per subset."""
     rows = metrics[(metrics["metric"] == metric) & (metrics["region"] == region) & (metrics["status"] == SCORED)]
     return rows.pivot(index="case", columns="subset", values="value").sort_index()
 
@@ -179,13 +182,13 @@ def _check_shared(systems: Mapping[str, pd.DataFrame]) -> None:
     for first, second in combinations(cases, 2):
         if not cases[first] & cases[second]:
             raise RunError(
-                f"{first} and {second} were evaluated on no common case.",
+                f"{first} and {second} do not have any evaluated case in common.",
                 "Paired statistics need the same cases: evaluate both on one cohort.",
             )
 
 
 def _resampled(cases: int, resamples: int) -> NDArray[np.int64]:
-    """(resamples, cases) indices, the same for the same number of cases."""
+    """Return indices, (resamples, cases), that depend on the number of cases and resamples only."""
     return np.random.default_rng(_SEED).integers(0, cases, (resamples, cases))
 
 

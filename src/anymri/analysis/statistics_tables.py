@@ -1,11 +1,11 @@
-"""Statistics of evaluations as tables: intervals by number of modalities, paired tests, the worth of each modality."""
+"""Statistics of evaluations as tables: intervals by number of modalities, paired tests, modality contributions."""
 
 from __future__ import annotations
 
 import math
 
 from anymri.analysis.comparison import MetricComparison
-from anymri.analysis.grid import NOTHING, Cell, Grid, Group
+from anymri.analysis.grid import Cell, Grid, Group
 from anymri.analysis.statistics import (
     CONFIDENCE,
     RESAMPLES,
@@ -16,14 +16,18 @@ from anymri.analysis.statistics import (
     compare_systems,
     modality_contributions,
 )
-from anymri.analysis.tables import SUBSET_NAMES, count, explain, format_value, heading, lower_is_better, unit
+from anymri.analysis.tables import SUBSET_NAMES, count
+from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading, lower_is_better, unit
 from anymri.modalities import MODALITIES
 
 _INTERVAL = f"{CONFIDENCE:.0%} bootstrap intervals over cases ({RESAMPLES} samples, percentiles)"
 
 
 def statistics_grids(comparison: MetricComparison) -> list[Grid]:
-    """All tables of statistics that the evaluations allow; a distance of no modality at all would be no number."""
+    """Return all tables of statistics that the evaluations allow.
+
+    Contributions need metrics whose value without any modality is 0, which distances do not have.
+    """
     grids = [interval_grid(comparison)]
     if len(comparison.metrics) > 1:
         grids.append(test_grid(comparison))
@@ -33,7 +37,7 @@ def statistics_grids(comparison: MetricComparison) -> list[Grid]:
 
 
 def interval_grid(comparison: MetricComparison) -> Grid:
-    """Mean and interval of each system and region by the number of modalities that are present."""
+    """Return mean and interval of each system and region by the number of modalities present."""
     rows = []
     for name, metrics in comparison.common.items():
         for label, subsets in by_number_of_modalities(comparison.subsets).items():
@@ -53,7 +57,7 @@ def interval_grid(comparison: MetricComparison) -> Grid:
 
 
 def test_grid(comparison: MetricComparison) -> Grid:
-    """Every two comparison, paired over their common cases."""
+    """Return the tests of every two systems, paired over their common cases."""
     groups = by_number_of_modalities(comparison.subsets)
     rows = []
     tests = compare_systems(comparison.common, comparison.metric, groups, comparison.regions)
@@ -74,7 +78,7 @@ def test_grid(comparison: MetricComparison) -> Grid:
         first=("systems", "region", "present"),
         groups=[Group("", ("cases", "difference", "p", "p Holm", "rank-biserial", "Cohen's dz"))],
         rows=rows,
-        reading=[f"Mean difference in {shown}, first minus second, over the cases that all have."],
+        reading=[f"Mean difference in {shown}, first minus second, over the cases of all systems."],
         notes=[
             "p: Wilcoxon's signed-rank test, two-sided, of each case's mean over the subsets of that size; "
             f"p Holm: corrected over all {count(len(tests), 'test')} of this table.",
@@ -85,19 +89,19 @@ def test_grid(comparison: MetricComparison) -> Grid:
 
 
 def contribution_grid(comparison: MetricComparison) -> Grid:
-    """The Shapley value of each modality, for each system and region."""
+    """Return the Shapley value of each modality, for each system and region."""
     rows = []
     for name, metrics in comparison.common.items():
         for region in comparison.regions:
             found = modality_contributions(metrics, comparison.metric, region)
-            worths = [_shown(found[modality], comparison.metric) for modality in MODALITIES]
-            rows.append([Cell(name), Cell(region), *map(Cell, worths), Cell(str(found[MODALITIES[0]].cases))])
+            values = [_shown(found[modality], comparison.metric) for modality in MODALITIES]
+            rows.append([Cell(name), Cell(region), *map(Cell, values), Cell(str(found[MODALITIES[0]].cases))])
     return Grid(
-        title=f"What each modality adds to {heading(comparison.metric)}",
+        title=f"Contribution of each modality to {heading(comparison.metric)}",
         first=("system", "region"),
         groups=[Group("", (*MODALITIES, "cases"))],
         rows=rows,
-        reading=["Shapley values: mean gain over all orders in which the modalities could be added to none (worth 0)."],
+        reading=["Shapley values: mean gain over all orders in which modalities can be added, from none (value 0)."],
         notes=[f"{_INTERVAL}; cases that are scored on all 15 subsets. The four add up to the mean with all four."],
     )
 

@@ -1,13 +1,12 @@
 """The table of 15 subsets that the papers print, of one evaluation.
 
-The rows of `metrics.csv` are tidy: one per case, subset, region and metric. A row counts only if its status is `scored`;
-any other status says why there is no value (`T1 absent`) and keeps the row out of every mean, where a zero would be
-wrong. Fractions are shown as 0 to 100. Metrics of reconstructed scans have a modality where others have a region.
+The rows of `metrics.csv` are tidy: one per case, subset, region and metric. A row counts only if its status is
+`scored`; any other status is the reason why there is no value (`T1 missing`) and keeps the row out of every mean, where
+a zero would be wrong. Fractions are printed as 0 to 100. Metrics of reconstructed scans have a modality as region.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,15 @@ from typing import Any
 
 import pandas as pd
 
-from anymri.analysis.grid import ABSENT, NOTHING, PRESENT, Cell, Grid, Group, markdown_lines
+from anymri.analysis.grid import MISSING, PRESENT, Cell, Grid, Group, markdown_lines
 from anymri.analysis.reading import read_provenance, system_name
-from anymri.evaluation.metrics import METRICS
-from anymri.evaluation.rows import PLACES, SCORED
+from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading
+from anymri.evaluation.rows import MISSING_STATUS, PLACES, SCORED
 from anymri.files import write_text
 from anymri.modalities import MODALITIES, SUBSETS, Subset
 
 MEAN = "mean"
-# Before a modality that was reconstructed, in a table that has columns for those that were given.
+# Prefix of a reconstructed modality, in a table that has columns for the given modalities.
 RECONSTRUCTED = "reconstructed "
 # The papers' order of columns, which is not the order inside arrays (protocol sheet, section 6).
 MODALITY_COLUMNS = ("FLAIR", "T1", "T1c", "T2")
@@ -34,18 +33,18 @@ SUBSET_NAMES = [str(subset) for subset in SUBSETS]
 
 
 def conventions(provenance: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    """How each metric was computed: the sentences under `conventions` in an evaluation's configuration."""
-    known = provenance["configuration"].get("conventions", {})
-    return [f"{heading(metric)}: {known[metric]}." for metric in metrics if metric in known]
+    """Return how each metric was computed: the sentences under `conventions` in the configuration of an evaluation."""
+    recorded = provenance["configuration"].get("conventions", {})
+    return [f"{heading(metric)}: {recorded[metric]}." for metric in metrics if metric in recorded]
 
 
 def metrics_in(metrics: pd.DataFrame) -> list[str]:
-    """Names of the metrics in `scores`: Dice first, then HD95, then others as they come."""
+    """Return the names of the metrics in rows of `metrics.csv`: Dice, HD95, then the others in their order."""
     return sorted(metrics["metric"].unique(), key=lambda metric: (metric != "dice", metric != "hd95"))
 
 
 def regions_in(table: pd.DataFrame) -> list[str]:
-    """The columns of a `subset_table` that are regions, outermost first, or reconstructed modalities."""
+    """Return the columns of a `subset_table` that are regions, outermost first, or reconstructed modalities."""
     return [column for column in map(_column, PLACES) if column in table.columns]
 
 
@@ -54,22 +53,22 @@ def _column(place: str) -> str:
 
 
 def signs(subset: str) -> list[str]:
-    """`PRESENT` or `ABSENT` for each of `MODALITY_COLUMNS`."""
+    """Return the sign `PRESENT` or `MISSING` for each of `MODALITY_COLUMNS`."""
     modalities = Subset.parse(subset)
-    return [PRESENT if modality in modalities else ABSENT for modality in MODALITY_COLUMNS]
+    return [PRESENT if modality in modalities else MISSING for modality in MODALITY_COLUMNS]
 
 
 def subset_table(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The mean of `metric` over cases, for each of the 15 subsets and each region.
+    """Return the mean of one metric over cases, for each of the 15 subsets and each region.
 
-    scores   rows as `read_metrics` gives them
+    metrics  rows as `read_metrics` returns them
     returns  one row per subset, in the order of `SUBSETS` and indexed by its name, then the row `mean`; columns:
-             FLAIR, T1, T1c, T2  `PRESENT` or `ABSENT`
-             WT, TC, ET (, RC)   mean over the scored cases in the metric's unit; NaN if there is none. `reconstructed T1` and
-                                 so on in their place where modalities were reconstructed
-             n                   scored cases; 0 if there is none, NA in the row `mean`
+             FLAIR, T1, T1c, T2  sign `PRESENT` or `MISSING`
+             WT, TC, ET (, RC)   mean over the scored cases in the unit of the metric, NaN without cases; or
+                                 `reconstructed T1` and so on where modalities were reconstructed
+             n                   number of scored cases; NA in the row `mean`
 
-    The row `mean` is the plain mean of the rows above it that have a value, so each subset weighs the same.
+    The row `mean` is the mean of the rows above it that have a value, with equal weights.
     """
     of_metric = metrics[metrics["metric"] == metric]
     scored = of_metric[of_metric["status"] == SCORED]
@@ -85,73 +84,45 @@ def subset_table(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def tables_of(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Metric -> its `subset_table`, for all metrics in `scores`."""
+    """Return metric -> its `subset_table`, for all metrics in rows of `metrics.csv`."""
     return {metric: subset_table(metrics, metric) for metric in metrics_in(metrics)}
 
 
 def means_over_regions(table: pd.DataFrame) -> pd.Series:
-    """Subset -> mean over the regions of a `subset_table`, for subsets with a score in all of them; a modality that was
-    given cannot be reconstructed and is none of them."""
+    """Return subset -> mean over the regions of a `subset_table`, for subsets with a value in all of them.
+
+    Given modalities are not reconstructed, so their columns do not count.
+    """
     rows = table.drop(MEAN)
     columns = [column for column in regions_in(table) if table[column].notna().any()]
     complete = pd.Series(True, index=rows.index)
     for column in columns:
-        given = rows[column.removeprefix(RECONSTRUCTED)] == PRESENT  # of a region: false, as its column holds numbers
+        given = rows[column.removeprefix(RECONSTRUCTED)] == PRESENT  # false for a region, whose column holds numbers
         complete &= rows[column].notna() | given
     return rows[columns].mean(axis="columns")[complete].dropna()
 
 
-def left_out(metrics: pd.DataFrame) -> list[str]:
-    """Sentences on what could not be scored, one a case and reason, the first `NAMED_CASES` of them."""
+def unscored_notes(metrics: pd.DataFrame) -> list[str]:
+    """Return sentences on what could not be scored, one per case and reason, at most `NAMED_CASES`."""
     sentences = []
     unscored = metrics[metrics["status"] != SCORED]
     for case, rows in unscored.groupby("case", sort=False):
-        absent = rows["status"].str.endswith(" absent")
-        if absent.any():
-            missing = " and no ".join(m for m in MODALITIES if rows["status"].str.contains(rf"\b{m}\b").any())
-            subsets = rows.loc[absent, "subset"].nunique()
+        missing = rows["status"].str.endswith(MISSING_STATUS)
+        if missing.any():
+            modalities = " and no ".join(m for m in MODALITIES if rows["status"].str.contains(rf"\b{m}\b").any())
+            subsets = rows.loc[missing, "subset"].nunique()
             total = metrics.loc[metrics["case"] == case, "subset"].nunique()
-            sentences.append(f"{case} has no {missing}: {subsets} of {total} subsets not scored, and in no mean.")
-        sentences += [f"{case}: {reason}, in no mean." for reason in rows.loc[~absent, "status"].unique()]
+            sentences.append(f"{case} has no {modalities}: {subsets} of {total} subsets not scored, and in no mean.")
+        sentences += [f"{case}: {reason}, in no mean." for reason in rows.loc[~missing, "status"].unique()]
     more = len(sentences) - NAMED_CASES
     return sentences[:NAMED_CASES] + ([f"{more} more: see the column status in metrics.csv."] if more > 0 else [])
 
 
-def heading(metric: str) -> str:
-    """The name of a metric as people print it."""
-    return METRICS[metric].title if metric in METRICS else metric
-
-
-def unit(metric: str) -> str:
-    """`fraction` (shown in percent), `mm`, `mL`, `dB` or `ratio`."""
-    return METRICS[metric].unit if metric in METRICS else "fraction"
-
-
-def lower_is_better(metric: str) -> bool:
-    return metric in METRICS and not METRICS[metric].higher_is_better
-
-
-def explain(metric: str) -> str:
-    """How to read the numbers of a metric."""
-    better = "lower is better" if lower_is_better(metric) else "higher is better"
-    special = {"fraction": f"in percent (0 to 100, {better})", "ratio": f"as a ratio ({better})"}
-    return f"{heading(metric)} {special.get(unit(metric), f'in {unit(metric)} ({better})')}"
-
-
-def format_value(value: float, metric: str) -> str:
-    """`value` as shown: percent, mm, mL or dB with one decimal, ratios with three, a dash for NaN."""
-    if math.isnan(value):
-        return NOTHING
-    if unit(metric) == "ratio":
-        return f"{value:.3f}"
-    return f"{100 * value if unit(metric) == 'fraction' else value:.1f}"
-
-
 @dataclass(frozen=True)
 class Block:
-    """Columns that stand together in a printed table.
+    """Group of neighbouring columns in a printed table.
 
-    heading  the metric's name, or nothing above the number of cases that all metrics share
+    heading  name of the metric; empty above the number of cases
     columns  regions or reconstructed modalities, or `n`
     rows     one list of texts per row of the `subset_table`
     """
@@ -162,7 +133,7 @@ class Block:
 
 
 def blocks(tables: Mapping[str, pd.DataFrame]) -> list[Block]:
-    """Tables of several metrics side by side; `n` stands once, at the end, unless the metrics differ in it."""
+    """Return the columns of several metrics side by side; `n` is printed once, unless metrics differ in it."""
     made, counts = [], {metric: _counts_shown(table) for metric, table in tables.items()}
     for number, (metric, table) in enumerate(tables.items(), start=1):
         columns = [column.removeprefix(RECONSTRUCTED) for column in regions_in(table)]
@@ -173,7 +144,7 @@ def blocks(tables: Mapping[str, pd.DataFrame]) -> list[Block]:
 
 
 def cells(table: pd.DataFrame, metric: str) -> list[list[str]]:
-    """The regions' values of a `subset_table` as shown, one list per row."""
+    """Return the values of the regions of a `subset_table` as printed, one list per row."""
     return [[format_value(float(value), metric) for value in row] for row in table[regions_in(table)].to_numpy()]
 
 
@@ -182,10 +153,10 @@ def _counts_shown(table: pd.DataFrame) -> list[list[str]]:
 
 
 def to_markdown(tables: Mapping[str, pd.DataFrame], title: str, notes: Sequence[str] = ()) -> str:
-    """The tables as Markdown that also reads well in a terminal.
+    """Return the tables as Markdown that is also readable in a terminal.
 
     tables  metric -> its `subset_table`; side by side where that fits in 100 columns, else one below the other
-    notes   footnotes: conventions of the metrics, `left_out`
+    notes   footnotes: conventions of the metrics, `unscored_notes`
     """
     lines = [markdown_lines(evaluation_grid(tables))]
     if len(lines[0][0]) > TERMINAL_COLUMNS:
@@ -201,39 +172,39 @@ def to_markdown(tables: Mapping[str, pd.DataFrame], title: str, notes: Sequence[
 
 
 def reading(metrics: Iterable[str]) -> list[str]:
-    """How to read tables of these metrics, as two sentences."""
+    """Return how to read tables of these metrics, as two sentences."""
     return [
         f"{'; '.join(map(explain, metrics))}.",
-        f"Means over n cases; {PRESENT} modality given, {ABSENT} absent.",
+        f"Means over n cases; {PRESENT} modality given, {MISSING} missing.",
     ]
 
 
 def write_tables(evaluation: Path, metrics: pd.DataFrame) -> str:
-    """Writes the tables of all metrics to `table.md` in an evaluation folder, and returns its text.
+    """Write the tables of all metrics to `table.md` in an evaluation folder, and return its text.
 
-    scores  the rows of the folder's `metrics.csv`
+    metrics  rows of the `metrics.csv` of the folder
     """
     provenance = read_provenance(evaluation)
     by_metric = tables_of(metrics)
     title = f"{system_name(provenance)} on {count(metrics['case'].nunique(), 'case')}"
-    text = to_markdown(by_metric, title, [*conventions(provenance, list(by_metric)), *left_out(metrics)])
+    text = to_markdown(by_metric, title, [*conventions(provenance, list(by_metric)), *unscored_notes(metrics)])
     write_text(evaluation / "table.md", text)
     return text
 
 
 def mean_note(tables: Mapping[str, pd.DataFrame]) -> str:
-    """What the last row of the tables is a mean of."""
+    """Return what the last row of the tables is a mean of."""
     scored = max((int((table["n"] > 0).sum()) for table in tables.values()), default=0)
-    return f"The last row is the mean of the {count(scored, 'subset')} with a score."
+    return f"The last row is the mean of the {count(scored, 'subset')} with a value."
 
 
 def evaluation_grid(tables: Mapping[str, pd.DataFrame]) -> Grid:
-    """The tables of one evaluation side by side: metric -> its `subset_table`."""
+    """Return the tables of one evaluation (metric -> its `subset_table`) side by side."""
     first = [*map(signs, SUBSET_NAMES), [MEAN, *[""] * (len(MODALITY_COLUMNS) - 1)]]
     made = blocks(tables)
     rows = [[*left, *(text for block in made for text in block.rows[i])] for i, left in enumerate(first)]
     return Grid(
-        title="Scores by subset",
+        title="Metrics by subset",
         first=MODALITY_COLUMNS,
         groups=[Group(block.heading, block.columns) for block in made],
         rows=[[Cell(text) for text in row] for row in rows],
@@ -244,4 +215,5 @@ def evaluation_grid(tables: Mapping[str, pd.DataFrame]) -> Grid:
 
 
 def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where needed."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

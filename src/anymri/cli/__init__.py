@@ -12,11 +12,11 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Runs the command line; errors become two sentences and an exit code, and a traceback only with --debug."""
+    """Run the command line; errors become two sentences and an exit code, with a traceback only by --debug."""
     from rich.console import Console
     from rich.text import Text
 
-    from anymri.cli.commands import app
+    from anymri.cli.app import app
     from anymri.errors import AnymriError, AnymriWarning, Interrupted
 
     _keep_freed_memory()
@@ -45,20 +45,20 @@ def main() -> None:
             raise
         fail("Error", str(error), USER_ERROR)
     except Interrupted as stop:
-        # By the convention of shells.
+        # Shells expect 128 plus the number of the signal.
         fail("Interrupted", str(stop), 128 + stop.signal)
     except SystemExit as stop:
-        # Typer's answer to Ctrl-C is silence and this code.
+        # Typer turns Ctrl-C into this code, without a word.
         if stop.code != INTERRUPTED:
             raise
-        fail("Interrupted", "everything finished so far is kept; the same command goes on where it can.", INTERRUPTED)
+        fail("Interrupted", "what is finished is kept.\nRun the same command again to continue.", INTERRUPTED)
     except OSError as error:
         if debug:
             raise
         place = f"{error.filename}: " if error.filename else ""
         fail(
             "Error",
-            f"{place}{error.strerror or error}.\nCheck that the place exists, with space and rights.",
+            f"{place}{error.strerror or error}.\nCheck that the path exists, is writable and has free space.",
             USER_ERROR,
         )
     except Exception as error:
@@ -66,16 +66,16 @@ def main() -> None:
             raise
         fail(
             "Unexpected error",
-            f"{type(error).__name__}: {error}\nThis is a bug; run again with --debug and report what it says.",
+            f"{type(error).__name__}: {error}\nThis is a bug: run again with --debug and report the traceback.",
             UNEXPECTED_ERROR,
         )
 
 
 def _keep_freed_memory() -> None:
-    """Lets glibc keep the memory of freed tensors for the next ones.
+    """Let glibc keep the memory of freed tensors for the next ones.
 
-    By default it hands large blocks back to the system and faults them in anew, page by page: up to half of the time
-    that a network takes on a CPU.
+    By default it returns large blocks to the system and faults them in again page by page, which takes up to half of
+    the time of a network on a CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

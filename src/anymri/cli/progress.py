@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar where someone watches, a line an epoch or case in a log file too."""
+"""Progress on the terminal: a bar on a screen, one line per epoch in a log file too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from anymri.training.callbacks import TrainingCallback
 
 if TYPE_CHECKING:
     from anymri.systems.contract import System
@@ -32,7 +34,7 @@ def _bar(console: Console) -> Progress:
 
 @contextmanager
 def case_progress(console: Console, what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A callback of (case, done, total) that draws a bar with the time left."""
+    """Yield a callback of (case, done, total) that draws a bar with the remaining time."""
     with _bar(console) as bar:
         task = bar.add_task(what, total=None, note="")
 
@@ -42,9 +44,11 @@ def case_progress(console: Console, what: str) -> Iterator[Callable[[str, int, i
         yield show
 
 
-class TrainingProgress:
-    """Shows a training as `anymri.training.engine.TrainingCallback` tells it; work is measured in voxels, not steps, because the
-    steps of one stage may cost many times those of another."""
+class TrainingProgress(TrainingCallback):
+    """Training callback that shows progress on the terminal.
+
+    Work is measured in voxels, not steps, because the steps of one stage may cost many times those of another.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -63,17 +67,19 @@ class TrainingProgress:
         self.bar.stop()
 
     def case(self, name: str, done: int, total: int) -> None:
+        """Show that a case is being preprocessed."""
         if self.cases is None:
             self.cases = self.bar.add_task("preparing", total=total, note="")
         self.bar.update(self.cases, completed=done, note=f"{done}/{total} {name}", visible=done < total)
 
     def expect(self, estimate: Estimate) -> None:
-        """Says what the training will need, as measured on this machine."""
+        """Print what the training will need, as measured on this machine."""
         if estimate.seconds:
             memory = f", {estimate.memory / 1e9:.1f} GB of memory" if estimate.memory else ""
-            self.console.print(f"Expected: {_duration(estimate.seconds)} of steps, validation apart{memory}.")
+            self.console.print(f"Expected: {_duration(estimate.seconds)} of steps, without validation{memory}.")
 
     def begin(self, system: System[Any], cohort: Cohort, stages: list[Stage], position: Position) -> None:
+        """Print the size of the training and start the bar."""
         for stage in stages:
             self.before[stage.name] = self.total
             self.total += stage.steps * stage.voxels_per_step
@@ -88,10 +94,11 @@ class TrainingProgress:
             f"{len(cohort.validation)} to validate on; {steps} steps to go."
         )
         if not cohort.validation:
-            self.console.print("No case is held out for validation, so best.safetensors equals last.safetensors.")
+            self.console.print("Validation cases: none, so best.safetensors equals last.safetensors.")
         self.began = time.monotonic()
 
     def step(self, stage: Stage, epoch: int, step: int, loss: float) -> None:
+        """Move the bar after a step."""
         assert self.training is not None
         # From the beginning, because a stage may end early.
         self.done = self.before[stage.name]
@@ -100,7 +107,8 @@ class TrainingProgress:
         self.bar.update(self.training, completed=self.done, note=f"{where} loss {loss:.3f}")
 
     def epoch(self, row: dict[str, Any], validation: dict[str, float] | None) -> None:
-        worked = max(self.done - self.done_before, 1)  # none where only a validation was left
+        """Print the losses, the validation and the speed of an epoch."""
+        worked = max(self.done - self.done_before, 1)  # zero if only a validation remained
         left = (time.monotonic() - self.began) / worked * (self.total - self.done)
         dice = "".join(f"  {region} {value:.3f}" for region, value in (validation or {}).items())
         line = f"{row['stage']} epoch {row['epoch']}: loss {row['loss/total']:.4f}"
@@ -109,7 +117,7 @@ class TrainingProgress:
 
 
 def _duration(seconds: float) -> str:
-    """In the unit that reads best."""
+    """Return seconds as text, in the unit that reads best."""
     for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"

@@ -1,8 +1,8 @@
-"""Preprocessed cases on disk, from which a patch is read in milliseconds.
+"""Cache of preprocessed cases on disk, from which a patch is read in milliseconds.
 
-Each case is one folder, named by a hash of the contents of its files and of the settings, so a changed scan or setting
-never meets an old entry. Intensities are int16 with one scale a modality (error below 2e-5 of the largest value): half
-the bytes of float32, and faster to widen than float16.
+Each case is one folder, named by a hash of the contents of its files and of the settings, so that a changed scan or
+setting makes a new entry. Intensities are int16 with one scale per modality (error below 2e-5 of the largest value):
+half the bytes of float32, and faster to convert than float16.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from anymri.regions import LabelScheme
 
 FORMAT = 4
 _INT16_LIMIT = 32767
-# Tumour voxels of each class remembered for sampling: enough to hit every part of a tumour, little to read.
-_REMEMBERED_VOXELS = 5000
+# Tumour voxels stored per class for patch sampling: enough to cover all of a tumour, quick to read.
+_STORED_VOXELS = 5000
 
 
 def default_folder() -> Path:
-    """`$ANYMRI_CACHE`, or `anymri/patches` in the user's cache folder."""
+    """Return the default cache: `$ANYMRI_CACHE`, or `anymri/patches` in the user's cache folder."""
     if named := os.environ.get("ANYMRI_CACHE"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anymri" / "patches"
@@ -44,15 +44,17 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True)
 class CachedCase:
-    """One case in the cache.
+    """A case in the cache: what is known without reading its images.
 
-    shape       (X, Y, Z) of the brain box
-    present     (4,) bool over `MODALITIES`
+    name        name of the case
+    folder      folder of the entry
+    shape       (X, Y, Z) of the brain box, in voxels
+    present     (4,) bool: modalities that exist, in the order of `MODALITIES`
     scale       (n,) float32: stored int16 times scale is the intensity; one per existing modality, in order
-    background  (4,) float32: values around the box
+    background  (4,) float32: values around the box, zero where missing
     start       first voxel of the box in the grid of the scans
-    grid        shape of that grid
-    kept        (4,) bool: the only subset that the case is trained or validated on, where a list or the seed fixes one
+    grid        shape of that grid, in voxels
+    kept        (4,) bool: the only subset that the case is trained or validated on; None if a list or seed fixes none
     """
 
     name: str
@@ -66,19 +68,19 @@ class CachedCase:
     kept: Tensor | None = None
 
     def read(self) -> Prepared:
-        """Return the whole case."""
+        """Return the whole brain box."""
         return self.read_patch((0, 0, 0), self.shape)
 
     def read_patch(self, start: Sequence[int], size: Sequence[int]) -> Prepared:
-        """Return the patch of `size` voxels that begins at voxel `start` of the box.
+        """Return the patch of `size` voxels that begins at voxel `start` of the box; it may extend beyond the box.
 
-        Voxels outside the box hold the background and class 0; missing modalities hold zeros.
+        Outside the box images are the background and classes 0; missing modalities are zero.
         """
         inside = tuple(slice(max(s, 0), min(s + n, end)) for s, n, end in zip(start, size, self.shape, strict=True))
         target = tuple(slice(i.start - s, i.stop - s) for i, s in zip(inside, start, strict=True))
         stored = np.load(self.folder / "images.npy", mmap_mode="r")[(slice(None), *inside)]
         labels = torch.from_numpy(np.array(np.load(self.folder / "classes.npy", mmap_mode="r")[inside]))
-        # One pass by numpy, whose new memory costs fewer page faults than torch's: 6 ms instead of 20.
+        # One pass of numpy, whose allocation causes fewer page faults than torch's: 6 ms instead of 20.
         scale = self.scale.numpy()[:, None, None, None]
         images = torch.from_numpy(np.multiply(stored, scale, dtype=np.float32))
         x, y, z = (slice(first + s, first + s + n) for first, s, n in zip(self.start, start, size, strict=True))
@@ -92,18 +94,21 @@ class CachedCase:
         classes[x, y, z] = labels
         return Prepared(patch, self.present, self.background, classes, box, self.grid)
 
-    def holds(self, tissue: int) -> bool:
-        """Whether the label map has voxels of a class of tumour."""
+    def has_class(self, tissue: int) -> bool:
+        """Return whether the label map has voxels of a tumour class of `anymri.regions`."""
         return bool((np.load(self.folder / "tumour.npy")[:, 0] == tissue).any())
 
     def tumour_voxels(self) -> list[NDArray[np.int16]]:
-        """For each tumour class that the case has: (n, 3) voxels of the box, a random choice of at most 5000."""
+        """Return voxels (n, 3) of the box for each tumour class of the case: a random choice of at most 5000."""
         rows = np.load(self.folder / "tumour.npy")
         return [rows[rows[:, 0] == tissue, 1:] for tissue in np.unique(rows[:, 0])]
 
 
 def cache_case(case: Case, scheme: LabelScheme, settings: Preprocessing, folder: Path) -> CachedCase:
-    """The entry of a labelled case in the cache at `folder`; reads and preprocesses the scans if there is none yet."""
+    """Return a labelled case from the cache at `folder`; preprocess its scans first if they are not in the cache.
+
+    Raises `OutputError` if the cache cannot be written, and the errors of `read_study` and `preprocess`.
+    """
     entry = folder / _key(case, scheme, settings)
     if not (entry / "meta.json").exists():
         _write_entry(entry, preprocess(read_study(case, scheme), settings))
@@ -116,13 +121,13 @@ def cache_case(case: Case, scheme: LabelScheme, settings: Preprocessing, folder:
 
 
 def _key(case: Case, scheme: LabelScheme, settings: Preprocessing) -> str:
-    contents = {what: sha256(path) for what, path in sorted(case.files().items())}
+    contents = {role: sha256(path) for role, path in sorted(case.files().items())}
     described = json.dumps([FORMAT, contents, scheme.name, settings.model_dump()])
     return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
 def _write_entry(entry: Path, data: Prepared) -> None:
-    """Writes the folder under a temporary name and moves it into place: an entry is there whole or not at all."""
+    """Write the folder under a temporary name and move it into place, so that an entry exists whole or not at all."""
     assert data.classes is not None
     images, classes = data.images[data.present].numpy(), data.classes.numpy()
     try:
@@ -143,7 +148,7 @@ def _write_entry(entry: Path, data: Prepared) -> None:
             "background": dict(zip(data.subset, data.background[data.present].tolist(), strict=True)),
         }
         (temporary / "meta.json").write_text(json.dumps(meta))
-        if entry.exists():  # another process was faster
+        if entry.exists():  # another process wrote it first
             return
         temporary.rename(entry)
     except OSError as error:
@@ -161,10 +166,10 @@ def _cannot_write(folder: Path, error: OSError) -> OutputError:
 
 
 def _some_tumour_voxels(classes: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """(n, 4): class and x, y, z."""
+    """Return rows (n, 4) of class and x, y, z: at most `_STORED_VOXELS` per class."""
     rng = np.random.default_rng(0)
     rows = [np.empty((0, 4), np.int16)]
     for tissue in np.unique(classes[classes > 0]):
-        voxels = rng.permutation(np.argwhere(classes == tissue))[:_REMEMBERED_VOXELS]
+        voxels = rng.permutation(np.argwhere(classes == tissue))[:_STORED_VOXELS]
         rows.append(np.insert(voxels, 0, tissue, axis=1).astype(np.int16))
     return np.concatenate(rows)

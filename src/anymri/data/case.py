@@ -1,4 +1,4 @@
-"""A case: the files of one patient at one time point, and what they hold once read."""
+"""A case, the files of one patient at one time point, and a study, its scans as arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anymri.errors import CohortError, GeometryError, ImageError
 from anymri.modalities import MODALITIES, REFERENCE_ORDER, Subset
 from anymri.regions import LabelScheme
 
-# Two files share one grid if no corner voxels of their volumes are farther apart: header rounding stays far below.
+# Two files share one grid if no corner voxels of their volumes are farther apart; rounding of headers is far smaller.
 GRID_TOLERANCE_MM = 0.01
 
 # Names of one patient's time points: BraTS-GLI-00012-001, sub-12_ses-01.
@@ -24,24 +24,26 @@ _TIME_POINTS = re.compile(r"(BraTS-[a-z]+-\d{5})-\d{3}|(sub-[a-z0-9]+)_ses-[a-z0
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case.
+    """Files of one patient at one time point.
 
-    name        names the results too, so it cannot hold a slash
-    scans       modality -> file, in the order of `MODALITIES`; only what exists
+    name        name of the case and of its results, so it cannot contain a slash
+    scans       modality -> file, in the order of `MODALITIES`, for the modalities that exist
     label       label map
-    brain_mask  where the brain is, for scans whose background is not zero
-    patient     shared by the time points of one patient; told from the name if None
+    brain_mask  mask of the brain, for scans whose background is not constant
+    patient     name shared by the time points of one patient; derived from `name` if empty
     """
 
     name: str
     scans: Mapping[str, Path]
     label: Path | None = None
     brain_mask: Path | None = None
-    patient: str | None = None
+    patient: str = ""
 
     def __post_init__(self) -> None:
         if not self.name.strip(".") or "/" in self.name or "\\" in self.name:
-            raise CohortError(f"{self.name!r} cannot name a case.", "Use letters, digits, dots, dashes, underscores.")
+            raise CohortError(
+                f"{self.name!r} cannot be the name of a case.", "Use letters, digits, dots, dashes, underscores."
+            )
         if not self.scans:
             raise CohortError(f"Case {self.name} has no scan.", f"Give at least one of {', '.join(MODALITIES)}.")
         object.__setattr__(self, "scans", {m: self.scans[m] for m in Subset.of(self.scans)})
@@ -53,20 +55,21 @@ class Case:
         return Subset.of(self.scans)
 
     def files(self) -> dict[str, Path]:
-        """Every file of the case: modality, `label` or `brain_mask` -> path."""
+        """Return every file of the case: modality, `label` or `brain_mask` -> path."""
         others = {"label": self.label, "brain_mask": self.brain_mask}
-        return dict(self.scans) | {what: path for what, path in others.items() if path is not None}
+        return dict(self.scans) | {role: path for role, path in others.items() if path is not None}
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A case in memory: all arrays (x, y, z) in LPS on one grid.
+    """A case in memory: its scans and maps as arrays (X, Y, Z) in LPS on one grid.
 
-    images     modality -> float32, values as in the file
-    affine     (4, 4): LPS voxel indices to RAS+ millimetres
-    classes    the label map as classes of `anymri.regions`, None if not asked for or not there
-    brain      True inside the brain mask, None without one
-    reference  the scan whose geometry a segmentation is written in
+    case       the files
+    images     modality -> float32, values as in the file, for the modalities that exist
+    affine     (4, 4) float64: LPS voxel indices to RAS+ millimetres
+    classes    label map, uint8 classes of `anymri.regions`; None if not requested or absent
+    brain      brain mask, bool; None without one
+    reference  scan in whose geometry a segmentation is written
     """
 
     case: Case
@@ -78,29 +81,32 @@ class Study:
 
 
 def read_study(case: Case, scheme: LabelScheme | None = None) -> Study:
-    """Reads the scans and the brain mask of a case, and its label map if `scheme` tells what the values mean.
+    """Read the scans and the brain mask of a case, and its label map if `scheme` gives the meaning of its values.
 
-    Raises `ImageError` for a file that cannot be used, `GeometryError` if the files lie on different grids,
+    Raises `ImageError` for a file that cannot be used, `GeometryError` if the files are on different grids,
     `LabelError` for label values outside the scheme.
     """
     scans = {modality: read_scan(path) for modality, path in case.scans.items()}
     reference = next(scans[modality] for modality in REFERENCE_ORDER if modality in scans)
-    images = {modality: turned_to_grid(scan, reference, case.name) for modality, scan in scans.items()}
+    images = {modality: reorient_to_grid(scan, reference, case.name) for modality, scan in scans.items()}
     _, affine = to_lps(reference.array, reference.affine)
     classes = brain = None
     if case.label is not None and scheme is not None:
-        labels = turned_to_grid(read_image(case.label), reference, case.name)
+        labels = reorient_to_grid(read_image(case.label), reference, case.name)
         classes = scheme.to_classes(labels, source=str(case.label))
     if case.brain_mask is not None:
-        # Scale factors make the ones of some masks 0.99999997.
-        brain = turned_to_grid(read_image(case.brain_mask), reference, case.name) > 0.5
+        # With scale factors the ones of some masks are 0.99999997.
+        brain = reorient_to_grid(read_image(case.brain_mask), reference, case.name) > 0.5
         if not brain.any():
-            raise ImageError(f"The brain mask {case.brain_mask} is empty.", "Give one of the brain, or leave it out.")
+            raise ImageError(f"The brain mask {case.brain_mask} is empty.", "Give a mask of the brain, or omit it.")
     return Study(case, images, affine, classes, brain, reference)
 
 
-def turned_to_grid(image: Image, reference: Image, case: str) -> NDArray[np.float32]:
-    """The array of `image`, a file of `case`, in LPS; raises `GeometryError` if its grid is not that of `reference`."""
+def reorient_to_grid(image: Image, reference: Image, case: str) -> NDArray[np.float32]:
+    """Return the array of `image` in LPS, (X, Y, Z) float32; raise `GeometryError` if its grid is not the reference's.
+
+    case  name of the case, for the error
+    """
     array, affine = to_lps(image.array, image.affine)
     grid, grid_affine = to_lps(reference.array, reference.affine)
     distance_mm = _corner_distance_mm(affine, grid_affine, array.shape)
@@ -109,16 +115,16 @@ def turned_to_grid(image: Image, reference: Image, case: str) -> NDArray[np.floa
     one, other = _described(image), _described(reference)
     what = f"Case {case}: {image.path.name} is {one}; {reference.path.name} is {other}"
     if array.shape == grid.shape:
-        what += f"; corners of the volumes lie up to {distance_mm:.2f} mm apart"
+        what += f"; corners of the volumes are up to {distance_mm:.2f} mm apart"
     raise GeometryError(
         f"{what}.",
-        "The files lie on different grids: align them to one grid with a registration tool first, or give only files "
+        "The files are on different grids: align them to one grid with a registration tool first, or give only files "
         "that share a grid.",
     )
 
 
 def _corner_distance_mm(first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...]) -> float:
-    """Largest distance between the same corner voxel under two affines."""
+    """Return the largest distance between the same corner voxel of a volume under two affines."""
     last = np.array(shape) - 1
     corners = np.array([[*(np.array(corner) * last), 1] for corner in np.ndindex(2, 2, 2)])
     apart = corners @ (first - second).T[:, :3]

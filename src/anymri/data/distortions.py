@@ -1,6 +1,6 @@
-"""Chains of random changes in nnU-Net's manner: space first, then intensities as scanners differ.
+"""Augmentation as in nnU-Net: spatial transforms first, then intensities.
 
-As the authors' chains, but linear where theirs are cubic. Sources: sheet mam, Data and
+The chains are those of the authors, with linear interpolation where theirs is cubic. Sources: sheet mam, Data and
 training; sheet shaspec, section 7.
 """
 
@@ -16,12 +16,12 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
-# The share of patches that each change of space meets.
+# Probability of each spatial transform.
 MOVED = 0.2
 
 
 def distort_nnunet(images: Tensor, classes: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Of images (M, X, Y, Z) and classes (X, Y, Z); as MaM. What is zero in all images stays so."""
+    """Return images (M, X, Y, Z) and classes (X, Y, Z) distorted as in MaM; voxels zero in all images stay zero."""
     masks = torch.stack([classes, images.any(0).to(classes.dtype)])
     images, (classes, inside) = _move(images, masks, rng, degrees=30, zoom=(0.7, 1.4))
     images = _sharpness_and_contrast(images, rng)
@@ -31,7 +31,7 @@ def distort_nnunet(images: Tensor, classes: Tensor, rng: Generator) -> tuple[Ten
 
 
 def distort_shaspec(images: Tensor, classes: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Of images (M, X, Y, Z) and classes (X, Y, Z); as ShaSpec."""
+    """Return images (M, X, Y, Z) and classes (X, Y, Z) distorted as in ShaSpec."""
     images, (classes,) = _move(images, classes[None], rng, degrees=15, zoom=(0.85, 1.25), elastic=True)
     images = _sharpness_and_contrast(images, rng, shifted=True)
     return _each(images, rng, 0.15, _gamma), classes
@@ -40,40 +40,44 @@ def distort_shaspec(images: Tensor, classes: Tensor, rng: Generator) -> tuple[Te
 def _move(
     images: Tensor, masks: Tensor, rng: Generator, degrees: float, zoom: tuple[float, float], elastic: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Images (M, X, Y, Z) and masks (n, X, Y, Z) bent, turned and zoomed, by one resampling; 0 comes in from outside.
+    """Return images (M, X, Y, Z) and masks (n, X, Y, Z) deformed, rotated and zoomed by one resampling, 0 from outside.
 
     degrees  largest angle about each axis
-    zoom     bounds of how much farther apart voxels are read, below 1 and above
+    zoom     smallest and largest factor of the distances between the voxels that are read
+    elastic  also deform
     """
-    bent, turned, zoomed = rng.random(3) < MOVED
-    if not (turned or zoomed or (bent and elastic)):
+    deformed, rotated, zoomed = rng.random(3) < MOVED
+    if not (rotated or zoomed or (deformed and elastic)):
         return images, masks
     sides = images.shape[1:]
-    axes = [torch.arange(side) - (side - 1) / 2 for side in sides]
-    places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    if bent and elastic:
-        places += _elastic_field(sides, rng)
-    if turned:
+    axes = [torch.arange(side, device=images.device) - (side - 1) / 2 for side in sides]
+    coordinates = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    if deformed and elastic:
+        coordinates += _elastic_field(sides, rng)
+    if rotated:
         angles = rng.uniform(-degrees, degrees, 3)
-        places = places @ torch.from_numpy(Rotation.from_euler("xyz", angles, degrees=True).as_matrix()).float()
+        coordinates = (
+            coordinates @ torch.from_numpy(Rotation.from_euler("xyz", angles, degrees=True).as_matrix()).float()
+        )
     if zoomed:
-        places *= _below_or_above_one(rng, *zoom)
-    # grid_sample counts from -1 to 1, and the last axis first.
-    grid = (places / torch.tensor([(side - 1) / 2 for side in sides])).flip(-1)[None]
+        coordinates *= _below_or_above_one(rng, *zoom)
+    # Coordinates of grid_sample are from -1 to 1, with the last axis first.
+    half = torch.tensor([(side - 1) / 2 for side in sides], device=images.device)
+    grid = (coordinates / half).flip(-1)[None]
     moved = grid_sample(images[None], grid, "bilinear", align_corners=True)[0]
     nearest = grid_sample(masks[None].float(), grid, "nearest", align_corners=True)[0]
     return moved, nearest.to(masks.dtype)
 
 
 def _elastic_field(sides: torch.Size, rng: Generator) -> Tensor:
-    """Displacements in voxels, (X, Y, Z, 3): smoothed noise."""
+    """Return displacements in voxels, (X, Y, Z, 3): smoothed noise."""
     strength, width = rng.uniform(0, 900), rng.uniform(9, 13)
     noise = rng.uniform(-1, 1, (*sides, 3)).astype(np.float32)
     return torch.from_numpy(gaussian_filter(noise, width, mode="constant", axes=(0, 1, 2)) * np.float32(strength))
 
 
 def _sharpness_and_contrast(images: Tensor, rng: Generator, shifted: bool = False) -> Tensor:
-    """Noise, blur, brightness, contrast and low resolution, each in a share of patches."""
+    """Apply noise, blur, brightness, contrast and low resolution, also offsets if `shifted`."""
     if rng.random() < 0.1:
         noise = rng.standard_normal(images.shape, dtype=np.float32)
         images = images + torch.from_numpy(noise) * rng.uniform(0, 0.1)
@@ -88,27 +92,30 @@ def _sharpness_and_contrast(images: Tensor, rng: Generator, shifted: bool = Fals
 def _each(
     images: Tensor, rng: Generator, prob: float, change: Callable[[Tensor, Generator], Tensor], share: float = 1.0
 ) -> Tensor:
-    """In a share `prob` of patches, each channel changed on its own with the probability `share`."""
+    """Apply `change` to each channel with probability `share`, in a share `prob` of patches."""
     if rng.random() >= prob:
         return images
     return torch.stack([change(channel, rng) if rng.random() < share else channel for channel in images])
 
 
 def _below_or_above_one(rng: Generator, low: float, high: float) -> float:
-    """Between `low` and 1 or between 1 and `high`, each equally likely."""
+    """Draw a number between `low` and 1 or between 1 and `high`, each with probability 0.5."""
     return float(rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high))
 
 
 def _blur(channel: Tensor, rng: Generator) -> Tensor:
+    """Smooth a channel by a Gaussian of 0.5 to 1 voxels."""
     return torch.from_numpy(gaussian_filter(channel.numpy(), rng.uniform(0.5, 1)))
 
 
 def _contrast(channel: Tensor, rng: Generator) -> Tensor:
+    """Scale a channel around its mean, within its extremes."""
     mean = channel.mean()
     return ((channel - mean) * rng.uniform(0.75, 1.25) + mean).clamp(channel.min(), channel.max())
 
 
 def _coarsen(channel: Tensor, rng: Generator) -> Tensor:
+    """Resample a channel to half to all of its resolution and back."""
     zoom = rng.uniform(0.5, 1)
     sides = [max(1, round(side * zoom)) for side in channel.shape]
     coarse = interpolate(channel[None, None], sides, mode="nearest-exact")
@@ -116,7 +123,7 @@ def _coarsen(channel: Tensor, rng: Generator) -> Tensor:
 
 
 def _gamma(channel: Tensor, rng: Generator) -> Tensor:
-    """Raised to a power between its extremes; mean and standard deviation stay."""
+    """Raise a channel, scaled to its extremes, to a random power; keep its mean and standard deviation."""
     low, deviation = channel.min(), channel.std()
     span = channel.max() - low
     curved = ((channel - low) / (span + 1e-7)) ** _below_or_above_one(rng, 0.7, 1.5) * span

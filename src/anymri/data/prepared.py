@@ -1,4 +1,4 @@
-"""A case as networks take it: the one carrier from the preprocessed scans to the batch."""
+"""Input of the networks: the one carrier of images from preprocessing to the batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A preprocessed case, or a patch of one, in LPS voxel order.
+    """A preprocessed case, or a patch of one, in LPS orientation.
 
     images      (4, X, Y, Z) float32 in the units of the network, in the order of `MODALITIES`; zero where missing
     present     (4,) bool: modalities that exist
@@ -54,7 +54,7 @@ class Prepared:
         return replace(self, present=self.present & subset.as_tensor()[0])
 
     def paste(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return values of the box, (..., X, Y, Z), on the whole grid, zero outside the box."""
+        """Return values of the box, (..., X, Y, Z), on the whole grid of the scans, zero outside the box."""
         whole = np.zeros((*values.shape[:-3], *self.grid), dtype=values.dtype)
         whole[(..., *self.box)] = values
         return whole

@@ -1,6 +1,6 @@
-"""From the scans of a case to what a network sees: brain box and intensities.
+"""Preprocessing of scans into the input of a network: crop to the brain, normalisation of intensities.
 
-Statistics come from the modalities that exist, inside the brain. Source: protocol sheet, section 3.
+Source: protocol sheet, section 3.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from anymri.modalities import MODALITIES
 if TYPE_CHECKING:
     from anymri.data.case import Study
 
+# Intensities that become 0 and 1 (M3AE).
 PERCENTILES = (1, 99)
 
 
 class Preprocessing(BaseModel):
-    """Named choices, each from a published system."""
+    """Settings of the preprocessing, each from a published system; part of recipes and of weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,18 +33,19 @@ class Preprocessing(BaseModel):
         default="zscore",
         description="zscore: mean 0 and standard deviation 1 in the brain, applied to all voxels (IM-Fuse's family); "
         "zscore_background_zero: the same with background 0 (nnU-Net's family); percentiles: the first to the 99th "
-        "percentile in the brain become 0 to 1, beyond them clipped, background 0 (M3AE); divide_255: as XLSTM-HVED",
+        "percentile in the brain become 0 to 1, clipped beyond, background 0 (M3AE); divide_255: intensities over 255 "
+        "(XLSTM-HVED)",
     )
-    crop_to_brain: bool = Field(default=True, description="cut to the box around the brain")
+    crop_to_brain: bool = Field(default=True, description="crop to the box around the brain")
     drop_last_slice: bool = Field(
-        default=False, description="lose the box's last slice on each axis, as IM-Fuse's code"
+        default=False, description="drop the last slice of the box on each axis, as IM-Fuse's code does"
     )
 
 
 def preprocess(study: Study, settings: Preprocessing) -> Prepared:
     """Crop and normalise the scans of a study.
 
-    Statistics are those of the existing modalities, inside the brain. Raises `ImageError` if a scan is constant there.
+    Each scan is normalised by its intensities inside the brain. Raises `ImageError` if a scan is constant there.
     """
     brain = brain_mask(study)
     x, y, z = brain.shape
@@ -73,9 +75,9 @@ def preprocess(study: Study, settings: Preprocessing) -> Prepared:
 
 
 def background_value(scan: NDArray[np.float32]) -> float | None:
-    """The constant around a skull-stripped brain: the value that most voxels on the six faces share, or None.
+    """Return the constant around a skull-stripped brain: the value of most voxels on the six faces, or None.
 
-    Zero in BraTS, about -4 in data normalised before it was stored; scans of a whole head have none.
+    It is zero in BraTS, and about -4 in data normalised before they were stored; scans of a whole head have none.
     """
     faces = np.concatenate([face.ravel() for axis in range(3) for face in (scan.take(0, axis), scan.take(-1, axis))])
     values, counts = np.unique(faces, return_counts=True)
@@ -84,7 +86,7 @@ def background_value(scan: NDArray[np.float32]) -> float | None:
 
 
 def brain_mask(study: Study) -> NDArray[np.bool_]:
-    """The mask that came with the case, or else every voxel in which some scan differs from its background."""
+    """Return the brain mask (X, Y, Z) of the case, or else of the voxels where a scan differs from its background."""
     if study.brain is not None and study.brain.any():
         return study.brain
     brain = np.zeros(next(iter(study.images.values())).shape, dtype=bool)
@@ -104,7 +106,7 @@ def _box(brain: NDArray[np.bool_], settings: Preprocessing) -> Box:
 def _statistics(
     study: Study, modality: str, inside: NDArray[np.float32], settings: Preprocessing
 ) -> tuple[float, float]:
-    """What to subtract and what to divide by."""
+    """Return what to subtract from a scan and what to divide it by."""
     if settings.normalisation == "divide_255":
         return 0.0, 255.0
     if settings.normalisation == "percentiles":
@@ -114,7 +116,7 @@ def _statistics(
         shift, scale = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
     if scale == 0:
         raise ImageError(
-            f"{study.case.scans[modality]} has the same value everywhere inside the brain.",
-            "Leave this scan out: a modality that does not exist is absent, never a constant.",
+            f"{study.case.scans[modality]} is constant inside the brain.",
+            "Omit this scan: a missing modality is not an image of one value.",
         )
     return shift, scale

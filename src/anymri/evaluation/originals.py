@@ -1,4 +1,7 @@
-"""What an evaluation was made from, read again where its provenance says that it lies, if it is still the same."""
+"""The weights, label maps and scans that an evaluation was made from, read again to draw what was evaluated.
+
+They are read from where the provenance records them, if they are still the same.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.case import Case, Study, read_study, turned_to_grid
+from anymri.data.case import Case, Study, read_study, reorient_to_grid
 from anymri.data.image import read_image
 from anymri.data.layouts import find_cases
 from anymri.data.prepared import Prepared
@@ -22,7 +25,7 @@ from anymri.regions import label_scheme
 Classes = NDArray[np.uint8]
 Scans = dict[str, NDArray[np.float32]]
 
-_PUT_BACK = "Put back what was evaluated, or evaluate again."
+_RESTORE = "Restore the files that were evaluated, or evaluate again."
 
 
 class Recorded(Protocol):
@@ -41,28 +44,23 @@ class Recorded(Protocol):
         """Name of an input -> its `file` and `sha256`."""
 
 
-class Original(Protocol):
-    """The weights or masks that an evaluation scored."""
-
-    def segment(self, study: Study, subsets: Sequence[str]) -> dict[str, Classes]:
-        """Return the classes on the grid of the study, (X, Y, Z) uint8, for each subset."""
-
-    def reconstruct(self, study: Study) -> tuple[Prepared, Scans] | None:
-        """Return the prepared case, and each scan reconstructed from all others; None if nothing is reconstructed."""
-
-
-class Weights:
-    """An evaluation of weights; raises an `AnymriError` if their file has changed."""
+class EvaluatedWeights:
+    """Evaluated weights, loaded again; raises an `AnymriError` if their file has changed."""
 
     def __init__(self, evaluation: Recorded, device: str) -> None:
-        self.segmenter = Segmenter.load(_recorded(evaluation, "weights"), device)
+        self.segmenter = Segmenter.load(_recorded_file(evaluation, "weights"), device)
 
     def segment(self, study: Study, subsets: Sequence[str]) -> dict[str, Classes]:
+        """Return the classes of each subset on the grid of the study, (X, Y, Z) uint8."""
         case = self.segmenter.prepare(study)
         predictions = self.segmenter.predict(case, [Subset.parse(name) for name in subsets])
         return {name: case.paste(each.label_map()) for name, each in zip(subsets, predictions, strict=True)}
 
     def reconstruct(self, study: Study) -> tuple[Prepared, Scans] | None:
+        """Return the prepared case, and each modality, (X, Y, Z) float32, reconstructed from all others.
+
+        None if the system does not reconstruct, or if there is only one modality.
+        """
         case = self.segmenter.prepare(study)
         if not self.segmenter.system.reconstructs or len(case.subset) < 2:
             return None
@@ -71,75 +69,81 @@ class Weights:
         return case, {m: each.reconstructed[m].numpy() for m, each in zip(case.subset, predictions, strict=True)}
 
 
-class Masks:
-    """An evaluation of label maps that some tool wrote."""
+class EvaluatedMasks:
+    """Evaluated label maps of some tool, read again."""
 
     def __init__(self, evaluation: Recorded) -> None:
         self.evaluation = evaluation
         self.scheme = label_scheme(str(evaluation.configuration["prediction_scheme"]))
 
     def segment(self, study: Study, subsets: Sequence[str]) -> dict[str, Classes]:
+        """Return the classes of each subset on the grid of the study, (X, Y, Z) uint8."""
         made = {}
         for subset in subsets:
-            file = _recorded(self.evaluation, f"{study.case.name}: from {subset}")
-            array = turned_to_grid(read_image(file), study.reference, study.case.name)
+            file = _recorded_file(self.evaluation, f"{study.case.name}: from {subset}")
+            array = reorient_to_grid(read_image(file), study.reference, study.case.name)
             made[subset] = self.scheme.to_classes(array, str(file))
         return made
 
     def reconstruct(self, study: Study) -> None:
-        return None
+        """Return None: label maps reconstruct nothing."""
 
 
-def open_original(evaluation: Recorded, device: str) -> Original:
-    return Masks(evaluation) if _is_of_masks(evaluation) else Weights(evaluation, device)
+class Originals:
+    """Access to what evaluations were made from.
 
-
-def read_case(evaluation: Recorded, case: str) -> Study:
-    """The scans and the label map of a case; raises an `AnymriError` if they are not there, or not what they were.
-
-    Evaluations of masks record no scans: those of their cohort are taken, if it has any.
+    device  where weights compute: auto, cpu, cuda, cuda:1, mps
     """
-    scheme = label_scheme(str(evaluation.configuration.get("label_scheme")))
-    label = _recorded(evaluation, f"{case}: label")
-    if _is_of_masks(evaluation):
-        return read_study(_with_scans(Path(str(evaluation.configuration.get("labels"))), case, label), scheme)
-    prefix = f"{case}: "
-    files = {
-        what.removeprefix(prefix): _recorded(evaluation, what) for what in evaluation.inputs if what.startswith(prefix)
-    }
-    scans = {modality: files[modality] for modality in MODALITIES if modality in files}
-    return read_study(Case(case, scans, label, files.get("brain_mask")), scheme)
 
+    def __init__(self, device: str = "auto") -> None:
+        self.device = device
 
-def label_hash(evaluation: Recorded, case: str) -> str | None:
-    """Of the label map that a case was scored against."""
-    entry = evaluation.inputs.get(f"{case}: label", {})
-    return entry.get("sha256")
+    def open(self, evaluation: Recorded) -> EvaluatedWeights | EvaluatedMasks:
+        """Return the weights or label maps of an evaluation; raise an `AnymriError` if they have changed."""
+        return EvaluatedMasks(evaluation) if _is_of_masks(evaluation) else EvaluatedWeights(evaluation, self.device)
+
+    def read_case(self, evaluation: Recorded, case: str) -> Study:
+        """Return the scans and the label map of a case; raise an `AnymriError` if they have changed.
+
+        Evaluations of label maps record no scans: those of their cohort are read, if it has any.
+        """
+        scheme = label_scheme(str(evaluation.configuration.get("label_scheme")))
+        label = _recorded_file(evaluation, f"{case}: label")
+        if _is_of_masks(evaluation):
+            return read_study(_case_in_cohort(Path(str(evaluation.configuration.get("labels"))), case, label), scheme)
+        prefix = f"{case}: "
+        files = {
+            role.removeprefix(prefix): _recorded_file(evaluation, role)
+            for role in evaluation.inputs
+            if role.startswith(prefix)
+        }
+        scans = {modality: files[modality] for modality in MODALITIES if modality in files}
+        return read_study(Case(case, scans, label, files.get("brain_mask")), scheme)
 
 
 def _is_of_masks(evaluation: Recorded) -> bool:
     return "predictions" in evaluation.configuration
 
 
-def _recorded(evaluation: Recorded, what: str) -> Path:
-    """The file of an input, as long as it holds what it held."""
-    entry = evaluation.inputs.get(what)
+def _recorded_file(evaluation: Recorded, role: str) -> Path:
+    """Return the file of an input; raise `RunError` if its content is not what was evaluated."""
+    entry = evaluation.inputs.get(role)
     if entry is None:
-        raise RunError(f"The provenance of {evaluation.folder} names no {what}.", _PUT_BACK)
+        raise RunError(f"The provenance of {evaluation.folder} does not name the input {role!r}.", _RESTORE)
     file = Path(entry["file"])
     if not file.is_file():
-        raise RunError(f"{file} is not there any more.", _PUT_BACK)
+        raise RunError(f"{file} does not exist any more.", _RESTORE)
     if sha256(file) != entry["sha256"]:
-        raise RunError(f"{file} has changed since the evaluation.", _PUT_BACK)
+        raise RunError(f"{file} has changed since the evaluation.", _RESTORE)
     return file
 
 
-def _with_scans(labels: Path, case: str, label: Path) -> Case:
-    """The case of a cohort that has this label map."""
+def _case_in_cohort(labels: Path, case: str, label: Path) -> Case:
+    """Return the case of a cohort that has this label map."""
     try:
         found = {each.name: each for each in find_cases(labels)}
     except CohortError:
         found = {}
     if case not in found or found[case].label != label:
-        raise RunError(f"{labels} holds no scans of {case} to show masks on.", "Evaluate with a cohort as --labels.")
+        raise RunError(f"{labels} holds no scans of {case} to draw.", "Score again with a cohort as --labels.")
     return found[case]

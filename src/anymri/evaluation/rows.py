@@ -1,4 +1,4 @@
-"""The tidy tables of an evaluation: one row a case, subset, region and metric, and the bins of calibration."""
+"""The tidy tables of an evaluation: one row per case, subset, region and metric, and the bins of calibration."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from anymri.regions import REGIONS, LabelScheme
 
 COLUMNS = ("case", "subset", "region", "metric", "value", "status")
 CURVE_COLUMNS = ("case", "subset", "region", "bin", "voxels", "confidence", "frequency")
-# What the column `region` holds: a region, or the modality that was reconstructed.
+# Values of the column `region`: a region, or the modality that was reconstructed.
 PLACES = (*REGIONS, *MODALITIES)
-# The status of a row with a value; any other says why there is none.
+# Status of a row with a value; any other status is the reason why there is none.
 SCORED = "scored"
+# End of the status of a subset with modalities that the case does not have.
+MISSING_STATUS = " missing"
 
 Row = dict[str, Any]
 
 
 @dataclass
 class CaseMetrics:
-    """Rows of one case: `COLUMNS`, and `CURVE_COLUMNS` where a calibration error was asked for."""
+    """Rows of one case: `COLUMNS`, and `CURVE_COLUMNS` where a calibration error was chosen."""
 
     rows: list[Row] = field(default_factory=list)
     curves: list[Row] = field(default_factory=list)
@@ -32,40 +34,41 @@ class CaseMetrics:
     def add(
         self, case: str, subset: Subset, metrics: Sequence[Metric], scheme: LabelScheme, compared: Comparison | str
     ) -> None:
-        """Scores one subset.
+        """Add the rows of one subset.
 
-        compared  prediction and truth, or why there are none: then rows have that as status and no value, never a zero
+        compared  prediction and truth; or the reason why there are none, which becomes the status of rows without a
+                  value (never a zero)
         """
         for metric in metrics:
             for region in metric.regions:
-                if region == "RC" and not scheme.tells("RC"):
+                if region == "RC" and not scheme.defines("RC"):
                     continue  # most data sets have no cavity, and nobody expects a column for it
                 if region in subset:
-                    continue  # a scan that is given is not reconstructed
+                    continue  # a modality that is given is not reconstructed
                 key = {"case": case, "subset": str(subset), "region": region}
-                value, status = _score(metric, region, scheme, compared)
+                value, status = _value(metric, region, scheme, compared)
                 self.rows.append({**key, "metric": metric.name, "value": value, "status": status})
                 if metric.name == "ece" and value is not None:
                     assert isinstance(compared, Comparison)
                     self.curves += [{**key, **each} for each in _bins(compared, region)]
 
 
-def _score(metric: Metric, region: str, scheme: LabelScheme, compared: Comparison | str) -> tuple[float | None, str]:
-    """Value and status."""
+def _value(metric: Metric, region: str, scheme: LabelScheme, compared: Comparison | str) -> tuple[float | None, str]:
+    """Return value and status."""
     if isinstance(compared, str):
         return None, compared
     if metric.needs == "reconstructed scans":
         assert compared.reconstructed is not None
         if region not in compared.reconstructed.real:
             return None, f"no {region} to compare with"
-    elif not scheme.tells(region):
+    elif not scheme.defines(region):
         return None, f"no {region} in {scheme.name}"
-    value = metric.of(compared, region)
+    value = float(metric.of(compared, region))
     return (None, f"{metric.title} is not defined") if isnan(value) else (value, SCORED)
 
 
 def _bins(comparison: Comparison, region: str) -> list[Row]:
-    """The bins that hold voxels: how many, their mean probability, and the share of them in which the region is."""
+    """Return the bins that hold voxels: how many, their mean probability, and the share of them in the region."""
     curve = comparison.reliability(region)
     columns = (curve.voxels.tolist(), curve.predicted.tolist(), curve.observed.tolist())
     return [

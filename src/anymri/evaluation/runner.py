@@ -1,13 +1,11 @@
-"""Scores weights on a cohort, for every subset of modalities that each case has."""
+"""Evaluation of weights on a cohort, for every subset of modalities that each case has."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from anymri.data.case import Study, read_study
 from anymri.data.layouts import find_cases
@@ -19,84 +17,88 @@ from anymri.evaluation.metrics.calibration import RegionProbabilities
 from anymri.evaluation.metrics.comparison import Comparison
 from anymri.evaluation.metrics.definitions import Needs
 from anymri.evaluation.metrics.reconstruction import ReconstructedScans
-from anymri.evaluation.rows import CaseMetrics
+from anymri.evaluation.result import Evaluation
+from anymri.evaluation.rows import MISSING_STATUS, CaseMetrics
 from anymri.files import sha256
 from anymri.inference.segmenter import Segmenter
 from anymri.inference.windows import check_reconstructs
-from anymri.modalities import SUBSETS, Subset
+from anymri.modalities import SUBSETS, Subset, as_subset
 from anymri.progress import Progress, silent
-from anymri.regions import LabelScheme, label_scheme, region_mask
-from anymri.weights.card import WeightsCard
-
-
-@dataclass
-class Evaluation:
-    """What `evaluate` found.
-
-    metrics  the tidy table that `metrics.csv` holds: `COLUMNS`, one row a case, subset, region and metric. Subsets that a
-            case lacks scans for are rows with a status that says so and no value, never a zero
-    card    the card of the weights
-    """
-
-    metrics: pd.DataFrame
-    card: WeightsCard
+from anymri.regions import LabelScheme, region_mask
+from anymri.regions import label_scheme as find_scheme
 
 
 def evaluate(
-    weights: Path,
-    data: Path,
-    output: Path,
-    scheme_name: str | None = None,
+    weights: Segmenter | Path | str,
+    data: Path | str,
+    output: Path | str,
+    label_scheme: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
     *,
-    subsets: Sequence[Subset] = SUBSETS,
+    subsets: Sequence[Subset | str] = SUBSETS,
     metrics: Sequence[str] = DEFAULT,
+    lane: str = "torch",
 ) -> Evaluation:
-    """Scores all labelled cases of a cohort on subsets; each window is encoded once for all of them.
+    """Evaluate weights on all labelled cases of a cohort; each window is encoded once for all subsets.
 
-    weights      a run folder or weights file
-    data         a cohort; cases without a label are left out
-    output       the evaluation folder; finished cases found there are kept
-    scheme_name  label scheme of the cohort; default: the one that the weights were trained on
-    progress     called with a case's name, and how many of how many cases are done before it
-    metrics      names in `METRICS`
+    weights       a weights file, a run folder, or a segmenter, which brings its device and lane
+    data          a cohort: a folder or CSV manifest; cases without a label are not evaluated
+    output        evaluation folder; finished cases in it are kept
+    label_scheme  meaning of the label values; by default that of the training data of the weights
+    device        auto, cpu, cuda, cuda:1, mps
+    progress      called with the name of a case, and how many of how many cases are done before it
+    subsets       subsets of modalities, for example ["T1c+FLAIR", "T2"]; by default all 15
+    metrics       names of metrics, see docs/evaluation.md
+    lane          how the network is computed: torch (float32)
+
+    Raises an `AnymriError` that names the file or option and the remedy.
+
+    >>> import anymri
+    >>> evaluation = anymri.evaluate("RUN", "COHORT", "NEW_EVALUATION", subsets=["T1c+FLAIR"], metrics=["dice"])
+    >>> list(evaluation.metrics.columns)
+    ['case', 'subset', 'region', 'metric', 'value', 'status']
     """
-    chosen = choose(metrics)
-    segmenter = Segmenter.load(weights, device)
-    assert segmenter.weights is not None
+    output, chosen, wanted = Path(output), choose(metrics), [as_subset(subset) for subset in subsets]
+    segmenter = weights if isinstance(weights, Segmenter) else Segmenter.load(weights, device, lane)
+    if segmenter.weights is None:
+        raise ConfigurationError(
+            "The segmenter was not loaded from a file, so its results cannot be traced to weights.",
+            "Save the weights, and evaluate their file.",
+        )
     if _needs(chosen, "reconstructed scans"):
         check_reconstructs(segmenter.system)
-    scheme = _scheme(scheme_name or segmenter.card.label_scheme)
-    cases = {case.name: case for case in find_cases(data) if case.label is not None}
+    scheme = _scheme(label_scheme or segmenter.card.label_scheme)
+    cases = {case.name: case for case in find_cases(Path(data)) if case.label is not None}
     if not cases:
         raise CohortError(f"No case in {data} has a label map.", "Evaluation needs labels; without them use segment.")
     settings = {
         "weights_sha256": sha256(segmenter.weights),
         "label_scheme": scheme.name,
         "conventions": conventions(chosen),
-        "subsets": [str(subset) for subset in subsets],
+        "subsets": [str(subset) for subset in wanted],
     }
     files = {name: case.files() for name, case in cases.items()}
 
     def evaluate_one(name: str) -> CaseMetrics:
-        return evaluate_case(segmenter, read_study(cases[name], scheme), scheme, subsets, chosen)
+        return evaluate_case(segmenter, read_study(cases[name], scheme), scheme, wanted, chosen)
 
     rows = evaluate_all(output, settings, files, evaluate_one, progress)
     record = {**settings, "data": str(data), "weights": segmenter.card.model_dump(mode="json")}
-    write_provenance(output, record, {"weights": segmenter.weights}, files, str(segmenter.device))
-    return Evaluation(rows, segmenter.card)
+    inputs = {"weights": segmenter.weights}
+    write_provenance(output, "evaluate", record, inputs, files, str(segmenter.device))
+    return Evaluation(output, rows, segmenter.card)
 
 
 def evaluate_case(
     segmenter: Segmenter, study: Study, scheme: LabelScheme, subsets: Sequence[Subset], metrics: Sequence[Metric]
 ) -> CaseMetrics:
-    """Return every metric of every region, for each subset that the case has scans for.
+    """Return every metric of every region of one case, for each subset.
 
-    study  a case with its label map
+    study  a case with its label map; a subset with modalities that it does not have gives rows without values
     """
     assert study.classes is not None
-    possible = [s for s in subsets if all(m in study.images for m in s)]
+    possible = [subset for subset in subsets if all(m in study.images for m in subset)]
     case = segmenter.prepare(study)
     classes = study.classes[case.box]
     reconstructs = _needs(metrics, "reconstructed scans")
@@ -105,7 +107,7 @@ def evaluate_case(
     spacing = np.linalg.norm(study.affine[:3, :3], axis=0).tolist()
     found = CaseMetrics()
     for subset in subsets:
-        compared: Comparison | str = f"{', '.join(m for m in subset if m not in study.images)} absent"
+        compared: Comparison | str = ", ".join(m for m in subset if m not in study.images) + MISSING_STATUS
         if subset in possible:
             prediction = next(predictions)
             probabilities = reconstructed = None
@@ -124,14 +126,10 @@ def _needs(metrics: Sequence[Metric], what: Needs) -> bool:
     return any(metric.needs == what for metric in metrics)
 
 
-def seen_in_training(metrics: pd.DataFrame, card: WeightsCard) -> list[str]:
-    """Names of scored cases that the weights were trained on."""
-    return sorted(set(metrics["case"]) & set(card.trained_on))
-
-
 def _scheme(name: str | None) -> LabelScheme:
     if name is None:
         raise ConfigurationError(
-            "The weights do not say which label scheme they were trained on.", "Name the cohort's with --label-scheme."
+            "The weights do not record the label scheme that they were trained on.",
+            "Name the cohort's with --label-scheme.",
         )
-    return label_scheme(name)
+    return find_scheme(name)

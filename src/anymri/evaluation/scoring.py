@@ -1,4 +1,4 @@
-"""Scores label maps that some tool wrote, each against the label map of the same case."""
+"""Evaluation of label maps that any tool wrote, each against the label map of the same case."""
 
 from __future__ import annotations
 
@@ -7,58 +7,72 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from anymri.data.case import turned_to_grid
+from anymri.data.case import reorient_to_grid
 from anymri.data.image import image_stem, read_image, to_lps
 from anymri.data.layouts import find_cases
 from anymri.errors import CohortError, ConfigurationError, ModalityError
 from anymri.evaluation.folder import evaluate_all, write_provenance
 from anymri.evaluation.metrics import DEFAULT, choose, conventions
 from anymri.evaluation.metrics.comparison import Comparison
+from anymri.evaluation.result import Evaluation
 from anymri.evaluation.rows import CaseMetrics
-from anymri.modalities import ALL, SUBSETS, Subset
+from anymri.modalities import ALL, SUBSETS, Subset, as_subset
 from anymri.progress import Progress, silent
-from anymri.regions import LabelScheme, label_scheme
+from anymri.regions import LabelScheme
+from anymri.regions import label_scheme as find_scheme
 
-# Words at the end of a file's name that say what it is, and belong to no case's name.
+# Words at the end of a file name that say what the file is, and are not part of the name of the case.
 _ROLE = re.compile(r"(?:^|[-_. ])(?:seg|segm|segmentation|label|labels|pred|prediction|mask|truth|gt)$", re.IGNORECASE)
-_NAMED = "Name files CASE.nii.gz or CASE-seg.nii.gz, or give each case a folder with one segmentation.nii.gz."
+_NAMING = "Name files CASE.nii.gz or CASE-seg.nii.gz, or give each case a folder with one segmentation.nii.gz."
+# Status of a case without a prediction.
+_NO_PREDICTION = "no prediction"
 
 
-def score_masks(
-    predictions: Path,
-    labels: Path,
-    output: Path,
-    scheme_name: str,
-    prediction_scheme_name: str | None = None,
+def score(
+    predictions: Path | str,
+    labels: Path | str,
+    output: Path | str,
+    label_scheme: str,
+    prediction_scheme: str | None = None,
     progress: Progress = silent,
     *,
     name: str | None = None,
-    subset: Subset = ALL,
+    subset: Subset | str = ALL,
     metrics: Sequence[str] = DEFAULT,
-) -> pd.DataFrame:
-    """Scores all predicted cases; a labelled case without a prediction is marked and in no mean.
+) -> Evaluation:
+    """Score the label maps of any tool; a labelled case without a prediction is marked and in no mean.
 
-    predictions             label maps, CASE.nii.gz or CASE/segmentation.nii.gz; or one such folder for each subset,
-                            named as in T1c+FLAIR
-    labels                  a cohort with labels, or a folder of label maps named in the same way
-    scheme_name             label scheme of the labels
-    prediction_scheme_name  of the predictions; default: the same
-    name                    of the tool, for tables; default: the name of the folder
-    subset                  what the predictions were made from, where the folder does not say it
+    predictions        label maps CASE.nii.gz or CASE/segmentation.nii.gz; or one such folder per subset, as T1c+FLAIR
+    labels             a labelled cohort, or a folder of label maps with the same names
+    output             evaluation folder; finished cases in it are kept
+    label_scheme       meaning of the values of the labels, for example "brats2023"
+    prediction_scheme  meaning of the values of the predictions; by default the same
+    progress           called with the name of a case, and how many of how many cases are done before it
+    name               name of the tool, for tables; by default that of the folder
+    subset             subset that the predictions were made from, where folders are not named by subset
+    metrics            names of metrics that need label maps only, see docs/evaluation.md
+
+    Raises an `AnymriError` that names the file or option and the remedy.
+
+    >>> import anymri
+    >>> evaluation = anymri.score("MASKS", "COHORT", "NEW_SCORES", "brats2023", metrics=["dice"])
+    >>> evaluation.rows[0]["status"]
+    'scored'
     """
+    predictions, labels, output = Path(predictions), Path(labels), Path(output)
     chosen = choose(metrics)
     for metric in chosen:
         if metric.needs != "masks":
             raise ConfigurationError(
-                f"{metric.name} needs {metric.needs}, and there are masks alone.", "Leave it out, or evaluate weights."
+                f"{metric.name} needs {metric.needs}, and label maps have none.",
+                "Remove it from --metrics, or evaluate weights with `anymri evaluate`.",
             )
-    scheme, predicted_scheme = label_scheme(scheme_name), label_scheme(prediction_scheme_name or scheme_name)
-    by_subset = _predictions(predictions, subset)
+    scheme, predicted_scheme = find_scheme(label_scheme), find_scheme(prediction_scheme or label_scheme)
+    by_subset = _predictions(predictions, as_subset(subset))
     truths = _labels(labels)
-    _check_known(by_subset, truths, labels)
     predicted = {case for maps in by_subset.values() for case in maps}
+    _check_labelled(predicted, truths, labels)
     files = {
         case: {"label": label} | {f"from {s}": maps[case] for s, maps in by_subset.items() if case in maps}
         for case, label in sorted(truths.items())
@@ -71,48 +85,48 @@ def score_masks(
         "subsets": list(by_subset),
         "name": name or predictions.absolute().name,
     }
-    if not predicted & set(truths):
-        raise CohortError(f"No case in {labels} has a prediction in {predictions}.", _NAMED)
 
-    def score(case: str) -> CaseMetrics:
-        scored = CaseMetrics()
+    def score_one(case: str) -> CaseMetrics:
+        found = CaseMetrics()
         for each, maps in by_subset.items():
-            compared: Comparison | str = "no prediction"
+            compared: Comparison | str = _NO_PREDICTION
             if case in maps:
                 compared = _compare(case, maps[case], predicted_scheme, truths[case], scheme)
-            scored.add(case, Subset.parse(each), chosen, _common(scheme, predicted_scheme), compared)
-        return scored
+            found.add(case, Subset.parse(each), chosen, _common(scheme, predicted_scheme), compared)
+        return found
 
-    scores = evaluate_all(output, settings, files, score, progress)
-    write_provenance(output, {**settings, "labels": str(labels)}, {}, files, "cpu")
-    return scores
+    rows = evaluate_all(output, settings, files, score_one, progress)
+    write_provenance(output, "score", {**settings, "labels": str(labels)}, {}, files, "cpu")
+    return Evaluation(output, rows)
 
 
 def _compare(case: str, prediction: Path, predicted: LabelScheme, label: Path, scheme: LabelScheme) -> Comparison:
+    """Return prediction and truth as classes on the grid of the label map."""
     truth, found = read_image(label), read_image(prediction)
-    array = turned_to_grid(found, truth, case)
-    classes = scheme.to_classes(to_lps(truth.array, truth.affine)[0], str(label))
-    spacing = np.linalg.norm(to_lps(truth.array, truth.affine)[1][:3, :3], axis=0).tolist()
+    array = reorient_to_grid(found, truth, case)
+    in_lps, affine = to_lps(truth.array, truth.affine)
+    classes = scheme.to_classes(in_lps, str(label))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0).tolist()
     return Comparison(predicted.to_classes(array, str(prediction)), classes, spacing)
 
 
 def _common(scheme: LabelScheme, predicted: LabelScheme) -> LabelScheme:
-    """The scheme that tells fewer regions apart."""
+    """Return the scheme that distinguishes fewer regions."""
     return min(scheme, predicted, key=lambda each: len(each.regions))
 
 
 def _predictions(folder: Path, subset: Subset) -> dict[str, dict[str, Path]]:
-    """Subset -> case -> file, subsets in the order of the tables."""
+    """Return subset -> case -> file, subsets in the order of the tables."""
     if not folder.is_dir():
-        raise CohortError(f"{folder} is no folder.", "Give the folder with the predicted label maps.")
+        raise CohortError(f"{folder} is not a folder.", "Give the folder with the predicted label maps.")
     children = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
-    named = {str(s): child for child in children if (s := _as_subset(child.name)) is not None}
+    named = {str(s): child for child in children if (s := _subset_named(child.name)) is not None}
     if not named or len(named) < len(children):
         return {str(subset): _label_maps(folder)}
     return {str(s): _label_maps(named[str(s)]) for s in SUBSETS if str(s) in named}
 
 
-def _as_subset(name: str) -> Subset | None:
+def _subset_named(name: str) -> Subset | None:
     try:
         return Subset.parse(name)
     except ModalityError:
@@ -120,7 +134,7 @@ def _as_subset(name: str) -> Subset | None:
 
 
 def _labels(folder: Path) -> dict[str, Path]:
-    """Case -> label map, of a cohort or of a folder of nothing but label maps."""
+    """Return case -> label map, of a cohort or of a folder of label maps only."""
     try:
         labelled = {case.name: case.label for case in find_cases(folder) if case.label is not None}
     except CohortError:
@@ -128,12 +142,12 @@ def _labels(folder: Path) -> dict[str, Path]:
             raise
         return _label_maps(folder)
     if not labelled:
-        raise CohortError(f"No case in {folder} has a label map.", "Evaluation needs labels.")
+        raise CohortError(f"No case in {folder} has a label map.", "Scoring needs labels.")
     return labelled
 
 
 def _label_maps(folder: Path) -> dict[str, Path]:
-    """Case -> image file in the folder and those below it."""
+    """Return case -> image file in the folder and the folders below it."""
     found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")):
         stem = image_stem(file)
@@ -143,16 +157,17 @@ def _label_maps(folder: Path) -> dict[str, Path]:
         # segmentation.nii.gz belongs to the case that its folder is named after
         case = _ROLE.sub("", stem) or file.parent.name
         if case in found:
-            raise CohortError(f"{found[case]} and {file} both look like the label map of case {case}.", _NAMED)
+            raise CohortError(f"{found[case]} and {file} both look like the label map of case {case}.", _NAMING)
         found[case] = file
     if not found:
-        raise CohortError(f"No label map was found in {folder}.", _NAMED)
+        raise CohortError(f"No label map was found in {folder}.", _NAMING)
     return found
 
 
-def _check_known(by_subset: Mapping[str, Mapping[str, Path]], truths: Mapping[str, Path], labels: Path) -> None:
-    foreign = sorted({case for maps in by_subset.values() for case in maps} - set(truths))
+def _check_labelled(predicted: set[str], truths: Mapping[str, Path], labels: Path) -> None:
+    """Raise `CohortError` if a predicted case does not have a label map."""
+    foreign = sorted(predicted - set(truths))
     if foreign:
         shown = ", ".join(foreign[:6]) + (", ..." if len(foreign) > 6 else "")
         what = f"{shown} {'has' if len(foreign) == 1 else 'have'} a prediction but no label in {labels}."
-        raise CohortError(what, f"Add the labels, or take the predictions away. {_NAMED}")
+        raise CohortError(what, f"Add the labels, or remove the predictions. {_NAMING}")

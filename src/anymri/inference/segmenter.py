@@ -56,6 +56,11 @@ class Segmenter:
 
         Raises `WeightsError` for weights that cannot be used, `ConfigurationError` for a device or lane that is not
         there.
+
+        >>> import anymri
+        >>> segmenter = anymri.load("RUN", device="cpu")
+        >>> str(segmenter.segment("CASE", subset="T1c+FLAIR").subset)
+        'T1c+FLAIR'
         """
         check_lane(lane)
         where = pick_device(device)
@@ -77,6 +82,11 @@ class Segmenter:
 
         Raises an `AnymriError` that names the file and the remedy.
         """
+        return self._segment(*self._read(case, subset))
+
+    def _read(
+        self, case: Case | Path | str | Mapping[str, Path | str], subset: Subset | str | None
+    ) -> tuple[Study, Subset]:
         found = as_case(case)
         chosen = found.subset if subset is None else as_subset(subset)
         if not chosen <= found.subset:
@@ -85,10 +95,13 @@ class Segmenter:
             )
         study = read_study(found)
         _warn_of_spacing(study)
+        return study, chosen
+
+    def _segment(self, study: Study, chosen: Subset) -> Result:
         prepared = self.prepare(study)
         (prediction,) = predict(self.system, prepared.only(chosen), [chosen], self.windows)
         classes = from_lps(prepared.paste(prediction.label_map()), study.reference)
-        return Result(classes, chosen, study.reference, found, self.card, self.weights, str(self.device))
+        return Result(classes, chosen, study.reference, study.case, self.card, self.weights, str(self.device))
 
     def encode(
         self, study: Study | Prepared, memory_limit: int = MEMORY_LIMIT_BYTES, half: bool = False
@@ -141,8 +154,10 @@ def segment(
 
     Raises an `AnymriError` that names the file and the remedy.
 
-    >>> anymri.segment(t1c="t1c.nii.gz", flair="flair.nii.gz", weights="RUN").volumes_ml
-    {'WT': 61.2, 'TC': 23.4, 'ET': 12.9, 'NCR': 10.5, 'ED': 37.8}
+    >>> import anymri
+    >>> result = anymri.segment(t1c="t1c.nii.gz", flair="flair.nii.gz", weights="RUN")
+    >>> list(result.volumes_ml)
+    ['WT', 'TC', 'ET', 'NCR', 'ED']
     """
     scans = {m: Path(p) for m, p in zip(MODALITIES, (t1, t1c, t2, flair), strict=True) if p is not None}
     if case is not None and scans:
@@ -156,9 +171,10 @@ def segment(
             "No scan was given.", "Give a case folder, or at least one of --t1, --t1c, --t2 and --flair."
         )
     segmenter = Segmenter.load(weights, device, lane)
+    study, chosen = segmenter._read(found, subset)
     if output is not None:
-        output_folder(Path(output))  # a folder that cannot be written is refused before the work
-    result = segmenter.segment(found, subset)
+        output_folder(Path(output))  # after all that can be wrong with the input, and before the work
+    result = segmenter._segment(study, chosen)
     if output is not None:
         result.save(output)
     return result

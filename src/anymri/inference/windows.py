@@ -127,8 +127,8 @@ class Blend:
         self.total: Tensor | None = None
 
     def add(self, places: Sequence[Place], values: Tensor) -> None:
-        """Add windows: values (B, C, X, Y, Z), one sample per place."""
-        weighted = (values * self.tiling.weights.to(values.device)).to("cpu")
+        """Add windows: values (B, C, X, Y, Z), one sample per place; they are overwritten."""
+        weighted = values.mul_(self.tiling.weights.to(values.device)).to("cpu")
         if self.total is None:
             self.total = torch.zeros(values.shape[1], *self.tiling.shape, device="cpu")
         for place, window in zip(places, weighted, strict=True):
@@ -138,7 +138,7 @@ class Blend:
         """Return the mean, (C, X, Y, Z) float32, in the box of the case."""
         assert self.total is not None
         inside = self.tiling.inside
-        return self.total[(slice(None), *inside)] / self.tiling.sums[inside]
+        return self.total[(slice(None), *inside)].div_(self.tiling.sums[inside])
 
 
 def window_starts(length: int, side: int, overlap: float) -> list[int]:
@@ -205,6 +205,7 @@ class SubsetDecoder:
             values = torch.cat([values, prediction.reconstruction[:, ~available[0]]], dim=1)
         self.blend.add(encoded.places, values)
 
+    @torch.inference_mode()
     def result(self) -> VolumePrediction:
         """Return the prediction on the volume."""
         values = self.blend.result()

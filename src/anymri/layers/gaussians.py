@@ -1,4 +1,4 @@
-"""Products of Gaussians: fusion of one diagonal Gaussian a modality, for any subset.
+"""Products of Gaussians: fusion of one diagonal Gaussian per modality, for any subset.
 
 The posterior of a subset S is the normalised product of its modalities' Gaussians N(mean_m, exp(log_variance_m)) and a
 standard-normal prior. With precisions p_m = 1 / (exp(log_variance_m) + eps) and w_m = p_m * mean_m:
@@ -6,12 +6,13 @@ standard-normal prior. With precisions p_m = 1 / (exp(log_variance_m) + eps) and
     P = 1 + sum_S p_m        M = sum_S w_m / P        V = 1 / P + eps
 
 so all subsets are sums of the same M maps. Source: Dorent et al. 2019 (U-HVED); sheet u_hved. RA-HVED and XLSTM-HVED
-add their eps to the prior's variance as well and not to the posterior's: `Gaussians.product_of_experts`; sheet ra_hved.
+add their eps to the variance of the prior as well and not to that of the posterior: `Gaussians.product_of_experts`;
+sheet ra_hved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,28 +26,31 @@ LOG_VARIANCE_LIMIT = 50.0
 SAMPLING_EPS = 1e-7
 DIVERGENCE_EPS = 1e-5
 EXPERT_EPS = 1e-8
-# Added to the second variance of a divergence; the authors' PyTorch port has 0.01 where the original has 1e-7.
+# Added to the second variance of a divergence; the PyTorch port has 0.01 where the original has 1e-7.
 VARIANCE_FLOOR = 0.01
-# Elements at a time: 15 rows of this many stay in a CPU's second cache, and keep a GPU busy.
+# Elements per piece: 15 rows of this many stay in the second cache of a CPU, and occupy a GPU.
 _CPU_PIECE = 8192
 _GPU_PIECE = 2**21
 
 
 @dataclass
 class Posterior:
-    """A diagonal Gaussian: mean and variance, both (B, C, X, Y, Z) float32."""
+    """Diagonal Gaussian with mean and variance, both (B, C, X, Y, Z) float32."""
 
     mean: Tensor
     variance: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """mean + standard deviation * noise."""
+        """Return mean + standard deviation * noise, (B, C, X, Y, Z).
+
+        noise  (B, C, X, Y, Z), standard normal
+        """
         return self.mean + self.variance.sqrt() * noise
 
 
 @dataclass
 class Gaussians:
-    """One Gaussian a modality: `mean` and `log_variance` (B, M, C, X, Y, Z), zero where a modality is absent.
+    """One Gaussian per modality: `mean` and `log_variance` (B, M, C, X, Y, Z), zero where a modality is missing.
 
     Variances span 40 decades, so all arithmetic here is at least float32, under autocast too.
     """
@@ -60,7 +64,7 @@ class Gaussians:
         self.log_variance = self.log_variance.to(dtype).clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def naturals(self, eps: float) -> tuple[Tensor, Tensor]:
-        """Precisions and precision-weighted means, both (B, M, C, X, Y, Z)."""
+        """Return precisions and precision-weighted means, both (B, M, C, X, Y, Z); `eps` is added to variances."""
         precision = 1 / (self.log_variance.exp() + eps)
         return precision, precision * self.mean
 
@@ -73,12 +77,12 @@ class Gaussians:
         return self.naturals(EXPERT_EPS)
 
     def product(self, available: Tensor) -> Posterior:
-        """The posterior of the modalities in `available`, (B, M) bool, with U-HVED's constants."""
+        """Return the posterior of the modalities in `available`, (B, M) bool, with the constants of U-HVED."""
         mean, total = _product(*self._sampling_naturals, available, prior_precision=1)
         return Posterior(mean, 1 / total + SAMPLING_EPS)
 
     def product_of_experts(self, available: Tensor) -> Posterior:
-        """The posterior of the modalities in `available`, (B, M) bool, with the constants of RA-HVED."""
+        """Return the posterior of the modalities in `available`, (B, M) bool, with the constants of RA-HVED."""
         mean, total = _product(*self._expert_naturals, available, prior_precision=1 / (1 + EXPERT_EPS))
         return Posterior(mean, 1 / total)
 
@@ -86,24 +90,24 @@ class Gaussians:
 def _product(
     precision: Tensor, weighted_mean: Tensor, available: Tensor, prior_precision: float
 ) -> tuple[Tensor, Tensor]:
-    """Mean and precision, (B, C, X, Y, Z), of the product of the available modalities and a prior around zero."""
+    """Return mean and precision, (B, C, X, Y, Z), of the product of the available modalities and a prior of mean 0."""
     with torch.autocast(precision.device.type, enabled=False):
-        chosen = available.to(precision.dtype)
-        total = prior_precision + torch.einsum("bm,bmcxyz->bcxyz", chosen, precision)
-        return torch.einsum("bm,bmcxyz->bcxyz", chosen, weighted_mean) / total, total
+        members = available.to(precision.dtype)
+        total = prior_precision + torch.einsum("bm,bmcxyz->bcxyz", members, precision)
+        return torch.einsum("bm,bmcxyz->bcxyz", members, weighted_mean) / total, total
 
 
 def subset_divergences(gaussians: Gaussians, present: Tensor, available: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """How far the posteriors of all subsets lie from that of the available one, and from the prior.
+    """Return the KL divergences of the posteriors of all subsets from the available posterior and from the prior.
 
-    present    (B, M) bool: subsets reach over these; a subset with an absent modality is left out
+    present    (B, M) bool: subsets of these modalities count
     available  (B, M) bool: the set A of each sample
     returns    three scalars: inter + prior, to be minimised; and each alone, without gradient, to be logged. They are
                means over subsets S, samples, channels and voxels of D(q_A || q_S) and D(q_S || N(0, 1)),
                D(a || b) = 0.5 * (-1 + log V_b - log V_a + (V_a + (M_a - M_b)^2) / (V_b + 0.01))
 
-    The gradient is found in closed form on the way: plain autograd would keep 30 divergences a scale, several times the
-    memory of the network, and going through the subsets a second time would take twice as long.
+    The forward pass also computes the gradient, in closed form: plain autograd would keep 30 divergences per scale,
+    several times the memory of the network, and a second pass over the subsets would take twice as long.
     """
     precision, weighted_mean = gaussians.naturals(DIVERGENCE_EPS)
     subsets = torch.tensor(nonempty_subsets(present.shape[1]), device=present.device)
@@ -111,18 +115,18 @@ def subset_divergences(gaussians: Gaussians, present: Tensor, available: Tensor)
     subsets, possible, available = (flags.to(precision.dtype) for flags in (subsets, possible, available))
     share = possible / (possible.sum() * precision[0, 0].numel())
     flat = precision.flatten(2), weighted_mean.flatten(2)
-    total, inter, prior = _SubsetDivergences.apply(*flat, subsets, share, available)  # type: ignore[no-untyped-call]
-    return total, inter, prior
+    apply: Callable[..., tuple[Tensor, Tensor, Tensor]] = _SubsetDivergences.apply
+    return apply(*flat, subsets, share, available)
 
 
 class _SubsetDivergences(torch.autograd.Function):
-    """`subset_divergences` of natural parameters (B, M, E).
+    """Autograd function of `subset_divergences` on natural parameters (B, M, E).
 
     subsets    (S, M) zeros and ones
-    share      (B, S) what one element of a sample counts in the mean for a subset
+    share      (B, S) weight in the mean of one element of a sample, per subset
     available  (B, M) zeros and ones
 
-    Elements are independent, so the work goes in pieces whose S rows stay in the processor's cache.
+    Elements are independent, so they are processed in pieces whose S rows stay in the cache of the processor.
     """
 
     @staticmethod
@@ -136,28 +140,28 @@ class _SubsetDivergences(torch.autograd.Function):
             to_precision, to_weighted_mean = torch.empty_like(precision), torch.empty_like(precision)
             ctx.save_for_backward(to_precision, to_weighted_mean)
         for b, piece in _pieces(precision):
-            own = _Moments(available[b : b + 1], precision[b, :, piece], weighted_mean[b, :, piece])
+            target = _Moments(available[b : b + 1], precision[b, :, piece], weighted_mean[b, :, piece])
             others = _Moments(subsets, precision[b, :, piece], weighted_mean[b, :, piece])
-            difference = own.mean - others.mean
+            difference = target.mean - others.mean
             over_floor = 1 / (others.variance + VARIANCE_FLOOR)
-            ratio = (own.variance + difference.square()) * over_floor
+            ratio = (target.variance + difference.square()) * over_floor
             log_variance = others.variance.log()
-            inter += share[b] @ (ratio + log_variance - own.variance.log() - 1).sum(1) / 2
+            inter += share[b] @ (ratio + log_variance - target.variance.log() - 1).sum(1) / 2
             surplus = (others.variance + others.mean.square()) / (1 + VARIANCE_FLOOR)
             prior += share[b] @ (surplus - log_variance - 1).sum(1) / 2
             if differentiated:
                 weight = share[b, :, None]
                 slope = weight * difference * over_floor
-                from_own = own.gradients(
-                    slope.sum(0, keepdim=True), (weight * (over_floor - 1 / own.variance) / 2).sum(0, keepdim=True)
+                from_target = target.gradients(
+                    slope.sum(0, keepdim=True), (weight * (over_floor - 1 / target.variance) / 2).sum(0, keepdim=True)
                 )
                 # The logarithms of the other variance in the two divergences cancel out.
                 from_others = others.gradients(
                     weight * others.mean / (1 + VARIANCE_FLOOR) - slope,
                     weight * (1 / (1 + VARIANCE_FLOOR) - ratio * over_floor) / 2,
                 )
-                torch.add(from_own[0], from_others[0], out=to_precision[b, :, piece])
-                torch.add(from_own[1], from_others[1], out=to_weighted_mean[b, :, piece])
+                torch.add(from_target[0], from_others[0], out=to_precision[b, :, piece])
+                torch.add(from_target[1], from_others[1], out=to_weighted_mean[b, :, piece])
         ctx.mark_non_differentiable(inter, prior)
         return inter + prior, inter, prior
 
@@ -168,7 +172,7 @@ class _SubsetDivergences(torch.autograd.Function):
 
 
 class _Moments:
-    """Mean and variance (S, E) of products of Gaussians, and how their gradients reach the natural parameters (M, E).
+    """Mean and variance (S, E) of products of Gaussians, with the way back of their gradients.
 
     members  (S, M) zeros and ones: the modalities in each product
     """
@@ -180,14 +184,14 @@ class _Moments:
         self.variance = self.scale + DIVERGENCE_EPS
 
     def gradients(self, grad_mean: Tensor, grad_variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of precisions and weighted means from those of means and variances, all products together."""
+        """Return the gradients of precisions and weighted means, (M, E), from those of means and variances, (S, E)."""
         to_weighted_mean = grad_mean * self.scale
         to_precision = -(to_weighted_mean * self.mean + grad_variance * self.scale.square())
         return self.members.T @ to_precision, self.members.T @ to_weighted_mean
 
 
 def _pieces(like: Tensor) -> Iterator[tuple[int, slice]]:
-    """Sample and stretch of elements of a (B, M, E) tensor, one after the other."""
+    """Yield sample and range of elements of the pieces of a (B, M, E) tensor."""
     length = _CPU_PIECE if like.device.type == "cpu" else _GPU_PIECE
     for sample in range(len(like)):
         for start in range(0, like.shape[-1], length):

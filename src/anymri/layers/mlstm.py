@@ -1,15 +1,15 @@
-"""The mLSTM, a recurrent layer with a matrix memory, and the Vision-LSTM block built on it.
+"""mLSTM, a recurrent layer with a matrix memory, and the Vision-LSTM block with it.
 
-Token t reads the tokens s <= t through q_t, k_s, v_s with weights that the gates give. With
-F_t = sum_(r <= t) log sigmoid(forget_r), heads apart:
+Token t reads the tokens s <= t through q_t, k_s, v_s with weights from the gates. For each head, with
+F_t = sum_(r <= t) log sigmoid(forget_r):
 
     log D[t, s] = F_t - F_s + input_s        m_t = max_s log D[t, s]        P = (q k^T / sqrt(D)) * exp(log D - m)
-    answer_t = sum_s P[t, s] v_s / (max(|sum_s P[t, s]|, exp(-m_t)) + 1e-6)
+    output_t = sum_s P[t, s] v_s / (max(|sum_s P[t, s]|, exp(-m_t)) + 1e-6)
 
-The plain way holds several S x S matrices. Here the sequence goes in chunks: inside a chunk the formula as it stands,
-and what lies before it as a state (the sum of exp(log D - m) k v^T, with its m), so memory grows with S, not with S^2.
-Weights are never above exp(0): nothing overflows for any gates. Sources: Beck et al. 2024 (xLSTM), Alkin et al. 2024
-(Vision-LSTM); sheet xlstm_hved, section 5.
+The parallel form keeps several S x S matrices. Here the sequence is processed in chunks: the formula within a chunk,
+and a state for all tokens before it (the sum of exp(log D - m) k v^T, with its m), so that memory grows with S, not
+with S^2. Weights are at most exp(0): gates of any value do not overflow. Sources: Beck et al. 2024 (xLSTM), Alkin et
+al. 2024 (Vision-LSTM); sheet xlstm_hved, section 5.
 """
 
 from __future__ import annotations
@@ -23,23 +23,22 @@ from torch.nn import functional
 NORMALISER_EPS = 1e-6
 NORM_EPS = 1e-5
 KERNEL = 4
-# A chunk of L tokens costs L x L weights a head; 64 keeps those small beside the features, and loops short.
+# A chunk of L tokens needs L x L weights per head; 64 keeps these small beside the features, and loops short.
 CHUNK = 64
-# exp(-m) beyond this is answered by zero in any case, and would overflow float32 a little later.
+# With a larger exp(-m) the output is zero in any case; a little beyond, float32 overflows.
 LARGEST_EXPONENT = 80.0
 
 
 def mlstm(query: Tensor, key: Tensor, value: Tensor, input_gate: Tensor, forget_gate: Tensor) -> Tensor:
-    """What each token reads from itself and the tokens before it.
+    """Return the values that each token reads from itself and the tokens before it, (B, H, S, D).
 
-    query, key, value         (B, H, S, D), heads apart
+    query, key, value         (B, H, S, D) for H heads
     input_gate, forget_gate   (B, H, S), before exp and sigmoid
-    returns                   (B, H, S, D)
 
-    Plain autograd: about 4 CHUNK + 8 D numbers a token and head are kept for the backward pass.
+    Autograd keeps about 4 CHUNK + 8 D numbers per token and head for the backward pass.
     """
     length = query.shape[2]
-    # A last channel of ones makes the sum of weights one more value to be read.
+    # With a last channel of ones, the sum of weights is one more value that is read.
     value = functional.pad(value, (0, 1), value=1.0)
     query, key, value = (_chunks(tokens) for tokens in (query / sqrt(query.shape[-1]), key, value))
     input_gate = _chunks(input_gate[..., None])[..., 0]
@@ -54,20 +53,20 @@ def mlstm(query: Tensor, key: Tensor, value: Tensor, input_gate: Tensor, forget_
     weights = query @ key.mT * (log_weights - maximum).exp()
     read = weights @ value + query @ memory_before * (log_before[..., None] - maximum).exp()
     normaliser = torch.maximum(read[..., -1:].abs(), (-maximum).clamp(max=LARGEST_EXPONENT).exp())
-    answer = read[..., :-1] / (normaliser + NORMALISER_EPS)
-    return answer.flatten(2, 3)[:, :, :length]
+    output = read[..., :-1] / (normaliser + NORMALISER_EPS)
+    return output.flatten(2, 3)[:, :, :length]
 
 
 def _chunks(tokens: Tensor) -> Tensor:
-    """(B, H, S, D) as (B, H, N, L, D), filled up at the end, where no real token reads."""
+    """Return (B, H, S, D) as (B, H, N, L, D); the padding at the end comes after all tokens that read."""
     tokens = functional.pad(tokens, (0, 0, 0, -tokens.shape[2] % CHUNK))
     return tokens.reshape(*tokens.shape[:2], -1, CHUNK, tokens.shape[3])
 
 
 def _sums_between(steps: Tensor) -> Tensor:
-    """(..., L) to (..., L, L): the sum of the steps s+1 to t in row t, column s; -inf above the diagonal.
+    """Return the sums of the steps s+1 to t in row t, column s: (..., L) to (..., L, L), -inf above the diagonal.
 
-    Summed one by one: differences of running sums would lose the small steps beside large ones.
+    Each is summed alone: differences of running sums would lose small steps beside large ones.
     """
     causal = torch.ones(steps.shape[-1], steps.shape[-1], dtype=torch.bool, device=steps.device).tril()
     sums = steps[..., None].where(causal.tril(-1), 0.0).cumsum(-2)
@@ -75,19 +74,19 @@ def _sums_between(steps: Tensor) -> Tensor:
 
 
 def _states(log_weights: Tensor, decay: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The memory before each chunk, (B, H, N, D, D + 1), and the maximum m it is divided by, as log, (B, H, N).
+    """Return the memory before each chunk, (B, H, N, D, D + 1), and the maximum m that scales it, as log, (B, H, N).
 
-    log_weights  (B, H, N, L) of the tokens, seen from the end of their chunk
+    log_weights  (B, H, N, L) of the tokens at the end of their chunk
     decay        (B, H, N) log forget gate of the whole chunk
     """
-    own_maximum = log_weights.amax(-1)
-    added = (key * (log_weights - own_maximum[..., None]).exp()[..., None]).mT @ value
+    chunk_maximum = log_weights.amax(-1)
+    added = (key * (log_weights - chunk_maximum[..., None]).exp()[..., None]).mT @ value
     memory, maximum = torch.zeros_like(added[:, :, 0]), torch.full_like(decay[..., 0], -torch.inf)
     memories, maxima = [memory], [maximum]
     for n in range(decay.shape[-1] - 1):
         kept = maximum + decay[..., n]
-        maximum = torch.maximum(kept, own_maximum[..., n])
-        old, new = (kept - maximum).exp(), (own_maximum[..., n] - maximum).exp()
+        maximum = torch.maximum(kept, chunk_maximum[..., n])
+        old, new = (kept - maximum).exp(), (chunk_maximum[..., n] - maximum).exp()
         memory = memory * old[..., None, None] + added[:, :, n] * new[..., None, None]
         memories.append(memory)
         maxima.append(maximum)
@@ -95,19 +94,20 @@ def _states(log_weights: Tensor, decay: Tensor, key: Tensor, value: Tensor) -> t
 
 
 class BlockLinear(nn.Module):
-    """A linear map without bias inside each block of `block` neighbouring channels, (..., C) to (..., C)."""
+    """Linear layer without bias within each block of `block` neighbouring channels, (..., C) to (..., C)."""
 
     def __init__(self, channels: int, block: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels // block, block, block))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the mapped tokens, (..., C)."""
         blocks = tokens.reshape(*tokens.shape[:-1], -1, self.weight.shape[-1])
         return torch.einsum("...nd,nod->...no", blocks, self.weight).flatten(-2)
 
 
 class GainNorm(nn.Module):
-    """Normalises the channels of each token in `groups`, with gain 1 + weight and no bias, (..., C)."""
+    """Normalisation of the channels of each token in `groups`, with gain 1 + weight and without bias, (..., C)."""
 
     def __init__(self, channels: int, groups: int = 1) -> None:
         super().__init__()
@@ -115,21 +115,22 @@ class GainNorm(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the normalised tokens, (..., C)."""
         grouped = tokens.reshape(*tokens.shape[:-1], self.groups, -1)
         normed = functional.layer_norm(grouped, grouped.shape[-1:], eps=NORM_EPS)
         return normed.flatten(-2) * (1 + self.weight)
 
 
 class VisionLSTM(nn.Module):
-    """A residual mLSTM block over the voxels of a feature map as one sequence, z fastest.
+    """Residual mLSTM block over the voxels of a feature map (B, C, X, Y, Z) as one sequence, z fastest.
 
-    (B, C, X, Y, Z) to the same shape, at least float32 inside, under autocast too.
+    It computes in at least float32, under autocast too.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = 2 * channels
-        # Head count and block size are both 4 in the reference, and fall back together.
+        # Number of heads and block size are both 4 in the reference; where 4 does not divide the channels, both are 2.
         self.heads = 4 if channels % 4 == 0 else 2
         self.norm = GainNorm(channels)
         self.up = nn.Linear(channels, 2 * inner, bias=False)
@@ -145,25 +146,27 @@ class VisionLSTM(nn.Module):
         self._initialise(channels)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same shape, (B, C, X, Y, Z)."""
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(torch.promote_types(features.dtype, torch.float32))
             tokens = features.flatten(2).mT
             return features + self._read(self.norm(tokens)).mT.reshape(features.shape)
 
     def _read(self, tokens: Tensor) -> Tensor:
-        """(B, S, C) to (B, S, C)."""
+        """Return the update of the tokens, (B, S, C), before it is added to them."""
         values, gate = self.up(tokens).chunk(2, dim=-1)
         past = functional.pad(values.mT, (KERNEL - 1, 0))
         mixed = functional.silu(self.conv(past)).mT
         projected = self.query(mixed), self.key(mixed), self.value(values)
         query, key, value = (each.reshape(*each.shape[:2], self.heads, -1).transpose(1, 2) for each in projected)
         joined = torch.cat(projected, dim=-1)
-        answer = mlstm(query, key, value, self.input_gate(joined).mT, self.forget_gate(joined).mT)
-        answer = self.head_norm(answer.transpose(1, 2).flatten(2)) + self.skip * mixed
-        return self.down(answer * functional.silu(gate))  # type: ignore[no-any-return]
+        read = mlstm(query, key, value, self.input_gate(joined).mT, self.forget_gate(joined).mT)
+        read = self.head_norm(read.transpose(1, 2).flatten(2)) + self.skip * mixed
+        update: Tensor = self.down(read * functional.silu(gate))
+        return update
 
     def _initialise(self, channels: int) -> None:
-        """The layer's own scheme: gates start without looking at the tokens, and remember."""
+        """Draw the parameters by the rule of the layer: gates that ignore the tokens at first and keep the memory."""
         small = sqrt(2 / (5 * channels))
         for projection in (self.up, self.query, self.key, self.value):
             nn.init.normal_(projection.weight, std=small)

@@ -1,7 +1,8 @@
-"""Pre-activation U-Net of mmFormer and IM-Fuse: encoder, fusion of modalities, decoder.
+"""Pre-activation U-Net of mmFormer and IM-Fuse: blocks, encoder and decoder.
 
-A block is instance norm (no gains, no running statistics), leaky ReLU, convolution with bias. Features have `width`
-channels at full resolution and twice as many at each half: five levels. Source: sheet mmformer.
+A block is instance norm (without gain or running statistics), leaky ReLU and a convolution with bias. There are five
+levels: `width` channels at full resolution, and twice as many at each halving of the resolution. Source: sheet
+mmformer.
 """
 
 from __future__ import annotations
@@ -11,21 +12,36 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, instance_norm, interpolate, leaky_relu
+from torch.nn.functional import instance_norm, interpolate, leaky_relu
+
+from anymri.layers.containers import ModuleList
 
 LEVELS = 5
-# A side of the crop shrinks by this much to the coarsest level.
+# Ratio of a side of the crop to that of the coarsest level.
 STRIDE = 2 ** (LEVELS - 1)
 NEGATIVE_SLOPE = 0.2
 
 
+def level_widths(width: int) -> list[int]:
+    """Return the number of channels of all levels, finest first."""
+    return [width * 2**level for level in range(LEVELS)]
+
+
 def activate(features: Tensor) -> Tensor:
-    """Instance norm, each channel alone, and leaky ReLU: (B, C, X, Y, Z) to the same shape."""
+    """Apply instance norm, per channel, and leaky ReLU to (B, C, X, Y, Z)."""
     return leaky_relu(instance_norm(features), NEGATIVE_SLOPE, inplace=True)
 
 
+def upsample(features: Tensor) -> Tensor:
+    """Return (B, C, X, Y, Z) at twice the resolution, trilinear; the corner voxels keep their values."""
+    return interpolate(features, scale_factor=2, mode="trilinear", align_corners=True)
+
+
 class Block(nn.Module):
-    """Instance norm, leaky ReLU, convolution of `side` voxels with bias: (B, in, X, Y, Z) to (B, out, X', Y', Z')."""
+    """Instance norm, leaky ReLU and a convolution with bias: (B, in, X, Y, Z) to (B, out, X', Y', Z').
+
+    side  side of the kernel in voxels
+    """
 
     def __init__(
         self,
@@ -39,16 +55,13 @@ class Block(nn.Module):
         self.conv = nn.Conv3d(in_channels, out_channels, side, stride, side // 2, padding_mode=padding_mode)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.conv(activate(features))  # type: ignore[no-any-return]
-
-
-def upsample(features: Tensor) -> Tensor:
-    """Trilinear, to twice the sides; the outermost voxels stay where they are."""
-    return interpolate(features, scale_factor=2, mode="trilinear", align_corners=True)
+        """Return (B, out, X', Y', Z')."""
+        output: Tensor = self.conv(activate(features))
+        return output
 
 
 class EncoderLevel(nn.Module):
-    """`first` changes the channels, and the resolution if it has a stride; two blocks add to what it gives."""
+    """Encoder level: `first` changes the number of channels and the resolution, a residual of two blocks follows."""
 
     def __init__(self, first: nn.Module, channels: int) -> None:
         super().__init__()
@@ -56,57 +69,32 @@ class EncoderLevel(nn.Module):
         self.residual = nn.Sequential(Block(channels, channels), Block(channels, channels))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the features of this level, (B, C, X, Y, Z)."""
         features = self.first(features)
-        return features + self.residual(features)  # type: ignore[no-any-return]
+        output: Tensor = features + self.residual(features)
+        return output
 
 
 class Encoder(nn.Module):
-    """One modality, (B, 1, X, Y, Z), to its features at all levels, finest first."""
+    """Encoder of one modality, (B, 1, X, Y, Z), to the features of all levels, finest first."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         stem = nn.Conv3d(1, width, 3, padding=1, padding_mode="reflect")
-        self.levels = nn.ModuleList([EncoderLevel(stem, width)])
+        self.levels = ModuleList([EncoderLevel(stem, width)])
         for channels in level_widths(width)[1:]:
             self.levels.append(EncoderLevel(Block(channels // 2, channels, stride=2), channels))
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the features of all levels, finest first, each (B, C, X, Y, Z)."""
         scales = [image]
         for level in self.levels:
             scales.append(level(scales[-1]))
         return scales[1:]
 
 
-class Fusion(nn.Module):
-    """Features of all modalities side by side, (B, in, X, Y, Z), to (B, C, X, Y, Z).
-
-    The first convolution is linear behind a norm of each channel alone, so what a modality adds to it does not depend
-    on the others: `part`. An absent modality, zeros as published, adds nothing.
-    """
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        self.reduce = Block(in_channels, channels, 1)
-        self.mix = nn.Sequential(Block(channels, channels, padding_mode="zeros"), Block(channels, channels, 1))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.mix(self.reduce(features))  # type: ignore[no-any-return]
-
-    def part(self, features: Tensor, number: int) -> Tensor:
-        """What the `number`-th of the modalities, (B, C, X, Y, Z), adds to the first convolution, without its bias."""
-        channels = features.shape[1]
-        weight = self.reduce.conv.weight[:, number * channels : (number + 1) * channels]
-        return conv3d(activate(features), weight)
-
-    def join(self, parts: Tensor, available: Tensor) -> Tensor:
-        """`forward` from the parts (B, M, C, X, Y, Z) of the modalities in `available`, (B, M) bool."""
-        assert self.reduce.conv.bias is not None
-        reduced = torch.einsum("bm,bmcxyz->bcxyz", available.to(parts.dtype), parts)
-        return self.mix(reduced + self.reduce.conv.bias[:, None, None, None])  # type: ignore[no-any-return]
-
-
 class DecoderLevel(nn.Module):
-    """Features of twice the channels and half the resolution to this level's, joined with a skip where there is one."""
+    """Decoder level: upsamples features of twice the channels and joins them with a skip where there is one."""
 
     def __init__(self, channels: int, has_skip: bool) -> None:
         super().__init__()
@@ -115,45 +103,48 @@ class DecoderLevel(nn.Module):
         self.out = Block(channels, channels, 1)
 
     def forward(self, below: Tensor, skip: Tensor | None) -> Tensor:
+        """Return the features of this level, (B, C, X, Y, Z).
+
+        below  (B, 2C, X/2, Y/2, Z/2) of the next coarser level
+        skip   (B, C, X, Y, Z), or None for a level without skip
+        """
         features = self.widen(upsample(below))
         if skip is not None:
             features = torch.cat([skip, features], dim=1)
-        return self.out(self.join(features))  # type: ignore[no-any-return]
+        output: Tensor = self.out(self.join(features))
+        return output
 
 
 class Decoder(nn.Module):
-    """A skip pyramid, finest first, to logits.
+    """Decoder of a pyramid of features, finest first, to logits.
 
-    has_first_skip  whether the pyramid reaches up to full resolution, or begins one level below
-    has_heads       whether deep_supervision levels can be asked for logits too
+    has_first_skip  whether the pyramid begins at full resolution, or one level below
+    has_heads       whether the decoder can return logits of all levels, for deep supervision
     """
 
     def __init__(self, width: int, out_channels: int, has_first_skip: bool = True, has_heads: bool = False) -> None:
         super().__init__()
-        finest, *deep_supervision = level_widths(width)
-        self.levels = nn.ModuleList(
+        finest, *coarser = level_widths(width)
+        self.levels = ModuleList(
             DecoderLevel(channels, has_skip=depth > 0 or has_first_skip)
-            for depth, channels in enumerate((finest, *deep_supervision[:-1]))
+            for depth, channels in enumerate((finest, *coarser[:-1]))
         )
         self.out = nn.Conv3d(finest, out_channels, 1)
-        self.heads = nn.ModuleList(nn.Conv3d(channels, out_channels, 1) for channels in deep_supervision if has_heads)
+        self.heads = ModuleList(nn.Conv3d(channels, out_channels, 1) for channels in coarser if has_heads)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        return self.out(self.features(pyramid)[0])  # type: ignore[no-any-return]
+        """Return logits at full resolution, (B, K, X, Y, Z)."""
+        logits: Tensor = self.out(self.features(pyramid)[0])
+        return logits
 
-    def all_scores(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """Scores of all levels, finest first, each in its own resolution."""
+    def all_logits(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """Return the logits of all levels, finest first, each (B, K, X, Y, Z) at the resolution of its level."""
         return [head(level) for head, level in zip([self.out, *self.heads], self.features(pyramid), strict=True)]
 
     def features(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """Decoded features of all levels, finest first."""
+        """Return the decoded features of all levels, finest first, each (B, C, X, Y, Z)."""
         skips = [None] * (LEVELS - len(pyramid)) + list(pyramid)
         decoded = [pyramid[-1]]
         for level, skip in zip(reversed(self.levels), reversed(skips[:-1]), strict=True):
             decoded.insert(0, level(decoded[0], skip))
         return decoded
-
-
-def level_widths(width: int) -> list[int]:
-    """Channels of all levels, finest first."""
-    return [width * 2**level for level in range(LEVELS)]

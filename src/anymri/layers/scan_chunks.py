@@ -1,7 +1,7 @@
-"""What the selective scan does to one slab of a sequence: chunks that advance side by side (see `selective_scan`).
+"""One slab of a selective scan: chunks of the sequence that advance in parallel (see `selective_scan`).
 
-Letters: S samples; G tokens a group; D channels with N numbers of state each; T tokens and E groups a chunk; P chunks
-of all samples together.
+Letters: S samples; G tokens per group; D channels with N numbers of state each; T tokens and E groups per chunk; P
+chunks of all samples together.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# Chunks side by side and the tokens of each: rows of 128 numbers are long enough for vectors, and the carrying of 128
-# states is little beside the steps. A short sequence goes in one chunk, from the state that it truly starts with.
+# Parallel chunks of a slab, and tokens per chunk. Rows of 128 numbers are long enough for vector instructions, and
+# carrying 128 states takes little time beside the steps. A short sequence is one chunk, from its true initial state.
 CPU_LANES = 128
 STEPS = 160
 SHORTEST_CHUNK = 24
-# Numbers in the states that advance in one step: they stay in a CPU's second cache, and keep a GPU busy.
+# Numbers of the states that advance in one step: few enough for a CPU's second-level cache, enough to fill a GPU.
 CPU_STATES = 2**15
 GPU_STATES = 2**19
-# Tokens whose factors and inputs are computed in one go: enough that calls cost little, few enough for the cache.
-TOGETHER = 5
+# Tokens whose factors and inputs are computed in one call: enough that calls cost little, few enough for the cache.
+TOKENS_PER_CALL = 5
 # exp2 takes half as long as exp on a CPU.
 LOG2_E = 1 / log(2)
 
 
 def slab_length(group: int, states: int, device: torch.device) -> int:
-    """How many groups of tokens advance together; whoever makes the tokens may as well make so many at a time.
+    """Return the number of groups per slab; callers best compute the tokens in pieces of this length.
 
+    group   G, tokens per group
     states  D * N
     """
     return _lanes(states, device) * max(1, STEPS // group)
@@ -43,7 +44,11 @@ def _lanes(states: int, device: torch.device) -> int:
 
 
 def slabs(like: Tensor, states: int) -> Iterator[Slab]:
-    """The slabs of a sequence (S, G, C, V), first to last."""
+    """Yield the slabs of a sequence, first to last.
+
+    like    (S, G, C, V): any tensor of the sequence
+    states  D * N
+    """
     group, length = like.shape[1], like.shape[3]
     start = 0
     while start < length:
@@ -57,7 +62,13 @@ def slabs(like: Tensor, states: int) -> Iterator[Slab]:
 
 @dataclass(frozen=True)
 class Slab:
-    """A stretch of the sequence, cut into `lanes` chunks of `steps` groups each. Folded, its tokens are (T, C, P)."""
+    """Piece of a sequence that is cut into parallel chunks. Folded, its tokens are (T, C, P).
+
+    span   the groups of the sequence
+    group  G, tokens per group
+    lanes  number of chunks
+    steps  groups per chunk
+    """
 
     span: slice
     group: int
@@ -65,9 +76,9 @@ class Slab:
     steps: int
 
     def fold(self, tokens: Tensor) -> Tensor:
-        """This slab of (S, G, C, V) as (T, C, P), filled up with zeros: no time goes by there, states stay.
+        """Return this slab of (S, G, C, V) as (T, C, P), padded with zeros, where delta is 0 and states do not change.
 
-        Nothing, V = 0, is (0, C, P).
+        An empty sequence, V = 0, gives (0, C, P).
         """
         tokens = tokens[..., self.span]
         samples, group, channels, length = tokens.shape
@@ -76,14 +87,14 @@ class Slab:
         if length < self.lanes * self.steps:
             tokens = pad(tokens, (0, self.lanes * self.steps - length))
         if samples == 1:
-            # A plain transposition of a matrix, which torch does faster than the general case.
+            # torch transposes a matrix faster than it permutes in general.
             folded = tokens.reshape(-1, self.steps).t().contiguous()
         else:
             folded = tokens.view(samples, group, channels, self.lanes, self.steps).permute(4, 1, 2, 0, 3).contiguous()
         return folded.view(self.steps * group, channels, samples * self.lanes)
 
     def unfold(self, folded: Tensor, into: Tensor) -> None:
-        """(T, C, P) to its place in (S, G, C, V)."""
+        """Write a folded slab, (T, C, P), to its place in the sequence `into`, (S, G, C, V)."""
         place = into[..., self.span]
         samples, group, channels, length = place.shape
         if length:
@@ -91,36 +102,43 @@ class Slab:
             place.copy_(tokens.flatten(3)[..., :length])
 
     def blocks(self, starts: Tensor) -> Iterator[slice]:
-        """Channels whose states, (N, D, P) in all, advance together."""
+        """Yield blocks of channels that advance together; `starts` is (N, D, P)."""
         numbers, channels, chunks = starts.shape
         size = max(1, (CPU_STATES if starts.device.type == "cpu" else GPU_STATES) // (numbers * chunks))
         return (slice(first, first + size) for first in range(0, channels, size))
 
     def spread(self, state: Tensor) -> Tensor:
-        """One state a sample, (S, D, N), as the start of its only chunk, (N, D, P); zero where there are several."""
+        """Return the states at the start of chunks, (N, D, P): `state`, (S, D, N), or zero with several chunks."""
         if self.lanes == 1:
             return state.permute(2, 1, 0).contiguous()
         return state.new_zeros(*state.shape[:0:-1], len(state) * self.lanes)
 
     def carry(self, end: Tensor, factor: Tensor, state: Tensor, backwards: bool = False) -> tuple[Tensor, Tensor]:
-        """What each chunk starts with, (N, D, P), and the state behind the last of them, (S, D, N).
+        """Return the true state at the start of each chunk, (N, D, P), and the state after the last, (S, D, N).
 
-        end, factor  (N, D, P): what a chunk ends with if it starts from zero, and what it leaves of a start
-        state        (S, D, N) before the first chunk, or `backwards` before the last
+        end        (N, D, P): state at the end of a chunk that starts from zero
+        factor     (N, D, P): decay of a state from the start to the end of the chunk
+        state      (S, D, N) before the first chunk
+        backwards  carry gradients from the last chunk to the first instead
         """
         shape = (*end.shape[:2], len(state), self.lanes)
         by_lane = (each.view(shape).permute(3, 2, 1, 0).contiguous() for each in (end, factor))
         chunks = list(zip(*by_lane, strict=True))
         starts = []
-        for own, left in reversed(chunks) if backwards else chunks:
+        for added, decay in reversed(chunks) if backwards else chunks:
             starts.append(state)
-            state = torch.addcmul(own, left, state)
-        found = torch.stack(starts[::-1] if backwards else starts, dim=-1)
-        return found.permute(2, 1, 0, 3).reshape(end.shape), state
+            state = torch.addcmul(added, decay, state)
+        stacked = torch.stack(starts[::-1] if backwards else starts, dim=-1)
+        return stacked.permute(2, 1, 0, 3).reshape(end.shape), state
 
 
 class Tokens(NamedTuple):
-    """Folded: u and delta (T, D, P), B (T, N, P), C (E, N, P), or (0, N, P) where no token reads."""
+    """Folded inputs of the scan.
+
+    u, delta  (T, D, P)
+    B         (T, N, P)
+    C         (E, N, P), or (0, N, P) without outputs
+    """
 
     u: Tensor
     delta: Tensor
@@ -129,7 +147,7 @@ class Tokens(NamedTuple):
 
 
 class Block:
-    """Some channels of a slab."""
+    """Some channels of a slab, with the forward and the backward pass through them."""
 
     def __init__(self, slab: Slab, tokens: Tokens, A: Tensor, channels: slice) -> None:
         self.slab = slab
@@ -140,8 +158,12 @@ class Block:
         self.decay = self.A * LOG2_E
         self.B, self.C = tokens.B[:, :, None], tokens.C[:, :, None]
 
-    def scan(self, state: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes what is read, (E, D, P); returns what chunks start with, (N, D, P), and the last state, (S, D, N)."""
+    def scan(self, state: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states at the start of chunks, (N, D, P), and after the slab, (S, D, N); fill `outputs`.
+
+        state    (S, D, N) before the slab
+        outputs  (E, D, P)
+        """
         slab, start = self.slab, self.slab.spread(state)
         read = start.new_empty(len(self.C), *start.shape)
         end = self._advance(start, read)
@@ -154,22 +176,23 @@ class Block:
             start, last = slab.carry(end, self._factors(passed[-1]), state)
             for state_read, time in zip(read, passed, strict=False):
                 state_read.addcmul_(self._factors(time), start)
-        for first in range(0, len(read), TOGETHER):
-            piece = slice(first, first + TOGETHER)
-            answers[piece] = read[piece].mul_(self.C[piece]).sum(1)
+        for first in range(0, len(read), TOKENS_PER_CALL):
+            piece = slice(first, first + TOKENS_PER_CALL)
+            outputs[piece] = read[piece].mul_(self.C[piece]).sum(1)
         return start, last
 
     def _factors(self, time: Tensor) -> Tensor:
+        """Return the decay exp(A * time) of states, (N, D, P), over a time (D, P)."""
         return torch.mul(self.decay, time).exp2_()
 
     def _advance(self, state: Tensor, read: Tensor) -> Tensor:
-        """From a start to the end of all chunks, (N, D, P); keeps the states that are read, (E, N, D, P)."""
-        factors, added = (state.new_empty(TOGETHER, *state.shape) for _ in range(2))
+        """Return the states at the end of all chunks, (N, D, P); fill `read`, (E, N, D, P), with those of outputs."""
+        factors, added = (state.new_empty(TOKENS_PER_CALL, *state.shape) for _ in range(2))
         end = torch.empty_like(state)
         one_by_one = list(zip(factors, added, strict=True))
         t = 0
-        for first in range(0, len(self.delta), TOGETHER):
-            piece = slice(first, first + TOGETHER)
+        for first in range(0, len(self.delta), TOKENS_PER_CALL):
+            piece = slice(first, first + TOKENS_PER_CALL)
             count = len(self.delta[piece])
             torch.mul(self.decay, self.delta[piece, None], out=factors[:count]).exp2_()
             torch.mul(self.inputs[piece, None], self.B[piece], out=added[:count])
@@ -183,30 +206,30 @@ class Block:
         return state
 
     def differentiate(
-        self, starts: Tensor, towards: Tensor, grad_last: Tensor, grads: Tokens, room: Tensor
+        self, starts: Tensor, towards: Tensor, grad_last: Tensor, grads: Tokens, workspace: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Gradients of A, (D, N), and of the state before the slab, (S, D, N).
+        """Return the gradients of A, (D, N), and of the state before the slab, (S, D, N).
 
         starts     (N, D, P) from `scan`
-        towards    (E, D, P) gradient of what is read
-        grad_last  (S, D, N) of the state behind the slab
-        grads      of all channels: this block's part is added
-        room       for two times T + 1 states
+        towards    (E, D, P): gradient of the outputs
+        grad_last  (S, D, N): gradient of the state after the slab
+        grads      gradients of all channels, to which those of this block are added
+        workspace  memory for 2 * (T + 1) states, flat
         """
         slab, time = self.slab, self.delta[:, None]
-        factors, states = self._states(starts, room.view(2, -1, *starts.shape))
+        factors, states = self._states(starts, workspace.view(2, -1, *starts.shape))
         grad = slab.spread(grad_last)
         grad_state = grad.permute(2, 1, 0)
         if slab.lanes > 1:
             for _ in self._retreat(factors, towards, grad):
                 pass
             grad, grad_state = slab.carry(grad, self._factors(self.delta.sum(0)), grad_last, backwards=True)
-        grad_A, products = torch.zeros_like(starts), torch.empty_like(states[:TOGETHER])
+        grad_A, products = torch.zeros_like(starts), torch.empty_like(states[:TOKENS_PER_CALL])
         for piece, each in self._retreat(factors, towards, grad):
             product = products[: len(each)]
             to_inputs = torch.mul(each, self.B[piece], out=product).sum(1)
             grads.B[piece] += torch.mul(each, self.inputs[piece, None], out=product).sum(2)
-            # From here on the gradient of the exponent, delta times A.
+            # From here on, `each` is the gradient of the exponent, delta times A.
             each.mul_(factors[piece]).mul_(states[:-1][piece])
             grad_A += torch.mul(each, time[piece], out=product).sum(0)
             grads.u[piece, self.channels] = to_inputs * self.delta[piece]
@@ -215,12 +238,12 @@ class Block:
             grads.C.add_((states[slab.group :: slab.group] * towards[:, None]).sum(2))
         return grad_A.sum(2).mT, grad_state
 
-    def _states(self, starts: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors of all tokens, (T, N, D, P), and the states before them and behind the last, (T + 1, N, D, P)."""
-        factors, states = room[0, :-1], room[1]
+    def _states(self, starts: Tensor, workspace: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the factors of all tokens, (T, N, D, P), and the states before and after them, (T + 1, N, D, P)."""
+        factors, states = workspace[0, :-1], workspace[1]
         states[0] = starts
-        for first in range(0, len(factors), TOGETHER):
-            piece = slice(first, first + TOGETHER)
+        for first in range(0, len(factors), TOKENS_PER_CALL):
+            piece = slice(first, first + TOKENS_PER_CALL)
             torch.mul(self.decay, self.delta[piece, None], out=factors[piece]).exp2_()
             torch.mul(self.inputs[piece, None], self.B[piece], out=states[1:][piece])
             for t in range(len(factors))[piece]:
@@ -228,21 +251,24 @@ class Block:
         return factors, states
 
     def _retreat(self, factors: Tensor, towards: Tensor, grad: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """From the last token to the first, a few at a time: gradients of the states behind them, (t, N, D, P).
+        """Yield, from the last tokens to the first, a slice of tokens and the gradients of the states after them.
 
-        grad  (N, D, P) of the state behind the last token, as later ones see it; in the end, of that before the first
+        The gradients are (t, N, D, P), and are overwritten in the next step.
+
+        grad  (N, D, P): gradient of the state after the last token, from later tokens; at the end, overwritten with
+              that of the state before the first
         """
         tokens, group = range(len(factors)), self.slab.group
-        buffer = grad.new_empty(TOGETHER, *grad.shape)
-        for first in reversed(tokens[::TOGETHER]):
-            piece = slice(first, first + TOGETHER)
+        buffer = grad.new_empty(TOKENS_PER_CALL, *grad.shape)
+        for first in reversed(tokens[::TOKENS_PER_CALL]):
+            piece = slice(first, first + TOKENS_PER_CALL)
             grads = buffer[: len(tokens[piece])]
             grads[-1] = grad
             for t in reversed(tokens[piece]):
-                own = grads[t - first]
+                current = grads[t - first]
                 if t - first + 1 < len(grads):
-                    torch.mul(grads[t - first + 1], factors[t + 1], out=own)
+                    torch.mul(grads[t - first + 1], factors[t + 1], out=current)
                 if len(towards) and (t + 1) % group == 0:
-                    own.addcmul_(self.C[t // group], towards[t // group])
+                    current.addcmul_(self.C[t // group], towards[t // group])
             torch.mul(grads[0], factors[first], out=grad)
             yield piece, grads

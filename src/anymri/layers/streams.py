@@ -1,4 +1,4 @@
-"""One stream a modality: what does not exist is never computed."""
+"""One encoder ("stream") per modality, computed only for samples that have the modality."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ Stream = Callable[[Tensor], list[Tensor]]
 
 
 def encode_each(streams: nn.ModuleDict | Mapping[str, Stream], images: Tensor, present: Tensor) -> list[Tensor]:
-    """All modalities through their streams, scale by scale: (B, M, C, X, Y, Z) each, zero where one is absent.
+    """Return the outputs of all streams with the modalities stacked: (B, M, C, X, Y, Z) per scale.
 
-    For the arguments see `encode_existing`.
+    The arguments are those of `encode_existing`. Missing modalities are zero.
     """
-    found = encode_existing(streams, images, present)
-    blank = [torch.zeros_like(scale) for scale in next(scales for scales in found if scales is not None)]
-    return [torch.stack(scale, dim=1) for scale in zip(*(scales or blank for scales in found), strict=True)]
+    encoded = encode_existing(streams, images, present)
+    blank = [torch.zeros_like(scale) for scale in next(scales for scales in encoded if scales is not None)]
+    return [torch.stack(scale, dim=1) for scale in zip(*(scales or blank for scales in encoded), strict=True)]
 
 
 def encode_existing(
     streams: nn.ModuleDict | Mapping[str, Stream], images: Tensor, present: Tensor
 ) -> list[list[Tensor] | None]:
-    """The scales of each modality, (B, C, X, Y, Z), zero in samples without it; None if no sample has it.
+    """Return one list of outputs per modality, each (B, C, X, Y, Z); None for a modality that every sample misses.
 
-    streams  one a modality, in the order of the channels of `images`; (B, 1, X, Y, Z) to a list of scales
-    images   (B, M, X, Y, Z)
-    present  (B, M) bool, at least one true in each sample
+    Outputs are zero in samples without the modality.
+
+    streams  one per modality, in the order of the channels of `images`; each maps (B, 1, X, Y, Z) to a list of tensors,
+             such as the scales of an encoder
+    images   (B, M, X, Y, Z) float; voxels of missing modalities are not read
+    present  (B, M) bool, at least one true per sample
     """
     each: Iterable[Stream] = streams.values()
     return [_encode_existing(stream, images[:, i : i + 1], present[:, i]) for i, stream in enumerate(each)]

@@ -1,1 +1,1 @@
-"""Tables, figures and pages, made from results on disk and never from live objects."""
+"""Figures and pages of evaluations. They draw what analysis found on disk; what needs weights is passed in."""

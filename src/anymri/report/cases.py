@@ -1,4 +1,4 @@
-"""A case and its segmentations, read from disk, as one picture."""
+"""Picture of a case and its segmentations, read from disk."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from anymri.report.figures import montage
 
 
 def case_montage(case: Case, scheme: LabelScheme | None, segmentations: Mapping[str, Path]) -> Figure:
-    """The case's scans with the contours of its label map (if it has one and a scheme is given) and segmentations.
+    """Return the scans of a case with the contours of its label map and of segmentations.
 
+    scheme         meaning of the label values; None to omit the label map
     segmentations  subset ("T1c+FLAIR") -> folder that `anymri segment` wrote from these scans
     """
     study = read_study(case, scheme)

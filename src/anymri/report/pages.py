@@ -1,6 +1,6 @@
-"""One self-contained page about evaluations: words, tables, plots, pictures of cases and provenance.
+"""One self-contained page about evaluations: texts, tables, plots, pictures of cases and provenance.
 
-The page works offline and runs nothing: styles and images are inside it, its content policy forbids all else.
+The page works offline and runs no scripts: styles and images are inside it, its content policy forbids all else.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from anymri.analysis.grid import Grid, to_html
 from anymri.analysis.published import Published
 from anymri.analysis.statistics_tables import statistics_grids
 from anymri.errors import ConfigurationError
+from anymri.evaluation.metrics.printing import heading
 from anymri.files import write_text
 from anymri.report import figures, text
 from anymri.report.plots import Plot, compare_all, metric_plots, reliability_plots
@@ -32,7 +33,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-# More systems than these have a table for each region, with a column a system: one for all would be too wide.
+# More systems than these get one table per region, with one column per system: a single table would be too wide.
 _SIDE_BY_SIDE = 3
 
 
@@ -40,7 +41,7 @@ _SIDE_BY_SIDE = 3
 class Examples:
     """Pictures of cases under a heading.
 
-    notes     sentences above them
+    notes     sentences above the pictures
     pictures  caption -> figure, or the bytes of a PNG or SVG
     """
 
@@ -51,11 +52,11 @@ class Examples:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image inside the page.
+    """Image inside the page.
 
     source       data URI
-    description  what a reader who cannot see it should know
-    width        in pixels of CSS, if it is not that of the image
+    description  alternative text for readers who cannot see it
+    width        width in pixels of CSS; None for that of the image
     """
 
     source: str
@@ -74,17 +75,18 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     quoted: Sequence[Published] = (),
 ) -> Path:
-    """Writes the page to `path`, whole or not at all, and returns `path`.
+    """Write the page to `path`, whole or not at all, and return `path`.
 
-    evaluations  by system, as `reading.read_evaluations` gives them
-    run          a training's folder, for its learning curve
+    evaluations  name of a system -> evaluation, as `reading.read_evaluations` returns them
+    run          run folder of a training, for its learning curve
+    examples     pictures of cases
     facts        name -> value, shown first: device, hours of training, ...
-    quoted       published results to put beside, marked as such
+    quoted       published results to show beside the measured ones, marked as such
 
-    Raises `RunError` if evaluations cannot be compared or `run` is not the folder of a training.
+    Raises `RunError` if evaluations are not comparable or `run` is not a run folder.
     """
     by_metric = compare_all(evaluations)
-    # First what was given: where it is wrong, nothing else need be drawn.
+    # Arguments are checked by using them before anything else is drawn.
     shown, curve = [_embedded(each) for each in examples], None if run is None else _learning_curve(run)
     page = _TEMPLATES.get_template("template.html.j2").render(
         title=title,
@@ -97,9 +99,10 @@ def write_report(
         statistics=[_html(grid) for each in by_metric.values() for grid in statistics_grids(each)],
         plots={
             **{
-                tables.heading(m): [_plot(plot) for plot in metric_plots(each, quoted)] for m, each in by_metric.items()
+                heading(metric): [_plot(plot) for plot in metric_plots(each, quoted)]
+                for metric, each in by_metric.items()
             },
-            "Calibration": [_plot(plot) for plot in reliability_plots(evaluations)],
+            "Calibration": [_plot(each) for each in reliability_plots(evaluations)],
         },
         learning_curve=curve,
         examples=shown,
@@ -117,25 +120,25 @@ def _tables(
     by_metric: Mapping[str, MetricComparison],
     quoted: Sequence[Published],
 ) -> list[Grid]:
-    """The 15 rows: of one system with all metrics side by side, of several with a table a metric, or a region."""
+    """Return the tables of 15 rows: all metrics of one system side by side, or one table per metric (and region)."""
     if len(found) == 1 and not quoted:
         (only,) = found.values()
         return [tables.evaluation_grid(tables.tables_of(only.metrics))]
     grids = []
     for metric, comparison in by_metric.items():
-        known, name = [each for each in quoted if each.knows(metric)], tables.heading(metric)
-        grids.append(replace(average_grid(comparison, known), title=f"{name}, mean of the subsets", notes=()))
-        if len(found) + len(known) <= _SIDE_BY_SIDE:
-            grids.append(replace(subset_grid(comparison, known), title=f"{name} by subset"))
+        published, name = [each for each in quoted if each.has(metric)], heading(metric)
+        grids.append(replace(average_grid(comparison, published), title=f"{name}, mean of the subsets", notes=()))
+        if len(found) + len(published) <= _SIDE_BY_SIDE:
+            grids.append(replace(subset_grid(comparison, published), title=f"{name} by subset"))
         else:
             for region in comparison.regions:
-                grid = replace(subset_grid(comparison, known, region), title=f"{name}, {region}, by subset")
+                grid = replace(subset_grid(comparison, published, region), title=f"{name}, {region}, by subset")
                 grids.append(grid if region == comparison.regions[-1] else replace(grid, notes=()))
     return grids
 
 
 def _html(grid: Grid) -> Markup:
-    """The table, escaped by `to_html`, in a frame of its own that scrolls where it is wider than the page."""
+    """Return the table, escaped by `to_html`, in a frame that scrolls where the table is wider than the page."""
     label = Markup.escape(grid.title)
     return Markup(f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">\n{to_html(grid)}</div>')
 
@@ -162,12 +165,12 @@ def _embedded(each: Examples) -> dict[str, object]:
 
 
 def _width(picture: Figure | bytes) -> int | None:
-    """Of a figure in inches, 96 pixels each: its PNG has more, for fine screens."""
+    """Return the width of a figure, 96 pixels per inch: its PNG has more, for high resolution screens."""
     return round(96 * picture.get_size_inches()[0]) if isinstance(picture, Figure) else None
 
 
 def _data_uri(picture: Figure | bytes) -> str:
-    """The image as a data URI: figures as PNG, because they may hold scans; bytes as what they are."""
+    """Return the image as a data URI: figures as PNG, because they may contain scans; bytes in their format."""
     image = figures.as_png(picture) if isinstance(picture, Figure) else picture
     if image.startswith(b"\x89PNG"):
         kind = "png"

@@ -1,4 +1,4 @@
-"""Every plot that some evaluations allow, for `anymri plot` and for the page of `anymri report`."""
+"""All plots that a set of evaluations allows, for `anymri plot` and for the page of `anymri report`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from anymri.analysis.comparison import MetricComparison, NothingSharedError, com
 from anymri.analysis.published import Published
 from anymri.analysis.reading import StoredEvaluation
 from anymri.analysis.statistics import CONFIDENCE, by_number_of_modalities
-from anymri.analysis.tables import MEAN, SUBSET_NAMES, count, heading, lower_is_better, metrics_in, subset_table, unit
+from anymri.analysis.tables import MEAN, SUBSET_NAMES, count, metrics_in, subset_table
 from anymri.errors import RunError
+from anymri.evaluation.metrics.printing import heading, lower_is_better, unit
 from anymri.regions import REGIONS
 from anymri.report import figures
 from anymri.report.figures.calibration import FEWEST_VOXELS
@@ -22,11 +23,11 @@ from anymri.report.figures.style import region_title
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with its words.
+    """Figure with its texts.
 
-    name         of its files, without suffix
+    name         name of its files, without suffix
     caption      how to read it
-    description  what a reader who cannot see it should know
+    description  alternative text for readers who cannot see it
     """
 
     name: str
@@ -36,15 +37,17 @@ class Plot:
 
 
 def compare_all(evaluations: Mapping[str, StoredEvaluation]) -> dict[str, MetricComparison]:
-    """Metric -> the evaluations compared by it, Dice and HD95 first, for all metrics with a score in common.
+    """Return metric -> comparison by it, Dice and HD95 first, for all metrics with scored cases in common.
 
-    Raises `RunError` if there is none.
+    Raises `RunError` if there is no such metric.
     """
     first = next(iter(evaluations.values()))
     shared = [m for m in metrics_in(first.metrics) if all(m in each.metric_names for each in evaluations.values())]
     if not shared:
-        known = "; ".join(f"{name}: {', '.join(sorted(each.metric_names))}" for name, each in evaluations.items())
-        raise RunError(f"The evaluations share no metric ({known}).", "Evaluate them again with the same --metrics.")
+        computed = "; ".join(f"{name}: {', '.join(sorted(each.metric_names))}" for name, each in evaluations.items())
+        raise RunError(
+            f"The evaluations have no metric in common ({computed}).", "Evaluate them again with the same --metrics."
+        )
     compared, empty = {}, []
     for metric in shared:
         try:
@@ -57,15 +60,15 @@ def compare_all(evaluations: Mapping[str, StoredEvaluation]) -> dict[str, Metric
 
 
 def all_plots(evaluations: Mapping[str, StoredEvaluation], quoted: Sequence[Published] = ()) -> list[Plot]:
-    """The plots of every metric that the evaluations can be compared by, and their reliability curves if any."""
+    """Return the plots of every metric that evaluations are comparable by, and their reliability curves if any."""
     plots = [plot for comparison in compare_all(evaluations).values() for plot in metric_plots(comparison, quoted)]
     return [*plots, *reliability_plots(evaluations)]
 
 
 def metric_plots(comparison: MetricComparison, quoted: Sequence[Published] = ()) -> Iterator[Plot]:
-    """The plots of one metric: heat maps, by number of modalities, contributions of modalities, cases."""
+    """Yield the plots of one metric: heat maps, by number of modalities, contributions of modalities, cases."""
     metric, name = comparison.metric, heading(comparison.metric)
-    quoted = [each for each in quoted if each.knows(metric)]
+    quoted = [each for each in quoted if each.has(metric)]
     shown = (
         f"the {len(comparison.cases)} cases that all systems have"
         if len(comparison.metrics) > 1
@@ -73,8 +76,8 @@ def metric_plots(comparison: MetricComparison, quoted: Sequence[Published] = ())
     )
     yield from _heat_maps(comparison, quoted, shown)
     groups = by_number_of_modalities(comparison.subsets)
-    axes = "" if unit(metric) == "fraction" else " Each region has an axis of its own."
-    apart = " Open markers are quoted results, of other cases." if quoted else ""
+    axes = "" if unit(metric) == "fraction" else " Each region has a separate axis."
+    apart = " Open markers are published results, of other cases." if quoted else ""
     if len(groups) > 1:
         yield Plot(
             f"by_number_{metric}",
@@ -87,8 +90,8 @@ def metric_plots(comparison: MetricComparison, quoted: Sequence[Published] = ())
         yield Plot(
             f"contributions_{metric}",
             figures.contributions(comparison),
-            f"What each modality adds to {name}: Shapley values, the mean gain over all orders in which the modalities "
-            f"could be added to none, with {CONFIDENCE:.0%} bootstrap intervals over cases.",
+            f"Contribution of each modality to {name}: Shapley values, the mean gain over all orders in which the "
+            f"modalities can be added, from none, with {CONFIDENCE:.0%} bootstrap intervals over cases.",
             f"Bars of the {name} that each modality adds, for each system and region.",
         )
     yield Plot(
@@ -100,7 +103,7 @@ def metric_plots(comparison: MetricComparison, quoted: Sequence[Published] = ())
 
 
 def reliability_plots(evaluations: Mapping[str, StoredEvaluation]) -> Iterator[Plot]:
-    """Reliability curves: of each system, or of one system by the number of modalities present."""
+    """Yield the reliability curves of each system, or of one system by the number of modalities present."""
     found = {name: each.reliability for name, each in evaluations.items() if each.reliability is not None}
     if not found:
         return
@@ -116,9 +119,9 @@ def reliability_plots(evaluations: Mapping[str, StoredEvaluation]) -> Iterator[P
     yield Plot(
         "reliability",
         figures.reliability_curves(rows),
-        f"Reliability {of}: how often a region is there where its probability is so high, voxels of the brain. On the "
-        f"dashed line probabilities are right; below it the network is too sure. Bins of fewer than {FEWEST_VOXELS} "
-        f"voxels are left out above.{without}",
+        f"Reliability {of}: share of the voxels of the brain that is in a region, against the predicted probability. "
+        "On the dashed line probabilities are right; below it the network is overconfident. Bins of fewer than "
+        f"{FEWEST_VOXELS} voxels are not drawn above.{without}",
         "Observed frequency against mean probability, a panel for each region, with the share of voxels below.",
     )
 
@@ -134,17 +137,17 @@ def _heat_maps(comparison: MetricComparison, quoted: Sequence[Published], shown:
             f"Heat map of the mean {name} for each subset and region, with the numbers of the table.",
         )
         return
-    # Of reconstructed modalities no subset has all, so there is no mean of them.
+    # No subset lets all modalities be reconstructed, so there is no mean over them.
     averaged = len(comparison.regions) > 1 and comparison.regions[0] in REGIONS
     regions = [MEAN, *comparison.regions] if averaged else comparison.regions
-    apart = " Rows in italics are quoted results, of other cases, and have no colour." if quoted else ""
+    apart = " Rows in italics are published results, of other cases, and have no colour." if quoted else ""
     for region in regions:
         what = "mean of the regions" if region == MEAN else region_title(region)
         yield Plot(
             f"heat_map_{metric}_{region}",
             figures.system_heatmap(comparison, region, quoted),
             f"{name}, {what}, by system and subset: means over {shown}. Darker is better; colours span the values of "
-            f"this picture.{apart}",
+            f"this plot.{apart}",
             f"Heat map of the mean {name} for each system and subset, with the numbers of the tables.",
         )
 
@@ -154,7 +157,7 @@ def _cases(comparison: MetricComparison) -> str:
 
 
 def _shared_bins(found: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Rows of the cases and subsets that all have."""
+    """Return the rows of the cases and subsets that all have."""
     keys = ["case", "subset", "region"]
     indexed = {name: rows.set_index(keys) for name, rows in found.items()}
     shared = set.intersection(*(set(rows.index) for rows in indexed.values()))

@@ -1,4 +1,4 @@
-"""What the page of a report says in sentences and small tables: data, comparison, protocol, results in short."""
+"""Sentences and small tables of the page of a report: data, systems, protocol, summary of the results."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 from anymri.analysis import tables
 from anymri.analysis.comparison import MetricComparison
-from anymri.analysis.grid import NOTHING, Cell, Grid, Group
+from anymri.analysis.grid import Cell, Grid, Group
 from anymri.analysis.reading import StoredEvaluation
-from anymri.analysis.tables import MEAN, count, explain, format_value, heading, lower_is_better
+from anymri.analysis.tables import MEAN, count
+from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading, lower_is_better
 from anymri.modalities import MODALITIES, SUBSETS
 from anymri.regions import SCHEMES
 
@@ -17,13 +18,13 @@ _NAMED_CASES = 12
 
 
 def summary(evaluations: Mapping[str, StoredEvaluation], by_metric: Mapping[str, MetricComparison]) -> list[str]:
-    """Who was evaluated on what, and the range of each metric."""
+    """Return which systems were evaluated on which data, and the range of each metric."""
     first = next(iter(by_metric.values()))
     subsets = len(first.subsets)
     which = f"all {subsets}" if subsets == len(SUBSETS) else f"{subsets} of the {len(SUBSETS)}"
     names = list(evaluations)
-    who = f"{names[0]} was" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} were"
-    opening = f"{who} evaluated on {count(len(first.cases), 'case')} with {which} subsets of T1, T1c, T2 and FLAIR."
+    systems = f"{names[0]} was" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} were"
+    opening = f"{systems} evaluated on {count(len(first.cases), 'case')} with {which} subsets of T1, T1c, T2 and FLAIR."
     results = [
         _range_over_subsets(each) if len(names) == 1 else _range_over_systems(each) for each in by_metric.values()
     ]
@@ -31,35 +32,35 @@ def summary(evaluations: Mapping[str, StoredEvaluation], by_metric: Mapping[str,
 
 
 def _range_over_subsets(comparison: MetricComparison) -> str:
-    """The best and the worst subset of one system by the mean over the regions that have metrics."""
+    """Return the best and the worst subset of one system by the mean over the regions that have values."""
     (rows,) = comparison.common.values()
     table = tables.subset_table(rows, comparison.metric)
     means = tables.means_over_regions(table)
     if means.empty:
-        return f"{heading(comparison.metric)}: no subset has scores in all regions."
+        return f"{heading(comparison.metric)}: no subset has values in all regions."
     regions = [region for region in tables.regions_in(table) if table[region].notna().any()]
     ranked = means.sort_values(ascending=lower_is_better(comparison.metric), kind="stable")
     best, worst = (f"{format_value(ranked.iloc[i], comparison.metric)} with {ranked.index[i]}" for i in (0, -1))
     return (
         f"{explain(comparison.metric)}, averaged over {', '.join(regions)}: best {best}, worst {worst}, "
-        f"{format_value(means.mean(), comparison.metric)} in the mean of {count(len(means), 'subset')}."
+        f"mean of {count(len(means), 'subset')} {format_value(means.mean(), comparison.metric)}."
     )
 
 
 def _range_over_systems(comparison: MetricComparison) -> str:
-    """The best and the worst system by the mean over subsets and regions."""
+    """Return the best and the worst system by the mean over subsets and regions."""
     regions = comparison.regions
     means = {name: sum(each[MEAN, r] for r in regions) / len(regions) for name, each in comparison.means.items()}
     ranked = sorted(means, key=means.__getitem__, reverse=not lower_is_better(comparison.metric))
     best, worst = (f"{format_value(means[name], comparison.metric)} ({name})" for name in (ranked[0], ranked[-1]))
     return (
-        f"{explain(comparison.metric)}, averaged over {count(len(comparison.subsets), 'subset')} and {', '.join(regions)}: "
-        f"from {best} to {worst}."
+        f"{explain(comparison.metric)}, averaged over {count(len(comparison.subsets), 'subset')} and "
+        f"{', '.join(regions)}: from {best} to {worst}."
     )
 
 
 def data_facts(evaluations: Mapping[str, StoredEvaluation]) -> dict[str, str]:
-    """Name -> value: where cases come from, which, with which scans, labelled how."""
+    """Return name -> value of facts about the data: cohort, cases, scans, label scheme."""
     settings = [each.configuration for each in evaluations.values()]
     cases = sorted({str(case) for each in evaluations.values() for case in each.metrics["case"].unique()})
     shown = ", ".join(cases[:_NAMED_CASES])
@@ -75,13 +76,13 @@ def data_facts(evaluations: Mapping[str, StoredEvaluation]) -> dict[str, str]:
 
 
 def _all(key: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Every value of a setting, once."""
+    """Return every value of a setting, once."""
     return list(dict.fromkeys(str(each[key]) for each in settings if each.get(key)))
 
 
 def _scans(evaluations: Mapping[str, StoredEvaluation], cases: Sequence[str]) -> str:
-    """How many of the cases have each scan, as far as provenance tell."""
-    recorded = {what for each in evaluations.values() for what in each.inputs}
+    """Return how many of the cases have each scan, if the provenance records scans."""
+    recorded = {role for each in evaluations.values() for role in each.inputs}
     having = {m: sum(f"{case}: {m}" in recorded for case in cases) for m in MODALITIES}
     if not any(having.values()):
         return ""
@@ -91,59 +92,57 @@ def _scans(evaluations: Mapping[str, StoredEvaluation], cases: Sequence[str]) ->
 
 
 def systems_grid(evaluations: Mapping[str, StoredEvaluation]) -> Grid:
-    """One row a system: its weights and how they were used."""
-    columns = ("trained on", "of these cases", "window", "overlap", "weights in it", "input", "evaluated", "anymri")
+    """Return one row per system: its weights and how they were used."""
+    columns = ("trained on", "of these cases", "window", "overlap", "blending", "input", "evaluated", "anymri")
     rows = []
     for name, each in evaluations.items():
         card = each.configuration.get("weights", {})
-        known = card.get("trained_on")
-        here = set(known or ()) & set(each.metrics["case"])
+        trained_on = card.get("trained_on")
+        here = set(trained_on or ()) & set(each.metrics["case"])
         cells = [
-            count(len(known), "case") if known else NOTHING,
-            str(len(here)) if known else NOTHING,
+            count(len(trained_on), "case") if trained_on else NOTHING,
+            str(len(here)) if trained_on else NOTHING,
             f"{card['window']}³" if "window" in card else NOTHING,
             f"{card['window_overlap']:.0%}" if "window_overlap" in card else NOTHING,
             card.get("window_blending", NOTHING),
-            _input(card.get("preprocessing", {})) if card else "masks of another tool",
+            _input(card.get("preprocessing", {})) if card else "label maps of another tool",
             str(each.provenance.get("created", NOTHING))[:10],
             str(each.provenance.get("versions", {}).get("anymri", NOTHING)),
         ]
         rows.append([Cell(text) for text in (name, *cells)])
-    return Grid(
-        "MetricComparison, what they learnt from and how they see a case", ("system",), [Group("", columns)], rows
-    )
+    return Grid("Systems, their training data and their input", ("system",), [Group("", columns)], rows)
 
 
 def _input(preprocessing: Mapping[str, Any]) -> str:
-    """How intensities were changed, by the names of `Preprocessing`."""
+    """Return how intensities were preprocessed, by the names of `Preprocessing`."""
     words = [str(preprocessing.get("normalisation", NOTHING)).replace("_", " ")]
-    words += ["cut to the brain"] if preprocessing.get("crop_to_brain") else []
+    words += ["cropped to the brain"] if preprocessing.get("crop_to_brain") else []
     return ", ".join(words)
 
 
 def seen_in_training(evaluations: Mapping[str, StoredEvaluation]) -> list[str]:
-    """Warnings of systems that have learnt from cases they are scored on."""
+    """Return warnings about systems that were evaluated on cases of their training."""
     sentences = []
     for name, each in evaluations.items():
-        known = set(each.configuration.get("weights", {}).get("trained_on", ())) & set(each.metrics["case"])
-        if known:
+        seen = set(each.configuration.get("weights", {}).get("trained_on", ())) & set(each.metrics["case"])
+        if seen:
             sentences.append(
-                f"{name} was trained on {len(known)} of the cases that it is scored on: their scores are no test."
+                f"{name} was trained on {len(seen)} of the cases that it is evaluated on: their metrics are not a test."
             )
     return sentences
 
 
 def protocol(evaluations: Mapping[str, StoredEvaluation], by_metric: Mapping[str, MetricComparison]) -> list[str]:
-    """How scores came about, rule by rule."""
+    """Return the rules of the evaluation as sentences."""
     sentences = [
-        "Every case is segmented from each subset of its scans on its own. A subset for which a case lacks a scan or a "
-        "prediction is not scored: it is in no mean, and never a zero.",
-        "A mean is taken over cases; the mean over subsets is that of their means, so each subset weighs the same.",
+        "Every case is segmented from each subset of its scans separately. A subset with a modality that a case does "
+        "not have, or without a prediction, is not scored: it is in no mean, and never a zero.",
+        "Means are over cases; the mean over subsets is that of their means, with equal weights.",
     ]
     if any("weights" in each.configuration for each in evaluations.values()):
         sentences.append(
-            "Networks see overlapping windows, blended with weights that are Gaussian or constant, and every window is "
-            "encoded once for all subsets. Their answers are pasted back to the whole scan before they are scored."
+            "Networks are applied to overlapping windows, which are blended with Gaussian or constant weights; every "
+            "window is encoded once for all subsets. Predictions are placed in the whole scan before they are scored."
         )
     if len(evaluations) > 1:
         sentences.append(
@@ -153,10 +152,10 @@ def protocol(evaluations: Mapping[str, StoredEvaluation], by_metric: Mapping[str
 
 
 def unscored(evaluations: Mapping[str, StoredEvaluation]) -> list[str]:
-    """What could not be scored, once if it is the same for all comparison."""
+    """Return sentences on what could not be scored, once if it is the same for all systems."""
     found: dict[str, list[str]] = {}
     for name, each in evaluations.items():
-        for sentence in tables.left_out(each.metrics):
+        for sentence in tables.unscored_notes(each.metrics):
             found.setdefault(sentence, []).append(name)
     return [
         sentence if len(names) == len(evaluations) else f"{', '.join(names)}: {sentence}"
@@ -165,12 +164,12 @@ def unscored(evaluations: Mapping[str, StoredEvaluation]) -> list[str]:
 
 
 def not_compared(evaluations: Mapping[str, StoredEvaluation], by_metric: Mapping[str, MetricComparison]) -> list[str]:
-    """Metrics that the page leaves out, and why."""
+    """Return sentences on metrics that the page does not show, with the reason."""
     sentences = []
     for metric in sorted({metric for each in evaluations.values() for metric in each.metric_names} - set(by_metric)):
         names = [name for name, each in evaluations.items() if metric in each.metric_names]
         why = f"only {', '.join(names)} has it" if len(names) == 1 else f"only {', '.join(names)} have it"
         if len(names) == len(evaluations):
-            why = "no case has a score" if len(names) == 1 else "there is no case that all have scored"
-        sentences.append(f"{heading(metric)} is left out: {why}.")
+            why = "no case has a value" if len(names) == 1 else "there is no case that all have scored"
+        sentences.append(f"{heading(metric)} is not shown: {why}.")
     return sentences

@@ -1,0 +1,1 @@
+"""Synthesis of phantoms: anatomy, tumours and their appearance on each modality."""

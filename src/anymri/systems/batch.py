@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """Samples of one training step, with the modalities that exist and those that the network may use.
+    """Samples of one training step with the modalities that exist and those that the network may use.
 
     images     (B, M, X, Y, Z) float32, preprocessed
     labels     (B, X, Y, Z) int64, classes of `anymri.regions.CLASSES`

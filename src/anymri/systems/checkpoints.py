@@ -1,13 +1,14 @@
-"""Authors' checkpoints: names translated one to one, or nothing loaded at all."""
+"""Translate the names of authors' checkpoints one to one, or refuse the checkpoint as a whole."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from anymri.errors import WeightsError
@@ -17,12 +18,12 @@ _GIVE = "Give a checkpoint of this system's reference implementation; nothing wa
 
 @dataclass
 class Converted:
-    """What a checkpoint holds.
+    """Content of a converted checkpoint.
 
-    network    arguments that build the network these weights fit
+    network    arguments of the network that fits these weights
     state      its state dict
-    undecided  switches that the checkpoint does not show and that no default may decide: the user must
-    frozen     what the names of tensors begin with that belong into a file of their own (see `save_weights`)
+    undecided  switches that the checkpoint does not show and that the user must choose, because a default may be wrong
+    frozen     prefixes of the names of tensors that are saved in a separate file (see `save_weights`)
     """
 
     network: dict[str, Any]
@@ -32,25 +33,30 @@ class Converted:
 
 
 def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint, without the `module.` that data-parallel training puts before names."""
+    """Return the state dict of a checkpoint without the prefix `module.` that data-parallel training adds."""
     state = checkpoint.get("state_dict", checkpoint)
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
 @contextmanager
-def checkpoint_of(whose: str) -> Iterator[None]:
-    """Within, a name that the state dict lacks becomes a `WeightsError`; whose: what the checkpoint should be of."""
+def checkpoint_of(expected: str) -> Iterator[None]:
+    """Context in which a `KeyError` of a missing tensor becomes a `WeightsError`.
+
+    expected  the implementation that the checkpoint should come from, for the error
+    """
     try:
         yield
     except KeyError as error:
-        raise WeightsError(f"The checkpoint holds no {error.args[0]}: it is not one of {whose}.", _GIVE) from error
+        raise WeightsError(
+            f"The checkpoint does not contain {error.args[0]}: it is not one of {expected}.", _GIVE
+        ) from error
 
 
 def translate(name: str, rules: Mapping[str, str], words: Mapping[str, Callable[[str], str]]) -> str | None:
-    """Our name for a reference's, or None for a foreign one.
+    """Return our name of a tensor of the reference, or None for a foreign name.
 
     rules  patterns of whole names -> ours, with the patterns' groups in braces
-    words  what becomes of a group's text, by the group's name
+    words  name of a group -> function that translates its text
     """
     for pattern, ours in rules.items():
         if found := re.fullmatch(pattern, name):
@@ -61,19 +67,34 @@ def translate(name: str, rules: Mapping[str, str], words: Mapping[str, Callable[
 def rename(
     state: Mapping[str, Tensor], translate: Callable[[str], str | None], expected: Iterable[str]
 ) -> dict[str, Tensor]:
-    """State dict under our names; raises `WeightsError` listing every missing and every foreign name.
+    """Return the state dict under our names; raise `WeightsError` with the missing and foreign names, if any.
 
     translate  reference name -> ours, or None for a name that the reference does not have
     expected   our names that must all be there
     """
-    names = {name: translate(name) for name in state}
     wanted = set(expected)
-    foreign = sorted(name for name, ours in names.items() if ours not in wanted)
-    missing = sorted(wanted - set(names.values()))
+    renamed: dict[str, Tensor] = {}
+    foreign: list[str] = []
+    for name, value in state.items():
+        ours = translate(name)
+        if ours is None or ours not in wanted:
+            foreign.append(name)
+        else:
+            renamed[ours] = value
+    missing = sorted(wanted - renamed.keys())
     if foreign or missing:
         raise WeightsError(
             f"The checkpoint does not fit: {len(missing)} missing ({', '.join(missing[:8]) or 'none'}), "
-            f"{len(foreign)} foreign ({', '.join(foreign[:8]) or 'none'}).",
+            f"{len(foreign)} foreign ({', '.join(sorted(foreign)[:8]) or 'none'}).",
             _GIVE,
         )
-    return {names[name]: value for name, value in state.items()}  # type: ignore[misc]
+    return renamed
+
+
+def reorder_blocks(weight: Tensor, order: Sequence[int], dim: int) -> Tensor:
+    """Return a weight whose blocks of channels along `dim`, one per modality, are in another order.
+
+    order  the number in `weight` of each block of the result
+    """
+    blocks = weight.chunk(len(order), dim)
+    return torch.cat([blocks[number] for number in order], dim)

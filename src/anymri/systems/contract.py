@@ -22,7 +22,7 @@ from anymri.regions import OutputKind
 
 @dataclass
 class Encoding:
-    """What a network computes from the modalities that exist, whichever subset is decoded. Systems add fields.
+    """Encoding: everything that a network computes before a subset is chosen. Systems add fields.
 
     present  (B, M) bool: the modalities that were encoded
     """
@@ -35,7 +35,7 @@ E = TypeVar("E", bound=Encoding)
 
 @dataclass
 class Prediction:
-    """The output of a network for one subset.
+    """Output of a network for one subset.
 
     logits          (B, K, X, Y, Z), before softmax (`classes`) or sigmoid (`regions`)
     kind            meaning of the K channels: classes of `anymri.regions.CLASSES`, or the regions WT, TC, ET (and RC)
@@ -92,7 +92,7 @@ class System(nn.Module, ABC, Generic[E]):
         return None
 
     def encode(self, images: Tensor, present: Tensor, corners: Tensor | None = None) -> E:
-        """Compute everything that does not depend on the subset; missing modalities are not computed.
+        """Return everything that does not depend on the subset; missing modalities are not computed.
 
         images   (B, M, X, Y, Z) float
         present  (B, M) bool, at least one true per sample
@@ -123,7 +123,7 @@ class System(nn.Module, ABC, Generic[E]):
         return self._decode(encoding, available, reconstruct)
 
     def forward(self, images: Tensor, available: Tensor, corners: Tensor | None = None) -> Prediction:
-        """Encode and decode one subset.
+        """Return the prediction for one subset from the images themselves.
 
         images     (B, M, X, Y, Z) float
         available  (B, M) bool
@@ -150,7 +150,7 @@ class System(nn.Module, ABC, Generic[E]):
 
     @contextmanager
     def folded_weights(self) -> Iterator[None]:
-        """Context in which the weights do not change, so that a system may compute what depends on them alone once."""
+        """Context in which the weights stay as they are: a system may compute what depends on them alone only once."""
         yield
 
     def window_origin(self, origin: Tensor) -> Tensor:
@@ -164,15 +164,15 @@ class System(nn.Module, ABC, Generic[E]):
 
     @abstractmethod
     def _encode(self, images: Tensor, present: Tensor) -> E:
-        """`encode` after its arguments were checked."""
+        """Return the encoding; `encode` has checked the arguments."""
 
     def _encode_at(self, images: Tensor, present: Tensor, corners: Tensor) -> E:
-        """`_encode` of crops with a known position; for systems that use it."""
+        """Return the encoding of crops with a known position, for systems that use it."""
         return self._encode(images, present)
 
     @abstractmethod
     def _decode(self, encoding: E, available: Tensor, reconstruct: bool) -> Prediction:
-        """`decode` after its arguments were checked."""
+        """Return the prediction; `decode` has checked the arguments."""
 
     def crop_rule(self) -> str:
         """Return the rule that crops must fulfil, in words."""
@@ -213,6 +213,6 @@ class System(nn.Module, ABC, Generic[E]):
             )
         if not flags.any(1).all():
             raise ModalityError(
-                "A sample has no modality at all.",
+                "A sample has no modality.",
                 f"Give at least one of {', '.join(self.modalities)} for every sample.",
             )

@@ -18,10 +18,10 @@ PROBABILITY_FLOOR = 0.005
 
 @dataclass(frozen=True)
 class StepLoss:
-    """The losses of one training step.
+    """Losses of one training step.
 
     total          scalar that the optimiser of the system minimises
-    terms          name -> scalar: the parts of `total` before their weights, for the log
+    terms          name -> scalar: the summands of `total` before their weights, for the log
     discriminator  scalar that the optimiser of the discriminator minimises; None without a discriminator
     """
 
@@ -36,26 +36,29 @@ class StepLoss:
 
 
 def class_channels(labels: Tensor, num_classes: int) -> Tensor:
-    """(B, X, Y, Z) classes as (B, K, X, Y, Z) zeros and ones, float32."""
+    """Return classes (B, X, Y, Z) as zeros and ones, (B, K, X, Y, Z) float32."""
     return one_hot(labels, num_classes).movedim(-1, 1).float()
 
 
 def region_channels(labels: Tensor, num_regions: int) -> Tensor:
-    """(B, X, Y, Z) classes as (B, K, X, Y, Z) zeros and ones, float32: WT, TC, ET and RC, or the first K of them."""
+    """Return the regions of classes (B, X, Y, Z) as zeros and ones, (B, K, X, Y, Z) float32.
+
+    Regions are WT, TC, ET and RC, or the first K = `num_regions` of them.
+    """
     tissues = [torch.tensor(sorted(REGIONS[name]), device=labels.device) for name in list(REGIONS)[:num_regions]]
     return torch.stack([torch.isin(labels, each) for each in tissues], dim=1).float()
 
 
 def at_level(labels: Tensor, level: int) -> Tensor:
-    """The voxels of (..., X, Y, Z) that stand for those of a level at 1/2^level of the resolution."""
+    """Return the labels (..., X, Y, Z) subsampled to 1/2^level of the resolution: the middle voxel of each cube."""
     step = 2**level
     return labels[..., step // 2 :: step, step // 2 :: step, step // 2 :: step]
 
 
 def soft_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
-    """1 - mean over classes (background included) of the soft Dice, sums over batch and volume together.
+    """Return 1 - the mean soft Dice of all classes, background included; sums run over batch and volume together.
 
-    probabilities, target  (B, K, X, Y, Z)
+    probabilities, target  (B, K, X, Y, Z) in 0..1
     """
     axes = (0, 2, 3, 4)
     overlap = (probabilities * target).sum(axes)
@@ -64,17 +67,19 @@ def soft_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
 
 
 def cross_entropy_loss(probabilities: Tensor, target: Tensor) -> Tensor:
-    """Mean over samples and voxels of -log of the true class's probability, clamped to 0.005..1.
+    """Return the mean over samples and voxels of -log of the true class's probability, clamped to 0.005..1.
 
-    probabilities, target  (B, K, X, Y, Z)
+    probabilities, target  (B, K, X, Y, Z) in 0..1
     """
     return -(target * probabilities.clamp(PROBABILITY_FLOOR, 1).log()).sum(1).mean()
 
 
 def weighted_cross_entropy_loss(probabilities: Tensor, target: Tensor) -> Tensor:
-    """As `cross_entropy_loss`, each class weighted by 1 - its share of the sample's voxels; not divided by the weights.
+    """Return `cross_entropy_loss` with each class weighted by 1 - its share of the sample's voxels.
 
-    probabilities, target  (B, K, X, Y, Z)
+    The sum is not divided by the weights.
+
+    probabilities, target  (B, K, X, Y, Z) in 0..1
     """
     weighted = target * (1 - target.mean((2, 3, 4), keepdim=True))
     return cross_entropy_loss(probabilities, weighted)

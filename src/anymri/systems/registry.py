@@ -6,13 +6,12 @@ to read their cards, so they must not import torch outside `spec`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anymri.errors import ConfigurationError, UnknownSystemError
+from anymri.errors import ConfigurationError, UnknownSystemError, did_you_mean
 from anymri.systems import (
     im_fuse,
     m3ae,
@@ -36,7 +35,7 @@ GROUP = "anymri.systems"
 
 
 class SystemModule(Protocol):
-    """Module of one system."""
+    """Module that describes one system."""
 
     CARD: Card
 
@@ -61,7 +60,7 @@ _BUILT_IN: tuple[SystemModule, ...] = (
 
 @cache
 def _modules() -> Mapping[str, SystemModule]:
-    """Name -> module; a package from outside cannot replace a system of anymri."""
+    """Return name -> module; a package from outside cannot replace a system of anymri."""
     found = {module.CARD.name: module for module in _BUILT_IN}
     for entry in entry_points(group=GROUP):
         try:
@@ -70,11 +69,11 @@ def _modules() -> Mapping[str, SystemModule]:
         except Exception as error:
             raise ConfigurationError(
                 f"The system {entry.name!r} of the entry point {entry.value!r} cannot be loaded ({error!r}).",
-                "Mend or uninstall the package that provides it.",
+                "Repair or uninstall the package that provides it.",
             ) from error
         if name in found:
             raise ConfigurationError(
-                f"The entry point {entry.value!r} provides a system named {name!r}, and there is one already.",
+                f"The entry point {entry.value!r} provides a system named {name!r}, which exists already.",
                 "Rename the system in its card, or uninstall the package.",
             )
         found[name] = module
@@ -99,37 +98,40 @@ def spec(name: str) -> SystemSpec:
 def _module(name: str) -> SystemModule:
     modules = _modules()
     if name not in modules:
-        close = difflib.get_close_matches(name, modules, n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
+        hint = did_you_mean(name, modules)
         raise UnknownSystemError(f"There is no system named {name!r}.", f"{hint}Known: {', '.join(modules)}.")
     return modules[name]
 
 
-def create(name: str, preset: str = "published", **network: Any) -> System[Any]:
-    """Return a system with fresh weights, in evaluation mode.
+def create(name: str, preset: str | None = None, **network: Any) -> System[Any]:
+    """Return a system with random weights, in evaluation mode.
 
-    preset   one of the card's presets
+    preset   one of the card's presets; the first ("published") by default
     network  arguments of the network, which override the preset
 
-    >>> system = create("u_hved", preset="nano")
-    >>> images, present = system.stack({"flair": flair, "t1ce": t1c})  # (B, X, Y, Z) each
-    >>> system(images, present).probabilities()  # (B, 4, X, Y, Z)
+    >>> import anymri, torch
+    >>> system = anymri.create("u_hved", preset="nano")
+    >>> flair = t1c = torch.rand(1, 32, 32, 32)  # (B, X, Y, Z)
+    >>> images, present = system.stack({"flair": flair, "t1ce": t1c})
+    >>> system(images, present).probabilities().shape  # (B, classes, X, Y, Z)
+    torch.Size([1, 4, 32, 32, 32])
     """
     presets = card(name).presets
+    if preset is None:
+        preset = next(iter(presets))
     if preset not in presets:
-        raise ConfigurationError(f"{name} has no preset {preset!r}.", f"Choose one of {', '.join(presets)}.")
+        raise ConfigurationError(f"{name} does not have a preset {preset!r}.", f"Choose one of {', '.join(presets)}.")
     return build(name, {**presets[preset], **network})
 
 
 def build(name: str, network: Mapping[str, Any]) -> System[Any]:
-    """Return a system with fresh weights from the arguments of its network, in evaluation mode."""
+    """Return a system with random weights from the arguments of its network, in evaluation mode."""
     switches = card(name).switches
     for argument in network:
         if argument not in switches and argument not in ("num_classes", "modalities"):
-            close = difflib.get_close_matches(argument, switches, n=1)
-            hint = f"Did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(argument, switches)
             raise ConfigurationError(
-                f"The network of {name} has no option {argument!r}.",
+                f"The network of {name} does not have an option {argument!r}.",
                 f"{hint}Its options are {', '.join(switches)}; see: anymri systems {name}",
             )
     try:

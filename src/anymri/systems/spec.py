@@ -1,4 +1,4 @@
-"""What a system consists of, once torch is loaded."""
+"""Description of a system that needs torch: network, recipes, objectives and converter."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class SystemSpec:
     """Network, recipes, objectives and converter of one system.
 
     network              class of the network
-    recipes              recipe name -> recipe
+    recipes              recipe name -> recipe; "published" is the default, and without it the first
     objectives           objective name -> function that computes the losses of one step
     segmentation_losses  function of probabilities (B, K, X, Y, Z) and labels (B, X, Y, Z) to named losses; validation
                          reports their sum
     convert              function of the authors' checkpoint to network arguments and state dict; None for a system
-                         without authors' weights
+                         without authors' weights, otherwise there is a recipe "published"
     discriminators       objective name -> function of the system and a width to the discriminator that the objective
                          trains the system against
     """

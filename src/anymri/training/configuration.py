@@ -1,42 +1,61 @@
-"""From a recipe's name, a YAML file and `--set` to one resolved training configuration."""
+"""Training configuration: from a recipe's name, a YAML file and `--set` to one set of checked values."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from anymri.data.cache import default_folder
-from anymri.errors import ConfigurationError
-from anymri.systems.recipes.schema import Recipe, Stage
+from anymri.errors import ConfigurationError, LabelError
+from anymri.regions import label_scheme
+from anymri.systems.recipes.schema import Recipe
 from anymri.systems.registry import build, spec
+from anymri.training.assignments import Location, assign, did_you_mean, merge, typed_name
 
 M = TypeVar("M", bound=BaseModel)
 
 
-class TrainingConfiguration(BaseModel):
-    """All that decides a training; saved as `config.yaml` in its run folder.
+def _dotted(where: Location) -> str:
+    return ".".join(map(str, where))
 
-    cache    where preprocessed cases are kept; runs on the same data and preprocessing share it
-    loggers  what hears of each epoch beside log.csv and TensorBoard
+
+def _trainable(name: str) -> str:
+    scheme = label_scheme(name)
+    if not scheme.trainable:
+        raise LabelError(
+            f"The label scheme {name} ({scheme.description}) does not separate enhancing tumour from the rest of the "
+            "core.",
+            "Train on a cohort with another scheme; anymri evaluate takes this one.",
+        )
+    return name
+
+
+class TrainingConfiguration(BaseModel):
+    """All settings of a training; saved as `config.yaml` in its run folder.
+
+    data          cohort: a folder or a CSV manifest
+    label_scheme  name of a scheme of `anymri.regions.SCHEMES`; one that cannot be trained on raises `LabelError`
+    cache         folder of preprocessed cases, shared by runs on the same data with the same preprocessing
+    loggers       loggers beside log.csv and TensorBoard
     """
 
     model_config = ConfigDict(extra="forbid")
 
     data: Path
-    label_scheme: str
+    label_scheme: Annotated[str, AfterValidator(_trainable)]
     device: str = "auto"
     cache: Path = Field(default_factory=default_folder)
     loggers: tuple[Literal["mlflow", "wandb"], ...] = ()
     recipe: Recipe
 
     def to_yaml(self) -> str:
-        """The configuration as YAML that `--config` understands."""
+        """Return the configuration as YAML for `--config`."""
         return _yaml(self.model_dump(mode="json"))
 
 
@@ -47,89 +66,110 @@ def resolve(
     file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> TrainingConfiguration:
-    """A recipe, then what a YAML file changes, then command-line options, then `--set key=value`.
+    """Return the configuration of a recipe, changed by a YAML file, then by options, then by `--set key=value`.
 
-    options  data, label_scheme, device, cache and loggers where given (None is skipped)
-    file     YAML with any of these and recipe; only what differs need be there
+    options      data, label_scheme, device, cache and loggers where given (None is skipped)
+    file         YAML with any of these and recipe; only what differs from the recipe is needed
+    assignments  texts such as "seed=1", "network.width=4", "epochs=2" (all stages) or "whole.epochs=2" (one stage)
+
+    Raises an `AnymriError` that names the option, key or field as it was typed, before any case is read.
     """
     chosen = _recipe(system, recipe)
     changes = {} if file is None else read_yaml(file)
-    # A file that names its system is a saved configuration, whole in itself: nothing of another recipe may leak in.
-    is_whole = isinstance(changes.get("recipe"), dict) and "system" in changes["recipe"]
-    values: dict[str, Any] = {} if is_whole else {"recipe": chosen.model_dump()}
-    _merge(values, changes)
+    # A file that names its system is a saved configuration, complete by itself: the named recipe is not used.
+    is_complete = isinstance(changes.get("recipe"), dict) and "system" in changes["recipe"]
+    values: dict[str, Any] = {} if is_complete else {"recipe": chosen.model_dump()}
+    merge(values, changes)
+    if file is not None:
+        values["recipe"] = validated(
+            Recipe, values["recipe"], str(file), lambda where: _dotted(("recipe", *where))
+        ).model_dump()
     values |= {name: value for name, value in options.items() if value is not None}
     for assignment in assignments:
-        _assign(values["recipe"], assignment)
+        assign(values["recipe"], assignment)
     missing = [f"--{name.replace('_', '-')}" for name in ("data", "label_scheme") if name not in values]
     if missing:
         raise ConfigurationError(f"Training needs {' and '.join(missing)}.", "Add what is missing, or use --config.")
-    configuration = validated(TrainingConfiguration, values, "The configuration")
+
+    def typed(where: Location) -> str:
+        if where[0] == "recipe":
+            return typed_name(values["recipe"], where[1:], assignments)
+        option = "logger" if where[0] == "loggers" else str(where[0]).replace("_", "-")
+        return f"--{option}" if options.get(str(where[0])) is not None else _dotted(where)
+
+    configuration = validated(TrainingConfiguration, values, "The configuration", typed)
     if configuration.recipe.system != system:
         raise ConfigurationError(
             f"{file} is a configuration of {configuration.recipe.system}, not of {system}.",
-            "Name the system that the file is for.",
+            f"Train that system: anymri train {configuration.recipe.system} --config {file}",
         )
     _check_network(configuration.recipe)
     return configuration
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping."""
+    """Return the mapping in a YAML file."""
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{file} cannot be read as YAML ({error}).", "Give a YAML file.") from error
     if not isinstance(values, dict):
-        raise ConfigurationError(f"{file} holds no mapping.", "Write it as `recipe: {seed: 1}` and so on.")
+        raise ConfigurationError(f"{file} is not a mapping.", "Write it as `recipe: {seed: 1}` and so on.")
     return values
 
 
 def resolve_recipe(system: str, recipe: str, assignments: Sequence[str] = ()) -> Recipe:
-    """A recipe by name with what `--set key=value` changes, checked as before a training."""
+    """Return a recipe by name with the changes of `--set key=value`, checked as before a training."""
     values = _recipe(system, recipe).model_dump()
     for assignment in assignments:
-        _assign(values, assignment)
-    resolved = validated(Recipe, values, "The recipe")
+        assign(values, assignment)
+    resolved = validated(Recipe, values, "The recipe", lambda where: typed_name(values, where, assignments))
     _check_network(resolved)
     return resolved
 
 
 def recipe_to_yaml(recipe: Recipe) -> str:
-    """A recipe as YAML that `--config` understands."""
+    """Return a recipe as YAML for `--config`."""
     return _yaml({"recipe": recipe.model_dump(mode="json")})
 
 
-def validated(kind: type[M], values: Mapping[str, Any], source: str) -> M:
-    """Values as a typed configuration or recipe; raises `ConfigurationError` naming each field that does not fit."""
+def validated(kind: type[M], values: Any, source: str, name_of: Callable[[Location], str] = _dotted) -> M:
+    """Return values as a typed model; raise `ConfigurationError` naming each field that does not fit.
+
+    source   where the values are from, for the error
+    name_of  function of a place to the name by which errors call it
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" + (f" (given: {e['input']!r})" if e["loc"] else "")
-            for e in error.errors()
-        )
+        problems: dict[str, None] = {}
+        for each in error.errors():
+            where, given = _field_names(each["loc"]), each["input"]
+            name = name_of(where) if where else ""
+            reason = each["msg"].removeprefix("Value error, ").removesuffix(".")
+            reason = reason[:1].lower() + reason[1:]
+            if each["type"] == "extra_forbidden":
+                known, last = _fields_at(kind, where[:-1]), str(where[-1])
+                close = difflib.get_close_matches(last, known, n=1)
+                meant = f"did you mean {name.removesuffix(last)}{close[0]}?" if close else f"known: {', '.join(known)}"
+                reason = f"there is no such field; {meant}"
+            elif not isinstance(given, dict | list | tuple | BaseModel):
+                reason += f" (given: {given!r})"
+            problems[f"{name}: {reason}" if name else reason] = None
+        text = "; ".join(problems)
         raise ConfigurationError(
-            f"{source} does not fit: {problems}.", "Correct these fields; the others are fine."
+            f"{source} does not fit: {text}{'' if text.endswith('?') else '.'}",
+            "Correct these fields; all fields of a recipe: anymri recipe SYSTEM",
         ) from error
-
-
-def read_assignment(assignment: str) -> tuple[list[str], Any]:
-    """`a.b=1` as its keys, none of them empty, and its value, read as YAML."""
-    path, separator, text = assignment.partition("=")
-    keys = path.strip().split(".")
-    if not separator or not all(keys):
-        raise ConfigurationError(f"--set {assignment} is no assignment.", "Write it as --set key=value.")
-    try:
-        return keys, yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"--set {assignment}: the value is no YAML.", "Quote it.") from error
 
 
 def _recipe(system: str, name: str) -> Recipe:
     recipes = spec(system).recipes
     if name not in recipes:
-        raise ConfigurationError(f"{system} has no recipe {name!r}.", f"Choose one of {', '.join(recipes)}.")
+        raise ConfigurationError(
+            f"{system} has no recipe {name!r}.",
+            f"{did_you_mean(name, recipes)}Choose one of {', '.join(recipes)}; see: anymri systems {system}",
+        )
     return recipes[name]
 
 
@@ -137,55 +177,42 @@ def _yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, width=100, allow_unicode=True)
 
 
+def _fields_at(kind: type[BaseModel], where: Location) -> list[str]:
+    """Return the fields of the model at a place inside a model."""
+    for part in where:
+        if isinstance(part, str) and part in kind.model_fields:
+            annotation = kind.model_fields[part].annotation
+            candidates = [annotation, *get_args(annotation)]
+            kind = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), kind)
+    return list(kind.model_fields)
+
+
+def _field_names(where: Location) -> Location:
+    """Return a place without the alternatives of a union, which pydantic adds to it."""
+    words = ("str", "float", "int", "dict", "constrained", "function", "literal", "tuple")
+    end = (n for n, part in enumerate(where) if n and isinstance(part, str) and part.startswith(words))
+    return where[: next(end, len(where))]
+
+
 def _check_network(recipe: Recipe) -> None:
-    """Raises `ConfigurationError` if a stage's patches do not fit the network, or it names parts that the network does
-    not have: before any case is read."""
+    """Raise `ConfigurationError` if a stage's crop does not fit the network, or if it names modules that the network
+    does not have."""
     with torch.device("meta"):
         system = build(recipe.system, recipe.network).train()
+    names = [name for name, _ in system.named_parameters()]
+    modules = sorted({name.split(".")[0] for name in names})
     for stage in recipe.stages:
         usable = system.usable_side(stage.crop)
         if stage.crop != usable:
             other = f", or --set network.crop={stage.crop}" if system.crop else ""
             raise ConfigurationError(
-                f"The patches of {stage.crop} voxels a side in stage {stage.name} do not fit {recipe.system}: "
+                f"The crop of {stage.crop} voxels per side in stage {stage.name} does not fit {recipe.system}: "
                 f"{system.crop_rule()}.",
                 f"Choose --set {stage.name}.crop={usable}{other}.",
             )
-        for part in (*stage.frozen, *stage.optimiser.module_rates, *stage.optimiser.zero_gradient_updates):
-            if not any(name.startswith(part) for name, _ in system.named_parameters()):
-                known = sorted({name.split(".")[0] for name, _ in system.named_parameters()})
+        for prefix in (*stage.frozen, *stage.optimiser.module_rates, *stage.optimiser.zero_gradient_updates):
+            if not any(name.startswith(prefix) for name in names):
                 raise ConfigurationError(
-                    f"{recipe.system} has no part {part!r}, which stage {stage.name} names.",
-                    f"Its parts are {', '.join(known)}.",
+                    f"{recipe.system} has no module {prefix!r}, which stage {stage.name} names.",
+                    f"{did_you_mean(prefix, modules)}Its modules are {', '.join(modules)}.",
                 )
-
-
-def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for key, change in changes.items():
-        if isinstance(change, dict) and isinstance(values.get(key), dict):
-            _merge(values[key], change)
-        else:
-            values[key] = change
-
-
-def _assign(recipe: dict[str, Any], assignment: str) -> None:
-    """Applies `seed=1`, `network.width=4`, `epochs=2` (to all stages) or `train.epochs=2` (to one) to a recipe."""
-    keys, value = read_assignment(assignment)
-    stages = {stage["name"]: stage for stage in recipe["stages"]}
-    if keys[0] in Recipe.model_fields:
-        targets = [recipe]
-    elif keys[0] in stages:
-        targets = [stages[keys.pop(0)]]
-    elif keys[0] in Stage.model_fields:
-        targets = list(stages.values())
-    else:
-        known = [*Recipe.model_fields, *Stage.model_fields, *stages]
-        close = difflib.get_close_matches(keys[0], known, n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
-        raise ConfigurationError(f"A recipe has no {keys[0]!r} to set.", f"{hint}Known: {', '.join(known)}.")
-    change: Any = value
-    for key in reversed(keys[1:]):
-        change = {key: change}
-    for target in targets:
-        _merge(target, {keys[0]: change})
-    _merge(recipe, {"sources": {assignment.partition("=")[0].strip(): "--set"}})

@@ -1,4 +1,4 @@
-"""What a training will need, measured by taking steps on a copy of the network."""
+"""What a training will need, measured by taking steps with a copy of the network."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from anymri.training.run import Position
 
 @dataclass
 class Estimate:
-    """memory   peak of one process in bytes: of its GPU, or on a CPU of the whole process; None where it is not known
-    seconds  of all steps that are left, without validation and waiting for data
+    """What a training will need.
+
+    memory   peak of one process in bytes: of its GPU, or on a CPU of the whole process; None where it is not known
+    seconds  duration of all remaining steps, without validation and waiting for data
     """
 
     memory: int | None
@@ -33,18 +35,22 @@ class Estimate:
 
 
 def estimate(
-    team: ProcessGroup,
+    group: ProcessGroup,
     name: str,
     system: System[Any],
     cases: Sequence[CachedCase],
     stages: Sequence[Stage],
     position: Position,
 ) -> Estimate:
-    """Takes two steps of each stage that is left, with all modalities, and times the second.
+    """Take two steps of each remaining stage with all modalities, time the second, and return the estimate.
 
-    Stages whose steps cost the same are measured once.
+    Stages whose steps cost the same are measured once. The system stays as it is.
+
+    name      name of the system
+    stages    remaining stages
+    position  position in the first of them
     """
-    precision = team.fabric.strategy.precision
+    precision = group.fabric.strategy.precision
     untouched = precision.state_dict()
     seconds = 0.0
     measured: dict[tuple[object, ...], float] = {}
@@ -55,35 +61,35 @@ def estimate(
             continue
         costs = (stage.objective, stage.crop, stage.batch_size, stage.copies, stage.accumulate, stage.frozen)
         if costs not in measured:
-            measured[costs] = _second_step(team, name, copy.deepcopy(system), cases, stage)
+            measured[costs] = _second_step(group, name, copy.deepcopy(system), cases, stage)
         seconds += measured[costs] * left
     precision.load_state_dict(untouched)
-    return Estimate(_peak(team.device), seconds)
+    return Estimate(_peak(group.device), seconds)
 
 
 def _second_step(
-    team: ProcessGroup, name: str, system: System[Any], cases: Sequence[CachedCase], stage: Stage
+    group: ProcessGroup, name: str, system: System[Any], cases: Sequence[CachedCase], stage: Stage
 ) -> float:
-    """Seconds; the first one also sets things up."""
-    learners = Learners(team, name, system, stage, 0, {})
+    """Return the seconds of a second step; the first one also sets things up."""
+    learners = Learners(group, name, system, stage, 0, {})
     learners.networks.train()
-    share = list(islice(batches(cases, stage, 0, 0, 1, 0, team.number, team.count), stage.accumulate))
-    share = [replace(batch, available=batch.present) for batch in share]
+    micro_batches = list(islice(batches(cases, stage, 0, 0, 1, 0, group.rank, group.size), stage.accumulate))
+    micro_batches = [replace(batch, available=batch.present) for batch in micro_batches]
     seconds = 0.0
     for number in (1, 2):
         began = time.perf_counter()
-        learners.step(share, number)
+        learners.step(micro_batches, number)
         seconds = time.perf_counter() - began
     return seconds
 
 
 def _peak(device: torch.device) -> int | None:
-    """The most memory that this process has held so far, in bytes."""
+    """Return the highest memory use of this process so far, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    system: str = sys.platform  # not as the type checker knows it
+    system: str = sys.platform  # a variable, because the type checker takes the platform as constant
     if system == "linux":
-        # Not getrusage's, which counts what the process was before it became this program.
+        # Not getrusage's value, which includes the process that this program was started in.
         line = next(each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     if system == "darwin" and device.type == "cpu":

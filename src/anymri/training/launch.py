@@ -12,38 +12,40 @@ from anymri.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Launch:
-    """by        what started the processes
-    number    this process, counted over all nodes; number 0 alone writes and prints
-    local     this process, counted on its node
-    per_node  processes on each node
-    nodes     how many machines
+    """Position of this process among those of one training.
+
+    by          what started the processes
+    rank        number of this process over all nodes; rank 0 alone writes and prints
+    local_rank  number of this process on its node
+    per_node    processes per node
+    nodes       number of machines
     """
 
     by: Literal["itself", "torchrun", "slurm"] = "itself"
-    number: int = 0
-    local: int = 0
+    rank: int = 0
+    local_rank: int = 0
     per_node: int = 1
     nodes: int = 1
 
     @property
-    def count(self) -> int:
-        """Processes of all nodes."""
+    def processes(self) -> int:
+        """Number of processes on all nodes."""
         return self.per_node * self.nodes
 
     @classmethod
-    def found(cls, environment: Mapping[str, str] = os.environ) -> Launch:
-        """As the environment variables of torchrun and srun say."""
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Launch:
+        """Return the launch that the environment variables of torchrun and srun describe."""
         if "TORCHELASTIC_RUN_ID" in environment:
             names = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
-            number, local, per_node, count = (int(environment[name]) for name in names)
-            return cls("torchrun", number, local, per_node, count // per_node)
-        # A batch script knows of its job's tasks too, but only srun starts one process for each.
-        count = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
-        if count == 1:
+            rank, local_rank, per_node, processes = (int(environment[name]) for name in names)
+            return cls("torchrun", rank, local_rank, per_node, processes // per_node)
+        # A batch script has the variables of its job's tasks too, but only srun starts one process per task.
+        processes = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
+        if processes == 1:
             return cls()
         if "SLURM_NTASKS_PER_NODE" not in environment:
             raise ConfigurationError(
-                f"srun started {count} processes without saying how many on each node.",
+                f"srun started {processes} processes and does not say how many per node.",
                 "Give --ntasks-per-node, as many as GPUs, instead of --ntasks.",
             )
         names = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES")

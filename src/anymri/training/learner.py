@@ -1,4 +1,4 @@
-"""What learns in a stage: networks with their optimisers and schedules, and one step of all of them."""
+"""Training steps of a stage: networks with their optimisers and schedules, and one step of all of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RATE_DECIMALS = 8
 
 @dataclass
 class Learner:
-    """A network in training with its optimiser and schedule."""
+    """Network in training with its optimiser and schedule."""
 
     network: nn.Module
     optimiser: torch.optim.Optimizer
@@ -34,93 +34,99 @@ class Learner:
 
     @classmethod
     def of(cls, stage: Stage, network: nn.Module) -> Learner:
-        """A learner at the stage's beginning."""
+        """Return a learner at the beginning of the stage; parameters of frozen modules get no gradients."""
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(not name.startswith(stage.frozen))
         optimiser = make_optimiser(stage.optimiser, network)
         return cls(network, optimiser, make_schedule(stage, optimiser))
 
     def state(self) -> dict[str, Any]:
-        """What `load` needs to go on exactly."""
+        """Return the states of network, optimiser and schedule, with which `load` continues exactly."""
         return {name: getattr(self, name).state_dict() for name in ("network", "optimiser", "schedule")}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`."""
+        """Continue from a `state`."""
         for name, value in state.items():
             getattr(self, name).load_state_dict(value)
 
 
 class Learners:
-    """The system, and the discriminator if the stage's objective has one, from the stage's beginning or `saved` on.
+    """Learners of one stage: the system, and the discriminator if the objective of the stage has one.
 
-    seed  of the stage: a discriminator's first weights and every step's randomness follow from it
+    They are at the beginning of the stage, or as in `saved`.
+
+    group  processes that train together
+    name   name of the system
+    seed   seed of the stage: the discriminator's initialisation and the randomness of every step follow from it
+    saved  what `state` returned, or empty
     """
 
     def __init__(
-        self, team: ProcessGroup, name: str, system: System[Any], stage: Stage, seed: int, saved: dict[str, Any]
+        self, group: ProcessGroup, name: str, system: System[Any], stage: Stage, seed: int, saved: dict[str, Any]
     ) -> None:
-        self.team = team
+        self.group = group
         self.stage = stage
         self.seed = seed
         self.objective = registry.spec(name).objectives[stage.objective]
-        # Convolutions of few channels go backward up to 2.5 times faster in this layout; values stay the same.
-        layout: dict[str, Any] = {"memory_format": torch.channels_last_3d} if team.device.type == "cpu" else {}
-        self.each = {"system": Learner.of(stage, system.to(team.device, **layout))}
+        # Backward passes of convolutions of few channels are up to 2.5 times faster in this layout, with the same values.
+        layout: dict[str, Any] = {"memory_format": torch.channels_last_3d} if group.device.type == "cpu" else {}
+        self.each = {"system": Learner.of(stage, system.to(group.device, **layout))}
         make_discriminator = registry.spec(name).discriminators.get(stage.objective)
         if make_discriminator:
             torch.manual_seed(seed_of(seed, 0))  # steps count from 1
-            discriminator = make_discriminator(system, stage.discriminator_width).to(team.device, **layout)
+            discriminator = make_discriminator(system, stage.discriminator_width).to(group.device, **layout)
             self.each["discriminator"] = Learner.of(stage, discriminator)
         for learner, state in saved.items():
             if learner == "precision":
-                team.fabric.strategy.precision.load_state_dict(state)
+                group.fabric.strategy.precision.load_state_dict(state)
             else:
                 self.each[learner].load(state)
         self.networks = nn.ModuleList(each.network for each in self.each.values())
-        self.optimisers: list[Any] = [team.fabric.setup_optimizers(each.optimiser) for each in self.each.values()]
+        self.optimisers: list[Any] = [group.fabric.setup_optimizers(each.optimiser) for each in self.each.values()]
 
     @property
     def minimised(self) -> tuple[str, ...]:
-        """Names of the losses that optimisers minimise, see `StepLoss.named`."""
+        """Names of the losses that the optimisers minimise, see `StepLoss.named`."""
         return ("total", "discriminator")[: len(self.each)]
 
     @property
     def rate(self) -> float:
-        """The system's main learning rate."""
+        """Main learning rate of the system."""
         rate: float = self.each["system"].optimiser.param_groups[0]["lr"]
         return rate
 
     def state(self) -> dict[str, Any]:
-        """What goes on from here as `saved`."""
-        precision = self.team.fabric.strategy.precision.state_dict()
+        """Return all states, with which new learners continue exactly as `saved`."""
+        precision = self.group.fabric.strategy.precision.state_dict()
         return {name: each.state() for name, each in self.each.items()} | {"precision": precision}
 
     def step(self, batches: Sequence[Batch], number: int) -> dict[str, float]:
-        """Step `number` of the stage, in which every optimiser minimises its loss; returns the losses' means.
+        """Take step `number` of the stage with every optimiser and return the means of the losses by name.
 
-        batches  the parts of this process's share. The gradient is the mean over all parts of all processes, each with
-                 randomness of its own
+        batches  the micro-batches of this process; the gradient is the mean over the micro-batches of all processes,
+                 each of which has its own seed
+        number   number of the step in the stage, from 1
         """
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.team.device))
+        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.group.device))
         try:
             for optimiser in self.optimisers:
                 optimiser.zero_grad()
-            for part, batch in enumerate(batches, start=self.team.number * len(batches)):
-                torch.manual_seed(seed_of(self.seed, number, part))
-                # Not as a module of Fabric's: that would round the images to half precision, targets among them.
-                with self.team.fabric.autocast():
-                    loss = self.objective(self.networks[0], batch.to(self.team.device), *self.networks[1:])
-                # The loss of one network leaves no gradient in the other.
-                self.team.fabric.backward(loss.total / len(batches))
+            for micro_batch, batch in enumerate(batches, start=self.group.rank * len(batches)):
+                torch.manual_seed(seed_of(self.seed, number, micro_batch))
+                # Not as a module of Fabric's, which would round images and targets to half precision.
+                with self.group.fabric.autocast():
+                    loss = self.objective(self.networks[0], batch.to(self.group.device), *self.networks[1:])
+                # The loss of one network has no gradient in the other.
+                self.group.fabric.backward(loss.total / len(batches))
                 if loss.discriminator is not None:
-                    self.team.fabric.backward(loss.discriminator / len(batches))
+                    self.group.fabric.backward(loss.discriminator / len(batches))
                 for name, value in loss.named().items():
                     sums[name] += value.detach() / len(batches)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise _no_memory(self.stage, self.team.device) from error
+                raise _out_of_memory(self.stage, self.group.device) from error
             raise
-        self.team.average_gradients(self.networks.parameters())
+        self.group.average_gradients(self.networks.parameters())
         for name, parameter in self.networks[0].named_parameters():
             if (
                 parameter.requires_grad
@@ -128,51 +134,57 @@ class Learners:
                 and name.startswith(self.stage.optimiser.zero_gradient_updates)
             ):
                 parameter.grad = torch.zeros_like(parameter)
-        self._descend()
+        self._update_weights()
         if self.stage.schedule == BY_STEP:
             self._advance_schedules()
-        values = torch.stack(list(sums.values())).tolist()  # all at once: each look makes a GPU wait
+        values = torch.stack(list(sums.values())).tolist()  # all at once, because each transfer makes a GPU wait
         return dict(zip(sums, values, strict=True))
 
-    def _descend(self) -> None:
+    def _update_weights(self) -> None:
         if norm := self.stage.optimiser.clip_norm:
             for optimiser in self.optimisers:
-                self.team.fabric.clip_gradients(self.networks, optimiser, max_norm=norm)
-        scaler = getattr(self.team.fabric.strategy.precision, "scaler", None)
+                self.group.fabric.clip_gradients(self.networks, optimiser, max_norm=norm)
+        scaler = getattr(self.group.fabric.strategy.precision, "scaler", None)
         if scaler is None:
             for optimiser in self.optimisers:
                 optimiser.step()
             return
-        # By hand: Fabric would change the scale after each optimiser, and the next one's gradients have the old.
+        # Not by Fabric, which would change the scale after each optimiser: the gradients of the next have the old one.
         for optimiser in self.optimisers:
             scaler.step(optimiser.optimizer)
         scaler.update()
 
-    def end_epoch(self, judged_loss: float | None) -> None:
-        """Lets schedules go on; judged_loss: of the validation, if there was one."""
+    def end_epoch(self, validation_loss: float | None) -> None:
+        """Advance the schedules that count epochs or validations.
+
+        validation_loss  mean segmentation loss of the validation after this epoch; None without one
+        """
         if self.stage.schedule == "plateau":
-            if judged_loss is not None:
-                self._advance_schedules(judged_loss)
+            if validation_loss is not None:
+                self._advance_schedules(validation_loss)
         elif self.stage.schedule != BY_STEP:
             self._advance_schedules()
 
-    def _advance_schedules(self, *judged_loss: float) -> None:
+    def _advance_schedules(self, *validation_loss: float) -> None:
         for each in self.each.values():
-            each.schedule.step(*judged_loss)
+            each.schedule.step(*validation_loss)
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed of its own for each sequence of numbers (zeros at its end do not count)."""
+    """Return a seed that differs between sequences of numbers (zeros at the end do not count)."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def make_optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser that a recipe names, of the parameters that are not frozen; the first group has the main rate."""
+    """Return the optimiser that a recipe names, for the parameters that are not frozen.
+
+    The first parameter group has the main learning rate.
+    """
     decay = settings.weight_decay
     by_rate: dict[float, list[nn.Parameter]] = {settings.learning_rate: []}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            rates = (rate for part, rate in settings.module_rates.items() if name.startswith(part))
+            rates = (rate for prefix, rate in settings.module_rates.items() if name.startswith(prefix))
             by_rate.setdefault(next(rates, settings.learning_rate), []).append(parameter)
     groups = [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
     if settings.name == "radam":
@@ -185,7 +197,7 @@ def make_optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optim
 
 
 def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> Any:
-    """The learning-rate schedule that a stage names; see `Stage.schedule`."""
+    """Return the learning-rate schedule that a stage names; see `Stage.schedule`."""
     if stage.schedule == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser)
     rate = stage.optimiser.learning_rate
@@ -201,9 +213,9 @@ def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> Any:
     return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda number: factor(number / total))
 
 
-def _no_memory(stage: Stage, device: torch.device) -> RunError:
+def _out_of_memory(stage: Stage, device: torch.device) -> RunError:
     return RunError(
         f"A step of stage {stage.name} needs more memory than {device} has free.",
-        f"Take a batch in parts (--set {stage.name}.accumulate={stage.batch_size}), or smaller patches "
-        f"(--set {stage.name}.crop=...); what was saved is kept.",
+        f"Divide a batch into micro-batches (--set {stage.name}.accumulate={stage.batch_size}), or take smaller "
+        f"patches (--set {stage.name}.crop=...). What was saved is kept.",
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,9 +18,10 @@ from anymri.training.cohort.missing import random_subset
 
 
 class Patches(Dataset[tuple[Tensor, ...]]):
-    """Random patches; item i depends on the seed and i only. Every pass goes through all cases in a new order.
+    """Random patches of cached cases; patch i depends on the seed and i only.
 
-    An item is images, classes, present, available (`Stage.copies`, M) and corners; see `Batch`.
+    Every pass goes through all cases in a new order. An item is a tuple of images (4, X, Y, Z) float32, classes
+    (X, Y, Z) int64, present (4,) bool, available (`Stage.copies`, 4) bool and corners (2, 3) int64; see `Batch`.
     """
 
     def __init__(self, cases: Sequence[CachedCase], stage: Stage, seed: int) -> None:
@@ -29,25 +31,27 @@ class Patches(Dataset[tuple[Tensor, ...]]):
         self.augment = augmentation(stage.augmentation)
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        """Return patch `index`; any index from 0 is valid."""
         rng = np.random.default_rng([self.seed, 0, index])
         case = self.cases[self._case_index(index)]
         start = random_start(case, self.stage, rng)
         patch = case.read_patch(start, (self.stage.crop,) * 3)
         assert patch.classes is not None
-        first = torch.tensor(patch.origin)
+        first = torch.tensor(patch.origin, device="cpu")
         corners = torch.stack([first, first + self.stage.crop - 1])
         images, classes, corners = self.augment(patch.images, patch.classes, corners, int(rng.integers(2**31)))
-        # Augmentation shifts intensities of absent modalities too; what they hold never matters.
+        # Augmentation shifts the intensities of missing modalities too; systems do not use their values.
         present = case.present
         if self.stage.single_subset:
             present = present & self.stage.single_subset.as_tensor()[0]
         available = np.stack([self._subset(case, present.numpy(), rng) for _ in range(self.stage.copies)])
         return images, classes.long(), present, torch.from_numpy(available), corners
 
-    def _subset(self, case: CachedCase, present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _subset(self, case: CachedCase, present: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
         if self.stage.fixes_subsets:
             assert case.kept is not None
-            return case.kept.numpy()
+            kept: NDArray[np.bool_] = case.kept.numpy()
+            return kept
         return random_subset(present, rng, "all" if self.stage.single_subset else self.stage.subsets)
 
     def _case_index(self, index: int) -> int:
@@ -56,10 +60,12 @@ class Patches(Dataset[tuple[Tensor, ...]]):
 
 
 def random_start(case: CachedCase, stage: Stage, rng: np.random.Generator) -> list[int]:
-    """First voxel of a patch: around a tumour voxel in a share of draws, else as `Stage.patch_sampling` says.
+    """Return the first voxel of a random patch, in voxels of the case's box.
 
-    The tumour voxel is drawn by class first, each equally likely, so that small parts are seen as often as large ones;
-    it comes to lie in the middle half of the patch. Where the box is shorter than the crop the patch is centred on it.
+    A share `Stage.foreground_oversampling` of the patches is drawn around a tumour voxel, the others by
+    `Stage.patch_sampling`. The tumour voxel is drawn by class first, each equally likely, so that small regions are
+    sampled as often as large ones; it is placed in the middle half of the patch. Where the box is shorter than the
+    crop, the patch is centred on the box.
     """
     crop = stage.crop
     low = np.array([min(0, (side - crop) // 2) for side in case.shape])
@@ -81,18 +87,20 @@ def batches(
     first_step: int,
     steps: int,
     workers: int,
-    process: int = 0,
+    rank: int = 0,
     processes: int = 1,
 ) -> Iterator[Batch]:
-    """Batches of steps `first_step` to `first_step + steps` of a stage: `copies` samples of each patch in a row.
+    """Yield the batches of steps `first_step` to `first_step + steps` of a stage, `copies` samples per patch in a row.
 
-    Each process gets its share of every batch, in `Stage.accumulate` parts.
+    Process `rank` of `processes` gets its share of every batch, in `Stage.accumulate` micro-batches.
+
+    workers  processes that read patches; 0 reads them in this one
     """
     share = stage.batch_size // processes
     size = share // stage.accumulate
-    firsts = (step * stage.batch_size + process * share for step in range(first_step, first_step + steps))
+    firsts = (step * stage.batch_size + rank * share for step in range(first_step, first_step + steps))
     order = [first + i for first in firsts for i in range(share)]
     loader = DataLoader(Patches(cases, stage, seed), batch_size=size, sampler=order, num_workers=workers)
     for images, labels, present, available, corners in loader:
-        patch = torch.arange(size).repeat_interleave(stage.copies)
+        patch = torch.arange(size, device="cpu").repeat_interleave(stage.copies)
         yield Batch(images[patch], labels[patch], present[patch], available.flatten(0, 1), corners[patch], patch)

@@ -1,147 +1,181 @@
-"""Several processes that train one network, each on its share of every batch; with one, all of this does nothing."""
+"""Several processes that train one network, each on its share of every batch; with one process, nothing is sent."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed, nn
 
 from anymri.errors import ConfigurationError, RunError
 from anymri.inference.device import pick_device
+from anymri.systems.recipes.schema import Stage
 from anymri.training.launch import Launch
 
-# The others wait this long while process 0 validates.
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+
+T = TypeVar("T")
+
+# The other processes wait this long while process 0 validates.
 LONGEST_WAIT = timedelta(hours=12)
 
 
 class ProcessGroup:
     """The processes of one training, with Fabric for device and precision.
 
-    number  of this process; 0 alone writes
+    rank    number of this process; rank 0 alone writes
+    size    number of processes
+    device  device of this process
     """
 
     def __init__(self, fabric: Fabric) -> None:
         self.fabric = fabric
-        self.number = fabric.global_rank
-        self.count = fabric.world_size
+        self.rank = fabric.global_rank
+        self.size = fabric.world_size
         self.device = fabric.device
 
     @contextmanager
-    def one_a_node_first(self) -> Iterator[None]:
-        """Lets one process of each node fill what they share before the others look at it."""
+    def one_per_node_first(self) -> Iterator[None]:
+        """Run the block in one process per node first, which fills what they share, then in the others."""
         with self.fabric.rank_zero_first(local=True):
             yield
 
     def mean(self, values: Sequence[float]) -> list[float]:
-        """The mean over processes of each value."""
-        if self.count == 1:
+        """Return the mean of each value over the processes."""
+        if self.size == 1:
             return list(values)
-        with _talking():
+        with _communication():
             numbers = torch.tensor(values, dtype=torch.float32, device=self.device)
-            means: list[float] = (_summed(numbers) / self.count).tolist()
+            means: list[float] = (_sum_over_processes(numbers) / self.size).tolist()
             return means
 
-    def merged(self, named: dict[str, float]) -> dict[str, float]:
-        """The mean over processes of each value, zero where a process has none of that name."""
-        if self.count == 1:
+    def mean_by_name(self, named: dict[str, float]) -> dict[str, float]:
+        """Return the mean of each named value over the processes; a name missing in one counts as zero there."""
+        if self.size == 1:
             return named
-        everyone: list[Any] = [None] * self.count
-        with _talking():
-            distributed.all_gather_object(everyone, named)
+        gathered: list[Any] = [None] * self.size
+        with _communication():
+            distributed.all_gather_object(gathered, named)
         sums: dict[str, float] = defaultdict(float)
-        for each in everyone:
+        for each in gathered:
             for name, value in each.items():
-                sums[name] += value / self.count
+                sums[name] += value / self.size
         return dict(sums)
 
-    def told(self, value: Any) -> Any:
-        """What process 0 gives, which the others wait for."""
-        with _talking():
-            return self.fabric.broadcast(value)
+    def broadcast(self, value: T) -> T:
+        """Return the value of process 0 in every process."""
+        with _communication():
+            received: T = self.fabric.broadcast(value)
+            return received
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Gives all processes the mean of their gradients; one that no process has stays none.
+        """Replace the gradients by their mean over the processes; one that is None in all of them stays None.
 
-        By hand, because torch's DistributedDataParallel allows one backward pass per forward pass, and training against
-        a discriminator has two. The networks are small beside their activations, so little time would be saved.
+        Without torch's DistributedDataParallel, which allows one backward pass per forward pass: training against a
+        discriminator has two. The networks are small beside their activations, so little time would be saved.
         """
-        if self.count == 1:
+        if self.size == 1:
             return
-        learning = [parameter for parameter in parameters if parameter.requires_grad]
-        exists = torch.tensor([float(p.grad is not None) for p in learning], device=self.device)
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
-        with _talking():
-            # In one message: many small ones take longer.
-            summed = _summed(torch.cat([exists, *(gradient.flatten() for gradient in gradients)]))
-        found, *means = torch.split(summed / self.count, [len(exists), *(p.numel() for p in learning)])
-        for p, gradient, mean, somewhere in zip(learning, gradients, means, found.tolist(), strict=True):
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        exists = torch.tensor([float(p.grad is not None) for p in trained], device=self.device)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        with _communication():
+            # One message, because many small ones take longer.
+            total = _sum_over_processes(torch.cat([exists, *(gradient.flatten() for gradient in gradients)]))
+        found, *means = torch.split(total / self.size, [len(exists), *(p.numel() for p in trained)])
+        for p, gradient, mean, somewhere in zip(trained, gradients, means, found.tolist(), strict=True):
             if somewhere:
                 p.grad = gradient.copy_(mean.view_as(gradient))
 
 
-def team(device: str, precision: Any) -> ProcessGroup:
-    """The processes that this one was started among, on the device of that name; raises `ConfigurationError` if they
-    cannot have one each."""
-    launch = Launch.found()
-    chosen = _own_device(device, launch)
-    environments: dict[str, Callable[[], ClusterEnvironment]] = {
-        "itself": LightningEnvironment,
-        "torchrun": TorchElasticEnvironment,
-        "slurm": SLURMEnvironment,
-    }
+def start_process_group(device: str, precision: Any) -> ProcessGroup:
+    """Return the group that this process was started in, one device per process.
+
+    device     name of a device, see `anymri.inference.device.pick_device`
+    precision  `Recipe.precision`, or another precision of Fabric
+
+    Raises `ConfigurationError` if the processes cannot have one device each.
+    """
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies.ddp import DDPStrategy
+
+    launch = Launch.from_environment()
+    chosen = _device_of_process(device, launch)
     fabric = Fabric(
         accelerator=chosen.type,
-        devices=[chosen.index or 0] if chosen.type == "cuda" and launch.count == 1 else launch.per_node,
+        devices=[chosen.index or 0] if chosen.type == "cuda" and launch.processes == 1 else launch.per_node,
         num_nodes=launch.nodes,
-        strategy=DDPStrategy(timeout=LONGEST_WAIT) if launch.count > 1 else "auto",
+        strategy=DDPStrategy(timeout=LONGEST_WAIT) if launch.processes > 1 else "auto",
         precision=precision,
-        plugins=[environments[launch.by]()],
+        plugins=[_environment(launch)],
     )
-    with _talking():
+    with _communication():
         fabric.launch()
     return ProcessGroup(fabric)
 
 
-def _own_device(name: str, launch: Launch) -> torch.device:
-    """The device of this process."""
+def check_shares(stages: Sequence[Stage], processes: int) -> None:
+    """Raise `ConfigurationError` if the processes cannot have equal shares of a batch."""
+    for stage in stages:
+        shares = processes * stage.accumulate
+        if stage.batch_size % shares:
+            batch_size = math.ceil(stage.batch_size / shares) * shares
+            raise ConfigurationError(
+                f"The {stage.batch_size} patches of a batch in stage {stage.name} cannot be divided evenly among "
+                f"{processes} processes with {stage.accumulate} micro-batches each.",
+                f"Choose --set {stage.name}.batch_size={batch_size}, fewer processes or another accumulate.",
+            )
+
+
+def _environment(launch: Launch) -> ClusterEnvironment:
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    environments: dict[str, type[ClusterEnvironment]] = {
+        "itself": LightningEnvironment,
+        "torchrun": TorchElasticEnvironment,
+        "slurm": SLURMEnvironment,
+    }
+    return environments[launch.by]()
+
+
+def _device_of_process(name: str, launch: Launch) -> torch.device:
     chosen = pick_device(name)
-    if launch.count == 1:
+    if launch.processes == 1:
         return chosen
     if chosen.type == "mps" or ":" in name:
         raise ConfigurationError(
-            f"{launch.count} processes cannot share the device {name}.", "Use --device cuda, a GPU each, or cpu."
+            f"{launch.processes} processes cannot share the device {name}.",
+            "Use --device cuda, with one GPU per process, or --device cpu.",
         )
     if chosen.type == "cuda" and torch.cuda.device_count() < launch.per_node:
         raise ConfigurationError(
             f"{launch.per_node} processes on one machine see {torch.cuda.device_count()} GPUs.",
-            "Start one process a GPU; under SLURM let each see all (--gpus-per-node, not --gpus-per-task).",
+            "Start one process per GPU; under SLURM let each see all (--gpus-per-node, not --gpus-per-task).",
         )
-    return torch.device(chosen.type, launch.local) if chosen.type == "cuda" else chosen
+    return torch.device(chosen.type, launch.local_rank) if chosen.type == "cuda" else chosen
 
 
-def _summed(values: Tensor) -> Tensor:
+def _sum_over_processes(values: Tensor) -> Tensor:
     distributed.all_reduce(values)
     return values
 
 
 @contextmanager
-def _talking() -> Iterator[None]:
-    """Says what it means when other processes cannot be heard."""
+def _communication() -> Iterator[None]:
+    """Turn torch's errors about unreachable processes into a `RunError` that says what to do."""
     try:
         yield
     except RuntimeError as error:
         raise RunError(
             "Another process of this training has ended or cannot be reached.",
-            "Its own message says why; what was saved is kept: start all of them again with --resume.",
+            "Its own message says why. What was saved is kept: start all processes again with --resume.",
         ) from error

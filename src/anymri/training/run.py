@@ -1,27 +1,29 @@
-"""The folder that one training writes, and how it is read back.
+"""Run folder: what one training writes, and how it is read back.
 
 config.yaml                    the resolved configuration
-split.json                     which cases train and validate, with which scans, and a checksum of that
-provenance.json                  versions, seeds, hashes of the data
-log.csv, validation.csv        losses and speed an epoch (patches/s, and the share of time that steps waited for data);
-                               Dice a validation
+split.json                     training and validation cases with their modalities, and a checksum of that
+provenance.json                versions, seeds, hashes of the data
+log.csv, validation.csv        losses and speed per epoch (patches/s, and the share of time that steps waited for data);
+                               Dice per validation
 tensorboard/                   the same for TensorBoard
 checkpoints/last.safetensors   weights as of the last saved state
 checkpoints/best.safetensors   weights with the highest mean Dice in the stage's validations (without any: the last)
-checkpoints/state.pt           all that resuming needs, in one file: position, log; and of the system, and the
+checkpoints/state.pt           everything that resuming needs, in one file: position, log; and of the system, and the
                                discriminator where there is one, weights, optimiser and schedule. Saved after each
                                epoch, every ten minutes, and after the step in which a signal came
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from anymri.errors import RunError
@@ -31,11 +33,15 @@ from anymri.training.configuration import TrainingConfiguration, read_yaml, vali
 
 @dataclass
 class Position:
-    """Where a training stands. Randomness needs no state of its own: every step seeds itself from its number.
+    """Position of a training: what is finished, with the log so far.
 
-    stage, epoch, step  how many of each are finished: stages, this stage's epochs, this epoch's steps
-    sums                of this epoch's losses over its steps, and `seconds` that these took, `waited` for data
-    best, worse         highest mean Dice of this stage's validations, and how many came after it
+    There is no random state in it: every step seeds itself from its number.
+
+    stage, epoch, step  number of finished stages, of this stage's epochs and of this epoch's steps
+    sums                this epoch's losses, summed over its steps
+    seconds, waited     duration of these steps, and of that, waiting for data
+    best, worse         highest mean Dice of this stage's validations, and the number of validations since
+    log, validation     rows of log.csv and validation.csv
     """
 
     stage: int = 0
@@ -51,7 +57,7 @@ class Position:
 
 
 class Run:
-    """Paths and files of a run folder."""
+    """A run folder, with the paths of its files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,36 +68,40 @@ class Run:
         self.state = folder / "checkpoints" / "state.pt"
 
     def check_new(self) -> None:
-        """Raises `RunError` if something is here already: a run is never overwritten."""
+        """Raise `RunError` if the folder exists and is not empty: a run is never overwritten."""
         if self.config.exists():
             raise RunError(
-                f"{self.folder} holds a run already.", "Go on with it by --resume, or choose another folder with -o."
+                f"{self.folder} holds a run already.",
+                f"Continue it with: anymri train --resume -o {self.folder} (or choose another folder with -o).",
             )
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise RunError(f"{self.folder} exists and is not an empty folder.", "Choose another folder with -o.")
 
     def configuration(self) -> TrainingConfiguration:
-        """The configuration this run was started with; raises `RunError` if there is no run."""
+        """Return the configuration that this run was started with; raise `RunError` if there is no run."""
         if not self.config.exists():
-            raise RunError(f"{self.folder} holds no run to resume.", "Start one without --resume.")
+            raise RunError(
+                f"{self.folder} is not a run that can be resumed.",
+                f"Start one: anymri train SYSTEM --data COHORT --label-scheme SCHEME -o {self.folder}",
+            )
         return validated(TrainingConfiguration, read_yaml(self.config), str(self.config))
 
     def check_same(self, configuration: TrainingConfiguration) -> None:
-        """Raises `RunError` naming what differs if the run was started with another configuration.
+        """Raise `RunError` naming what differs if the run was started with another configuration.
 
-        A run may go on with another device, cache or logger: they say where things are computed and shown, not what.
+        A run may continue with another device, cache or logger: they do not change what is computed.
         """
         where = {"device", "cache", "loggers"}
-        started, asked = (c.model_dump(mode="json", exclude=where) for c in (self.configuration(), configuration))
-        changed = sorted(_differences(started, asked))
+        started, requested = (c.model_dump(mode="json", exclude=where) for c in (self.configuration(), configuration))
+        changed = sorted(_differences(started, requested))
         if changed:
             raise RunError(
                 f"{self.folder} was started with another configuration: {', '.join(changed)} differ.",
-                "Resume with `anymri train --resume -o FOLDER` alone, or start a new run elsewhere.",
+                f"Resume with: anymri train --resume -o {self.folder} (or start a new run in another folder).",
             )
 
     def check_split(self, split: dict[str, Any]) -> None:
-        """Raises `RunError` if the run was started with cases on other sides: what is held out must stay unseen."""
+        """Raise `RunError` if the run was started with another split: validation cases must stay unseen."""
         if not self.split.exists():
             return
         started = json.loads(self.split.read_text(encoding="utf-8"))
@@ -99,32 +109,44 @@ class Run:
             changed = sorted(_differences(started, split) - {"sha256"})
             raise RunError(
                 f"The cohort has changed since {self.folder} was started: {', '.join(changed[:5])} differ.",
-                "Bring back the cases and lists as they were, or start a new run elsewhere.",
+                "Restore the cases and lists as they were, or start a new run in another folder.",
             )
 
-    def save_state(self, position: Position, **parts: Any) -> None:
-        """Writes the state and the two logs; the state file alone decides where a resumed run begins."""
-        # Through memory, because on a full disk torch's writer raises what no one would take for that.
+    def save_state(self, position: Position, **states: Any) -> None:
+        """Write the state and the two logs; the state file alone decides where a resumed run begins."""
+        # Through memory, because the error of torch's writer on a full disk does not name the cause.
         buffer = io.BytesIO()
-        torch.save({"position": vars(position), **parts}, buffer)
+        torch.save({"position": vars(position), **states}, buffer)
         with replacing(self.state) as temporary:
             temporary.write_bytes(buffer.getbuffer())
         for name, rows in (("log", position.log), ("validation", position.validation)):
             if rows:
                 with replacing(self.folder / f"{name}.csv") as temporary:
-                    pd.DataFrame(rows).to_csv(temporary, index=False)
+                    _write_table(temporary, rows)
 
     def load_state(self) -> tuple[Position, dict[str, Any]] | None:
-        """Position and parts as saved, or None if no epoch was finished yet."""
+        """Return position and states as saved, or None if nothing was saved yet."""
         if not self.state.exists():
             return None
         try:
-            parts = torch.load(self.state, map_location="cpu", weights_only=True)
-            return Position(**parts.pop("position")), parts
+            states = torch.load(self.state, map_location="cpu", weights_only=True)
+            return Position(**states.pop("position")), states
         except Exception as error:
             raise RunError(
-                f"{self.state} is damaged ({error}).", "Start a new run; the weights beside it may still be good."
+                f"{self.state} is damaged ({error}).",
+                "Start a new run in another folder; the weights in this one may still be good.",
             ) from error
+
+
+def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as CSV; columns in order of their first appearance, empty where a row has none or NaN."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            nan = {name for name, value in row.items() if isinstance(value, float) and math.isnan(value)}
+            writer.writerow({name: "" if name in nan else value for name, value in row.items()})
 
 
 def _differences(a: Any, b: Any, path: str = "") -> set[str]:

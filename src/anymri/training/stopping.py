@@ -1,36 +1,41 @@
-"""Ctrl-C and SIGTERM, which clusters send before they take a machine away: heard now, obeyed when nothing is lost."""
+"""Ctrl-C and SIGTERM, which clusters send before they take a machine away: received now, obeyed when all is saved."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from anymri.errors import Interrupted
 
+_Handler = Callable[[int, FrameType | None], object] | int | None
+
 
 class Stop:
-    """While entered, signals wait for whoever looks at `heard`; within `at_once` they end the work where it is.
+    """Handler of SIGINT and SIGTERM, as long as it is entered.
 
-    alone  whether Ctrl-C a second time ends it at once too; torchrun passes on what each process hears already
+    A signal is kept in `received`, and the training continues until it reads that; within `at_once`, a signal ends the
+    work immediately.
+
+    folder  run folder, named in the message
+    alone   whether a second Ctrl-C ends the training immediately; torchrun sends each process every signal twice
     """
 
     def __init__(self, folder: Path, alone: bool) -> None:
         self.folder = folder
         self.alone = alone
-        self.heard: int | None = None
+        self.received: int | None = None
         self._at_once = False
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, _Handler] = {}
         self._process = os.getpid()
 
     def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():  # no other may listen
-            self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers in this thread only
+            self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -38,18 +43,18 @@ class Stop:
             signal.signal(number, handler)
 
     def interrupted(self) -> Interrupted:
-        """What to raise once everything is saved."""
-        number = self.heard or signal.SIGTERM  # of another process
+        """Return the exception to raise once everything is saved."""
+        number = self.received or signal.SIGTERM  # another process received it
         return Interrupted(
             f"Training was stopped by {signal.Signals(number).name}; every step so far is saved.\n"
-            f"Go on with: anymri train --resume -o {self.folder}",
+            f"Continue with: anymri train --resume -o {self.folder}",
             number,
         )
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """For work that is done again after an interruption."""
-        if self.heard:
+        """End the work immediately on a signal; for work that a resumed run repeats."""
+        if self.received:
             raise self.interrupted()
         self._at_once = True
         try:
@@ -57,10 +62,10 @@ class Stop:
         finally:
             self._at_once = False
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # one that reads patches: it ends with the training
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a process that reads patches: it ends with the training
             return
-        again, self.heard = self.heard is not None, number
+        again, self.received = self.received is not None, number
         if self._at_once:
             raise self.interrupted()
         if again and self.alone and number == signal.SIGINT:

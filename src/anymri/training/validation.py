@@ -1,4 +1,4 @@
-"""Whole volumes of the held-out cases through the network, to choose the best weights."""
+"""Validation: whole volumes of the validation cases through the network, to choose the best weights."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ from anymri.systems.spec import SegmentationLosses
 
 @dataclass
 class Validation:
-    """dice: mean by region, and `mean` of WT, TC and ET, over cases and their subsets; loss: mean segmentation loss."""
+    """Means over cases and their subsets in one validation.
+
+    dice  Dice by region in 0..1, and `mean` of WT, TC and ET
+    loss  segmentation loss
+    """
 
     dice: dict[str, float]
     loss: float
 
 
 def subsets_for(case: CachedCase, number: int, cases: int) -> list[Subset]:
-    """The subsets that case `number` of `cases` is judged on: all 15 dealt out in table order, as in the protocol's
-    lists (section 5), several a case where there are fewer than 15 cases; cut to the scans that exist. A case that
-    keeps one subset is judged on that."""
+    """Return the subsets that case `number` of `cases` is validated on.
+
+    All 15 are dealt out in table order, as in the protocol's lists (section 5), several per case where there are fewer
+    than 15 cases, and cut to the modalities that exist. A case that keeps one subset is validated on that.
+    """
     if case.kept is not None:
         return [Subset.from_flags(case.kept.tolist())]
     hand = ceil(len(SUBSETS) / cases)

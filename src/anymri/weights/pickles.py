@@ -1,4 +1,4 @@
-"""Read the authors' checkpoints, which may hold whole pickled objects, for their tensors alone: their code never runs."""
+"""Read the authors' checkpoints, which may hold pickled objects, for their tensors alone: their code never runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every metric by name: its convention in words, its rule for empty masks, its unit.
+"""All metrics by name: convention in words, rule for empty masks, unit.
 
     metric = METRICS["hd95"]
     metric.of(Comparison(prediction, truth, spacing_mm), "TC")
@@ -9,13 +9,12 @@ Source of the conventions: protocol sheet, sections 8 and 9.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 
-from anymri.errors import ConfigurationError
+from anymri.errors import ConfigurationError, did_you_mean
 from anymri.evaluation.metrics.comparison import Comparison
 from anymri.evaluation.metrics.definitions import (
     ONE_EMPTY_HD95_MM,
@@ -46,18 +45,20 @@ METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric
 
 
 def score(name: str, prediction: Mask, truth: Mask, spacing_mm: Sequence[float] = (1, 1, 1)) -> float:
-    """A metric of two masks of one region, for metrics that need no more than these."""
+    """Return a metric of two masks of one region, (X, Y, Z) bool, for metrics that need masks only.
+
+    spacing_mm  size of a voxel along X, Y, Z
+    """
     a, b = (np.where(mask, np.uint8(ET), np.uint8(0)) for mask in (prediction, truth))
     return METRICS[name].of(Comparison(a, b, spacing_mm), "ET")
 
 
 def choose(names: Iterable[str]) -> list[Metric]:
-    """The metrics with these names, each once; raises `ConfigurationError` with the closest name for an unknown one."""
+    """Return the metrics with these names, each once; raise `ConfigurationError` for an unknown name."""
     chosen = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     for name in chosen:
         if name not in METRICS:
-            close = difflib.get_close_matches(name, METRICS, n=1)
-            hint = f"Did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(name, METRICS)
             raise ConfigurationError(f"There is no metric named {name!r}.", f"{hint}Known: {', '.join(METRICS)}.")
     if not chosen:
         raise ConfigurationError("No metric was named.", f"Known: {', '.join(METRICS)}.")
@@ -65,5 +66,5 @@ def choose(names: Iterable[str]) -> list[Metric]:
 
 
 def conventions(metrics: Iterable[Metric]) -> dict[str, str]:
-    """Name -> the definition in words, as provenance keep it."""
+    """Return name -> definition in words, as the provenance records it."""
     return {metric.name: metric.convention for metric in metrics}

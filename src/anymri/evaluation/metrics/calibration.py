@@ -1,4 +1,4 @@
-"""Whether probabilities can be trusted: Brier score, and expected calibration error with its reliability curve."""
+"""Calibration of probabilities: Brier score, and expected calibration error with its reliability curve."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ BINS = 15  # Guo et al. 2017
 
 @dataclass(frozen=True)
 class RegionProbabilities:
-    """Probabilities of a case and the truth that they are held against, on one grid.
+    """Probabilities of a case and its true classes, on one grid.
 
-    probabilities  (K, X, Y, Z) probabilities of classes, or of WT, TC, ET and perhaps RC
-    truth   (X, Y, Z) uint8 classes
-    inside  (X, Y, Z) bool, the voxels that count: the brain. Around it every network is right and sure
+    probabilities  (K, X, Y, Z) float32 in 0..1: of classes, or of WT, TC, ET and perhaps RC
+    kind           meaning of the K channels
+    truth          (X, Y, Z) uint8 classes
+    inside         (X, Y, Z) bool, voxels that count: the brain. Around it every network is certain and right
     """
 
     probabilities: NDArray[np.float32]
@@ -29,10 +30,10 @@ class RegionProbabilities:
     inside: Mask
 
     def of(self, region: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """(n,) probability of the region in each voxel that counts, and (n,) whether it is there."""
+        """Return the probability of a region, (n,) in 0..1, in the n voxels that count, and where it is, (n,) bool."""
         if self.kind == "classes":
-            known = [c for c in sorted(REGIONS[region]) if c < len(self.probabilities)]
-            probability = self.probabilities[known][:, self.inside].sum(axis=0, dtype=np.float64)
+            classes = [c for c in sorted(REGIONS[region]) if c < len(self.probabilities)]
+            probability = self.probabilities[classes][:, self.inside].sum(axis=0, dtype=np.float64)
         else:
             probability = self.probabilities[list(REGIONS).index(region)][self.inside].astype(np.float64)
         return probability.clip(0, 1), region_mask(self.truth[self.inside], region)
@@ -40,11 +41,11 @@ class RegionProbabilities:
 
 @dataclass(frozen=True)
 class Reliability:
-    """What happened in each of `BINS` equal bins of probability.
+    """Reliability curve of one region, in `BINS` equal bins of probability.
 
-    voxels     (BINS,) how many
+    voxels     (BINS,) number of voxels
     predicted  (BINS,) their mean probability, 0 in an empty bin
-    observed   (BINS,) the share in which the region is there, 0 in an empty bin
+    observed   (BINS,) share of them that is in the region, 0 in an empty bin
     """
 
     voxels: NDArray[np.int64]
@@ -53,14 +54,14 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean |predicted - observed| over voxels; 0 without any."""
+        """Expected calibration error: mean |predicted - observed| over voxels; 0 without voxels."""
         return (
             float(np.average(np.abs(self.predicted - self.observed), weights=self.voxels)) if self.voxels.any() else 0.0
         )
 
 
 def reliability(probability: NDArray[Any], present: NDArray[np.bool_]) -> Reliability:
-    """Bins (n,) probabilities of one region against (n,) whether it is there."""
+    """Return the reliability curve of (n,) probabilities of one region and (n,) bool, where the region is."""
     bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     voxels = np.bincount(bins, minlength=BINS)
     sums = (np.bincount(bins, weights=values, minlength=BINS) for values in (probability, present))
@@ -69,5 +70,5 @@ def reliability(probability: NDArray[Any], present: NDArray[np.bool_]) -> Reliab
 
 
 def brier(probability: NDArray[Any], present: NDArray[np.bool_]) -> float:
-    """Mean squared difference between probability and truth; 0 without any voxel."""
+    """Return the mean squared difference of (n,) probabilities and (n,) bool, where the region is; 0 without voxels."""
     return float(np.mean((probability - present) ** 2)) if probability.size else 0.0

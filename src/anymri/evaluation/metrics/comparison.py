@@ -1,4 +1,4 @@
-"""A prediction held against the truth: what several metrics need is computed once and kept."""
+"""A prediction compared with the truth: what several metrics need is computed once and kept."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from anymri.evaluation.metrics.pair import Pair, box_around
 from anymri.evaluation.metrics.reconstruction import ReconstructedScans
 from anymri.regions import REGIONS, region_mask
 
-# The farthest that lesion rules look beyond a mask: five dilations, and one more to see what touches.
+# Lesion rules reach at most this many voxels beyond a mask: five dilations, and one more to find what touches.
 _LESION_MARGIN = 6
 
 
 class Comparison:
-    """A predicted map of classes and the true one, on one grid.
+    """Comparison of a predicted map of classes with the true one, on one grid.
 
-    prediction, truth  (X, Y, Z) uint8, classes of `anymri.regions`
-    spacing_mm         size of a voxel
-    probabilities      what the prediction was made from, if it is known
-    reconstructed            scans that the system made of the others, where it was asked to
+    prediction, truth  (X, Y, Z) uint8 classes of `anymri.regions`
+    spacing_mm         size of a voxel along X, Y, Z
+    probabilities      probabilities of the prediction, for metrics of calibration
+    reconstructed      reconstructed scans, for their metrics
     """
 
     def __init__(
@@ -47,17 +47,18 @@ class Comparison:
         self._kept: dict[Any, Any] = {}
 
     def masks(self, region: str) -> tuple[Mask, Mask]:
-        """The region in the prediction and in the truth, with the margin that lesion rules need."""
+        """Return the region in prediction and truth, (X, Y, Z) bool, with the margin that lesion rules need."""
         return region_mask(self.prediction, region), region_mask(self.truth, region)
 
     def pair(self, region: str) -> Pair:
+        """Return the masks of a region, with the distances between their surfaces."""
         if region not in self._kept:
             self._kept[region] = Pair(*self.masks(region), self.spacing_mm, self.voxels)
         pair: Pair = self._kept[region]
         return pair
 
     def reliability(self, region: str) -> Reliability:
-        """The region's probabilities in bins."""
+        """Return the reliability curve of a region."""
         assert self.probabilities is not None
         key = ("reliability", region)
         if key not in self._kept:
@@ -66,15 +67,15 @@ class Comparison:
         return curve
 
     def lesions_2023(self, region: str, rules: Rules) -> LesionMetrics:
-        """Lesion-wise scores by the rules of BraTS 2023."""
+        """Return the lesion-wise metrics of a region by the rules of BraTS 2023."""
         key = (region, rules)
         if key not in self._kept:
             self._kept[key] = score_2023(*self.masks(region), self.spacing_mm, rules)
-        scores: LesionMetrics = self._kept[key]
-        return scores
+        metrics: LesionMetrics = self._kept[key]
+        return metrics
 
     @cached_property
     def lesions_2024(self) -> dict[str, LesionMetrics]:
-        """Lesion-wise scores of each region by the glioma rules of BraTS 2024."""
+        """Lesion-wise metrics of each region by the glioma rules of BraTS 2024."""
         predicted, truth = ({region: self.masks(region)[i] for region in REGIONS} for i in (0, 1))
         return score_2024(predicted, truth, self.spacing_mm)

@@ -1,4 +1,4 @@
-"""What each metric is: name, definition in words, rule for empty masks, and how it is computed from a comparison."""
+"""Definition of each metric: name, convention in words, rule for empty masks, and how a comparison gives its value."""
 
 from __future__ import annotations
 
@@ -32,19 +32,20 @@ _RECONSTRUCTION: Mapping[str, tuple[Literal["dB", "ratio"], str]] = {
     "ssim": ("ratio", "mean structural similarity (Gaussian windows of 11 voxels, sigma 1.5, K1 0.01, K2 0.03)"),
     "nmse": ("ratio", "squared error over the squared real scan"),
 }
-_SIZE_RULE = f"after a predicted ET of fewer than {ET_SIZE_RULE_VOXELS} voxels is emptied, for this score only"
+_SIZE_RULE = f"after a predicted ET of fewer than {ET_SIZE_RULE_VOXELS} voxels is emptied, for this metric only"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number with a name that says which of several definitions it is.
+    """Metric with one exact definition, which its name identifies.
 
-    title       as tables print it
-    unit        fractions are printed in percent
-    convention  the definition, with the rule for empty masks
-    of          (comparison, region) -> value; NaN where it is not defined
-    regions     that it is computed for, where the data have them; of reconstructed scans: their modalities
-    needs       what it is computed from
+    title             name in tables
+    unit              unit of its values; fractions are printed in percent
+    convention        definition in words, with the rule for empty masks
+    of                (comparison, region) -> value; NaN where it is not defined
+    higher_is_better  False for distances and errors
+    regions           regions that it is computed for, where the data have them; of reconstructed scans: modalities
+    needs             what it is computed from
     """
 
     name: str
@@ -58,25 +59,26 @@ class Metric:
 
 
 def overlap_metrics() -> list[Metric]:
+    """Return the metrics that count voxels."""
     one_empty = "both empty 1, one empty 0"
     dice = f"2|A and B| / (|A| + |B|); {one_empty}"
-    found = "share of the truth that is predicted; both empty 1, truth empty 0"
-    right = f"share of the prediction that is true; {one_empty}"
-    free = "share of the background, of the whole image, that the prediction leaves free"
+    recall = "share of the truth that is predicted; both empty 1, truth empty 0"
+    precision = f"share of the prediction that is true; {one_empty}"
+    specificity = "share of the background of the whole image that is predicted as background"
     by_dice = _on_masks(overlap.dice)
     size_rule = f"{dice}; {_SIZE_RULE}"
     return [
         Metric("dice", "Dice", "fraction", dice, by_dice),
         Metric("dice_et500", "Dice, size rule", "fraction", size_rule, _by_size_rule(by_dice), regions=("ET",)),
-        Metric("sensitivity", "sensitivity", "fraction", found, _on_masks(overlap.sensitivity)),
-        Metric("specificity", "specificity", "fraction", free, _specificity),
-        Metric("precision", "precision", "fraction", right, _on_masks(overlap.precision)),
+        Metric("sensitivity", "sensitivity", "fraction", recall, _on_masks(overlap.sensitivity)),
+        Metric("specificity", "specificity", "fraction", specificity, _specificity),
+        Metric("precision", "precision", "fraction", precision, _on_masks(overlap.precision)),
         Metric("volume_error", "volume error", "mL", "absolute difference of volumes, mL", _volume_error, False),
     ]
 
 
 def distance_metrics() -> list[Metric]:
-    """Those that are a distance between whole masks."""
+    """Return the metrics that are a distance between whole masks."""
 
     def rule(what: str, one_empty: float) -> str:
         return f"{what}, mm; both empty 0, one empty {one_empty:g}"
@@ -107,27 +109,32 @@ def distance_metrics() -> list[Metric]:
 
 
 def surface_dice_metrics() -> list[Metric]:
-    made = []
-    for t in (0.5, 1.0, 2.0):
+    """Return the surface Dice, by area and by voxels, at several tolerances."""
+
+    def pair_at(t: float) -> list[Metric]:
         rule = f"within {t:g} mm of the other; both empty 1, one empty 0"
         area = f"share of both surfaces' area {rule} (as surface-distance)"
         voxels = f"mean of both surfaces' shares of voxels {rule} (as BraTS 2024)"
-        by_area = _unless_empty(lambda pair, t=t: pair.surfel_gap.area_within(t), 1.0, 0.0)  # type: ignore[misc]
-        by_voxels = _unless_empty(lambda pair, t=t: pair.voxel_gap.share_within(t), 1.0, 0.0)  # type: ignore[misc]
-        made.append(Metric(f"nsd_{t:g}mm", f"NSD {t:g} mm", "fraction", area, by_area))
-        made.append(Metric(f"nsd_voxels_{t:g}mm", f"NSD {t:g} mm, voxels", "fraction", voxels, by_voxels))
-    return made
+        by_area = _unless_empty(lambda pair: pair.surfel_gap.area_within(t), 1.0, 0.0)
+        by_voxels = _unless_empty(lambda pair: pair.voxel_gap.share_within(t), 1.0, 0.0)
+        return [
+            Metric(f"nsd_{t:g}mm", f"NSD {t:g} mm", "fraction", area, by_area),
+            Metric(f"nsd_voxels_{t:g}mm", f"NSD {t:g} mm, voxels", "fraction", voxels, by_voxels),
+        ]
+
+    return [metric for tolerance_mm in (0.5, 1.0, 2.0) for metric in pair_at(tolerance_mm)]
 
 
 def lesion_metrics() -> list[Metric]:
+    """Return the lesion-wise metrics of BraTS 2023 and 2024."""
     made = []
     for suffix, rules in (("2023", GLI_2023), ("2023_men", MEN_2023), ("2023_met", MET_2023)):
-        what = f"BraTS 2023 lesion-wise: dilation {rules.dilation}, lesions up to {rules.threshold_mm3:g} mm³ left out"
+        what = f"BraTS 2023 lesion-wise: dilation {rules.dilation}, lesions up to {rules.threshold_mm3:g} mm³ ignored"
         of = partial(lambda comparison, region, rules: comparison.lesions_2023(region, rules), rules=rules)
         made += _by_lesion(suffix, what, rules, of, regions=("WT", "TC", "ET"))
     what = (
         "BraTS 2024 glioma lesion-wise: dilation 3 (NETC and RC 5), predicted groups up to 20 voxels (ET 10) removed, "
-        "tissues merged, lesions up to 20 mm³ (ET 10) left out"
+        "tissues merged, lesions up to 20 mm³ (ET 10) ignored"
     )
     made += _by_lesion("2024", what, RULES_2024["WT"], lambda c, region: c.lesions_2024[region], tuple(RULES_2024))
     legacy = (
@@ -138,6 +145,8 @@ def lesion_metrics() -> list[Metric]:
 
 
 def calibration_metrics() -> list[Metric]:
+    """Return the metrics of a network's probabilities."""
+
     def squared_error(comparison: Comparison, region: str) -> float:
         assert comparison.probabilities is not None
         return brier(*comparison.probabilities.of(region))
@@ -154,13 +163,13 @@ def calibration_metrics() -> list[Metric]:
 
 
 def reconstruction_metrics() -> list[Metric]:
-    """Of scans that a system reconstructs where they are absent, against the real ones."""
+    """Return the metrics that compare the reconstruction of a missing modality with the real scan."""
 
     def metric(name: str, place: str) -> Metric:
         unit, what = _RECONSTRUCTION[name]
         convention = (
-            f"{what} in the {place}, of scans that the subset lacks, reconstructed against real, with intensities as the "
-            f"network sees them; no value without {place} or where the real scan is constant"
+            f"{what} in the {place}, of modalities missing from the subset, reconstructed against real, with the "
+            f"intensities of the network's input; no value without {place} or where the real scan is constant"
         )
 
         def of(comparison: Comparison, modality: str) -> float:
@@ -178,7 +187,7 @@ def _on_masks(compute: Callable[[Mask, Mask], float]) -> Of:
 
 
 def _unless_empty(compute: Callable[[Pair], float], both_empty: float, one_empty: float) -> Of:
-    """A metric that needs two masks that hold something, with the values that stand for all others."""
+    """Return a metric that is computed from two masks that are not empty, with its values for all others."""
 
     def of(comparison: Comparison, region: str) -> float:
         pair = comparison.pair(region)
@@ -202,7 +211,7 @@ def _by_lesion(
     suffix: str, what: str, rules: Rules, of: Callable[[Comparison, str], LesionMetrics], regions: tuple[str, ...]
 ) -> list[Metric]:
     title = suffix.replace("_", " ").upper()
-    rule = f"{what}; a lesion missed or false counts 0 (HD95 {rules.penalty_mm:g} mm), no lesion at all 1 (HD95 0)"
+    rule = f"{what}; a missed or false lesion counts 0 (HD95 {rules.penalty_mm:g} mm); 1 (HD95 0) without any lesion"
 
     def metric(name: str, noun: str, rule: str, read: Callable[[LesionMetrics], float]) -> Metric:
         value = partial(lambda comparison, region, read: read(of(comparison, region)), read=read)
@@ -213,11 +222,11 @@ def _by_lesion(
 
     def surface_dice(t: float) -> Metric:
         near = f"{rule}; NSD is the share of voxels of both surfaces within {t:g} mm of the other"
-        return metric(f"nsd_{t:g}mm", f"NSD {t:g} mm", near, lambda scores: scores.nsd[t])
+        return metric(f"nsd_{t:g}mm", f"NSD {t:g} mm", near, lambda lesions: lesions.nsd[t])
 
     return [
-        metric("dice", "Dice", rule, lambda scores: scores.dice),
-        metric("hd95", "HD95", f"{rule}; HD95 weighted by surface area", lambda scores: scores.hd95_mm),
+        metric("dice", "Dice", rule, lambda lesions: lesions.dice),
+        metric("hd95", "HD95", f"{rule}; HD95 weighted by surface area", lambda lesions: lesions.hd95_mm),
         *map(surface_dice, rules.tolerances_mm),
     ]
 

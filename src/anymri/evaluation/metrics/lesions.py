@@ -1,8 +1,8 @@
 """Lesion-wise Dice and HD95 by the rules of BraTS 2023. Source: protocol sheet, section 9.
 
-A lesion is a group of true pieces that touch once they are dilated. All predicted components that touch the dilated
+A lesion is a group of true components that touch once they are dilated. All predicted components that touch the dilated
 lesion are its match. Missed lesions and components without a lesion count with Dice 0 and a penalty for HD95; lesions
-up to a volume are left out.
+up to a threshold volume are ignored.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ NEIGHBOURS_26 = generate_binary_structure(3, 3)
 
 @dataclass(frozen=True)
 class Rules:
-    """What a challenge decided.
+    """Rules of a challenge.
 
-    dilation        times that a lesion is dilated
-    threshold_mm3   true lesions up to this volume are left out
+    dilation        number of times that a lesion is dilated
+    threshold_mm3   true lesions up to this volume are ignored
     penalty_mm      HD95 of a missed lesion or a false positive
-    tolerances_mm   of the surface Dice, where the challenge has it
+    tolerances_mm   tolerances of the surface Dice, where the challenge computes it
     """
 
     dilation: int
@@ -48,14 +48,14 @@ MET_2023 = Rules(dilation=1, threshold_mm3=2, penalty_mm=374)
 
 @dataclass(frozen=True)
 class LesionMetrics:
-    """One region of one case.
+    """Lesion-wise metrics of one region of one case.
 
-    dice, hd95_mm    over lesions and false positives; 1 and 0 if there is neither
-    nsd              tolerance -> surface Dice by unweighted voxels, where the rules have tolerances
-    found, missed    lesions with and without a match
-    false_positives  predicted components (2024: groups) that match no lesion, those left out included
-    predicted        (X, Y, Z) predicted components by number (2024: groups that are not small)
-    lesions          (X, Y, Z) true lesions by number
+    dice, hd95_mm    means over lesions and false positives; 1 and 0 if there is neither
+    found, missed    number of lesions with and without a match
+    false_positives  number of predicted components (2024: groups) that match no lesion, ignored lesions included
+    predicted        (X, Y, Z) number of the predicted component (2024: of the group, if it is not small), 0 outside
+    lesions          (X, Y, Z) number of the true lesion, 0 outside
+    nsd              tolerance in mm -> surface Dice by unweighted voxels, where the rules have tolerances
     """
 
     dice: float
@@ -69,28 +69,35 @@ class LesionMetrics:
 
 
 def score_2023(prediction: Mask, truth: Mask, spacing_mm: Sequence[float], rules: Rules) -> LesionMetrics:
-    """Scores of one region. The masks need a margin of `rules.dilation` voxels, unless the image ends there."""
+    """Return the metrics of one region.
+
+    prediction, truth  (X, Y, Z) bool with a margin of `rules.dilation` voxels, unless the image ends there
+    spacing_mm         size of a voxel along X, Y, Z
+    """
     components: Groups = label(prediction, NEIGHBOURS_26)[0]
     return match(components, group(truth, rules.dilation), spacing_mm, rules)
 
 
 def group(mask: Mask, dilation: int) -> Groups:
-    """The mask's voxels numbered by the dilated component that they lie in, in the order in which a scan of the volume
-    (last axis fastest) meets those."""
+    """Return the number of the dilated component that each voxel of a mask (X, Y, Z) belongs to, 0 outside the mask.
+
+    Components are numbered in the order of their first voxels, last axis fastest.
+    """
     numbers: Groups = label(dilate(mask, dilation), NEIGHBOURS_26)[0]
     return numbers * mask
 
 
 def dilate(mask: Mask, times: int) -> Mask:
-    """The mask with its 18 neighbours, `times` over."""
+    """Return a mask (X, Y, Z) dilated `times` times with its 18 neighbours."""
     dilated: Mask = binary_dilation(mask, NEIGHBOURS_18, iterations=times)
     return dilated
 
 
 def match(predicted: Groups, lesions: Groups, spacing_mm: Sequence[float], rules: Rules) -> LesionMetrics:
-    """Matches predicted groups with lesions and scores each lesion.
+    """Match predicted groups with lesions and return the metrics over all lesions.
 
     predicted, lesions  (X, Y, Z) numbers of groups, 0 outside; numbers may have gaps
+    spacing_mm          size of a voxel along X, Y, Z
     """
     boxes = find_objects(predicted)
     is_free = np.zeros(len(boxes) + 1, dtype=bool)
@@ -106,7 +113,7 @@ def match(predicted: Groups, lesions: Groups, spacing_mm: Sequence[float], rules
         touched = np.unique(predicted[near][dilate(lesions[near] == number, rules.dilation)])
         touched = touched[touched > 0]
         is_free[touched] = False
-        # Rounded, because headers give 0.99999994 mm and a lesion exactly at the threshold is left out.
+        # Rounded, because headers give 0.99999994 mm and a lesion exactly at the threshold is ignored.
         if round(np.count_nonzero(lesions[found] == number) * prod(spacing_mm), 2) <= rules.threshold_mm3:
             continue
         if not len(touched):

@@ -1,4 +1,4 @@
-"""Two masks of one region: distances between their surfaces are computed once for all metrics that want them."""
+"""Two masks of one region, and the distances between their surfaces, computed once for all metrics."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Box = tuple[slice, ...]
 
 
 class Pair:
-    """Two masks on one grid, cut to the box around both; distances between their surfaces are computed once.
+    """Pair of masks on one grid, cropped to the box around both; distances of their surfaces are computed once.
 
     prediction, truth  (X, Y, Z) bool
-    spacing_mm         size of a voxel
-    voxels             of the whole image, where the masks are cut out of one
+    spacing_mm         size of a voxel along X, Y, Z
+    voxels             number of voxels of the whole image; by default that of the masks
     """
 
     def __init__(
@@ -31,26 +31,28 @@ class Pair:
 
     @cached_property
     def empty(self) -> tuple[bool, bool]:
-        """Whether the prediction is empty, and the truth."""
+        """Whether the prediction is empty, and whether the truth is."""
         return not self.prediction.any(), not self.truth.any()
 
     @cached_property
     def voxel_gap(self) -> Gap:
+        """Distances between surfaces of voxels; needs two masks that are not empty."""
         return Gap.between(*(voxel_surface(mask, self.spacing_mm) for mask in (self.prediction, self.truth)))
 
     @cached_property
     def surfel_gap(self) -> Gap:
+        """Distances between surfaces of surfels; needs two masks that are not empty."""
         return Gap.between(*(surfel_surface(mask, self.spacing_mm) for mask in (self.prediction, self.truth)))
 
     @cached_property
     def sobel_gap(self) -> Gap | None:
-        """None if a mask has no such surface, because it is empty or fills its image."""
+        """Distances between Sobel surfaces; None if a mask has none, because it is empty or fills its image."""
         surfaces = [sobel_surface(mask) for mask in (self.prediction, self.truth)]
         return Gap.between(*surfaces) if all(len(surface.points) for surface in surfaces) else None
 
 
 def box_around(mask: Mask, margin: int) -> Box:
-    """The box around a mask and `margin` voxels more on each side, as far as the image goes; one voxel if empty."""
+    """Return the box around a mask and `margin` voxels more per side, within the image; one voxel if it is empty."""
     box = []
     for axis, side in enumerate(mask.shape):
         occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
@@ -58,6 +60,6 @@ def box_around(mask: Mask, margin: int) -> Box:
             return (slice(0, 1),) * mask.ndim
         first, last = int(occupied[0]), int(occupied[-1])
         box.append(slice(max(first - margin, 0), min(last + 1 + margin, side)))
-        # The other axes need not be searched outside it.
+        # The other axes are searched inside these bounds only.
         mask = mask[(slice(None),) * axis + (slice(first, last + 1),)]
     return tuple(box)

@@ -1,6 +1,6 @@
-"""How close a reconstructed scan comes to the real one, inside a mask (the brain, or the tumour).
+"""Metrics of reconstructed scans against the real ones, inside a mask (the brain or the tumour).
 
-Intensities are those that the network works on. The range for PSNR and SSIM is that of the real scan inside the mask.
+Intensities are those of the network's input. The range for PSNR and SSIM is that of the real scan inside the mask.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _SIGMA, _RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
 
 
 def psnr(reconstructed: Scan, real: Scan, mask: Mask) -> float:
-    """20 log10(range / RMSE) in dB over the mask; infinite if equal, NaN if the real scan does not vary there."""
+    """Return 20 log10(range / RMSE) in dB over the mask; infinite if equal, NaN if the real scan is constant there.
+
+    reconstructed, real  (X, Y, Z) intensities on one grid
+    mask                 (X, Y, Z) bool
+    """
     span = _range(real, mask)
     if not span:
         return float("nan")
@@ -33,16 +37,20 @@ def psnr(reconstructed: Scan, real: Scan, mask: Mask) -> float:
 
 
 def nmse(reconstructed: Scan, real: Scan, mask: Mask) -> float:
-    """Squared error over the squared real scan, both summed over the mask; NaN if that is nothing."""
+    """Return the squared error over the squared real scan, both summed over the mask; NaN if the latter is zero.
+
+    reconstructed, real  (X, Y, Z) intensities on one grid
+    mask                 (X, Y, Z) bool
+    """
     power = float(np.sum(real[mask].astype(float) ** 2))
     return float(np.sum((reconstructed[mask].astype(float) - real[mask]) ** 2)) / power if power else float("nan")
 
 
 def ssim(reconstructed: Scan, real: Scan, mask: Mask) -> float:
-    """Mean over the mask of the structural similarity in 3-D windows (Wang et al. 2004); NaN if the real scan does not
-    vary there.
+    """Return the mean structural similarity (Wang et al. 2004) over the mask; NaN if the real scan is constant there.
 
-    Windows reach beyond the mask, so the surroundings of its border count a little.
+    reconstructed, real  (X, Y, Z) intensities on one grid
+    mask                 (X, Y, Z) bool; windows reach beyond it, so voxels near its border count a little
     """
     span = _range(real, mask)
     if not span:
@@ -66,10 +74,10 @@ RECONSTRUCTION: Mapping[str, Callable[[Scan, Scan, Mask], float]] = MappingProxy
 
 @dataclass(frozen=True)
 class ReconstructedScans:
-    """What a system made of scans that it was not given, beside the real ones, on one grid.
+    """Reconstructed scans of missing modalities and the real scans, on one grid.
 
-    reconstructed, real  modality -> (X, Y, Z) intensities as the network sees them
-    places         `brain` and `tumour`, (X, Y, Z) bool
+    reconstructed, real  modality -> (X, Y, Z) intensities of the network's input
+    places               `brain` and `tumour` -> (X, Y, Z) bool
     """
 
     reconstructed: Mapping[str, Scan]
@@ -77,7 +85,7 @@ class ReconstructedScans:
     places: Mapping[str, Mask]
 
     def value(self, name: str, modality: str, place: str) -> float:
-        """A measure of `RECONSTRUCTION` over one of the places; NaN where it is not defined."""
+        """Return a metric of `RECONSTRUCTION` over one of the places; NaN where it is not defined."""
         return RECONSTRUCTION[name](self.reconstructed[modality], self.real[modality], self.places[place])
 
 
@@ -87,5 +95,5 @@ def _blurred(image: Scan) -> NDArray[np.float64]:
 
 
 def _range(real: Scan, mask: Mask) -> float:
-    """0 if the mask is empty."""
+    """Return largest minus smallest intensity inside the mask; 0 if it is empty."""
     return float(np.ptp(real[mask])) if mask.any() else 0.0

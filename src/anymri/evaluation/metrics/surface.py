@@ -1,13 +1,13 @@
-"""Distances between the surfaces of two masks, and what the field makes of them.
+"""Distances between the surfaces of two masks, and the statistics of them that metrics use.
 
 Three kinds of surface are in use, and their numbers differ:
 
     voxels   the mask's voxels with a face neighbour outside it (medpy)
     surfels  nodes between 2x2x2 voxels, each with the area of the surface that passes there (surface-distance, BraTS)
-    sobel    voxels where a Sobel-like filter answers, on both sides of the border (XLSTM-HVED)
+    sobel    voxels where a Sobel-like filter is not zero, on both sides of the border (XLSTM-HVED)
 
-Outside the image counts as outside the mask. All functions take two non-empty masks: what an empty one scores is a rule
-of each metric (`metrics.py`). Source: protocol sheet, sections 8 and 9.
+Outside the image counts as outside the mask. All functions take two masks that are not empty: the values for empty
+masks are a rule of each metric (`definitions.py`). Source: protocol sheet, sections 8 and 9.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Surface:
-    """A surface as points.
+    """Surface of a mask as points.
 
     where   (X, Y, Z) bool, on the grid of voxels or of nodes
     points  (n, 3) mm, in the order of `where`
-    areas   (n,) what each point stands for: mm², or ones
+    areas   (n,) weight of each point: mm², or ones
     """
 
     where: Mask
@@ -43,11 +43,12 @@ class Surface:
 
     @cached_property
     def tree(self) -> KDTree:
+        """Search tree of the points."""
         # Points of a grid hardly gain from a balanced tree, which takes several times longer to build.
         return KDTree(self.points, balanced_tree=False, compact_nodes=False)
 
     def distances_to(self, other: Surface) -> Floats:
-        """(n,) mm from each point to the nearest of `other`, a surface on the same grid."""
+        """Return the distance from each point to the nearest of `other`, (n,) mm; both surfaces are on one grid."""
         distances = np.zeros(len(self.points))
         apart = ~other.where[self.where]  # most points of similar masks are shared
         if apart.any():
@@ -57,7 +58,11 @@ class Surface:
 
 @dataclass(frozen=True)
 class Gap:
-    """Distances between the surfaces of a prediction (a) and the truth (b): (n,) and (m,) mm, with areas."""
+    """Distances between the surfaces of a prediction (a) and the truth (b).
+
+    a, b              (n,) and (m,) mm, from each point to the nearest of the other surface
+    a_areas, b_areas  (n,) and (m,) weights of the points
+    """
 
     a: Floats
     b: Floats
@@ -66,36 +71,37 @@ class Gap:
 
     @classmethod
     def between(cls, a: Surface, b: Surface) -> Gap:
+        """Return the distances between two surfaces on one grid."""
         return cls(a.distances_to(b), b.distances_to(a), a.areas, b.areas)
 
     def pooled_percentile(self, percent: float = 95) -> float:
-        """Linear percentile of both lists together (medpy)."""
+        """Return the linear percentile of both lists together, mm (medpy)."""
         return float(np.percentile(np.concatenate([self.a, self.b]), percent))
 
     def directed_percentile(self, percent: float = 95) -> float:
-        """The larger of the lists' linear percentiles (MONAI), up to 2.3 times the pooled one."""
+        """Return the larger of the lists' linear percentiles, mm (MONAI), up to 2.3 times the pooled one."""
         return float(max(np.percentile(self.a, percent), np.percentile(self.b, percent)))
 
     def area_percentile(self, percent: float = 95) -> float:
-        """The larger of the two distances within which so much of a surface's area lies (surface-distance)."""
+        """Return the larger of the distances within which this share of a surface's area is, mm (surface-distance)."""
         return max(_area_percentile(self.a, self.a_areas, percent), _area_percentile(self.b, self.b_areas, percent))
 
     def mean(self) -> float:
-        """Mean of both lists together, not of the two means (medpy's ASSD in this version)."""
+        """Return the mean of both lists together, mm, not of the two means (ASSD as in current medpy)."""
         return float(np.concatenate([self.a, self.b]).mean())
 
     def area_within(self, tolerance_mm: float) -> float:
-        """Share of the area of both surfaces that lies within `tolerance_mm` of the other."""
+        """Return the share of the area of both surfaces that is within `tolerance_mm` of the other."""
         near = self.a_areas[self.a <= tolerance_mm].sum() + self.b_areas[self.b <= tolerance_mm].sum()
         return float(near / (self.a_areas.sum() + self.b_areas.sum()))
 
     def share_within(self, tolerance_mm: float) -> float:
-        """Mean of the two surfaces' shares of points within `tolerance_mm` of the other (BraTS 2024)."""
+        """Return the mean of the two surfaces' shares of points within `tolerance_mm` of the other (BraTS 2024)."""
         return float((np.mean(self.a <= tolerance_mm) + np.mean(self.b <= tolerance_mm)) / 2)
 
 
 def voxel_surface(mask: Mask, spacing_mm: Sequence[float]) -> Surface:
-    """Voxels of the mask with at least one of six face neighbours outside it."""
+    """Return the voxels of a mask (X, Y, Z) with at least one of six face neighbours outside it."""
     padded = np.pad(mask, 1)
     inner = slice(1, -1)
     enclosed = padded[:-2, inner, inner] & padded[2:, inner, inner]
@@ -105,7 +111,7 @@ def voxel_surface(mask: Mask, spacing_mm: Sequence[float]) -> Surface:
 
 
 def surfel_surface(mask: Mask | NDArray[np.integer[Any]], spacing_mm: Sequence[float]) -> Surface:
-    """Nodes, one more than voxels along each axis, of whose 8 voxels some but not all are in the mask."""
+    """Return the nodes, one more than voxels per axis, of whose 8 voxels some but not all are in a mask (X, Y, Z)."""
     codes = surfel_codes(mask)
     where = (codes != 0) & (codes != 255)
     areas = surfel_areas(tuple(float(s) for s in spacing_mm))[codes[where]]
@@ -113,17 +119,18 @@ def surfel_surface(mask: Mask | NDArray[np.integer[Any]], spacing_mm: Sequence[f
 
 
 def sobel_surface(mask: Mask) -> Surface:
-    """Voxels of the image where one of three filters answers; XLSTM-HVED knows no spacing, so points are in voxels.
+    """Return the voxels where one of three filters is not zero; points are in voxels, as in XLSTM-HVED.
 
-    mask  with a margin of one voxel, unless the image ends there: the surface lies on both sides of the border
+    mask  (X, Y, Z) bool with a margin of one voxel, unless the image ends there: the surface is on both sides of the
+          border
     """
     filters = (([1, 2, 1], [1, 2, 1], [-1, 0, 1]), ([1, 1, 1], [-1, 0, 1], [1, 2, 1]), ([-1, 0, 1], [1] * 3, [1] * 3))
     where = np.zeros(mask.shape, dtype=bool)
     for weights in filters:
-        answer = mask.astype(np.int32)
+        filtered = mask.astype(np.int32)
         for axis, line in enumerate(weights):
-            answer = correlate1d(answer, line, axis, mode="constant")
-        where |= answer != 0
+            filtered = correlate1d(filtered, line, axis, mode="constant")
+        where |= filtered != 0
     return _unweighted(where, (1, 1, 1))
 
 
@@ -133,7 +140,7 @@ def _unweighted(where: Mask, spacing_mm: Sequence[float]) -> Surface:
 
 
 def _points(where: Mask, spacing_mm: Sequence[float]) -> Floats:
-    """(n, 3) mm; `argwhere` takes several times as long to find a few voxels in many."""
+    """Return (n, 3) mm; `argwhere` takes several times as long to find a few voxels in many."""
     indices = np.unravel_index(np.flatnonzero(where), where.shape)
     points: Floats = np.stack(indices, axis=1) * np.asarray(spacing_mm, dtype=float)
     return points

@@ -1,7 +1,7 @@
-"""The area of a mask's surface at each node between 2x2x2 voxels, by marching cubes through the midpoints of cut edges.
+"""Area of the surface of a mask at each node between 2x2x2 voxels: marching cubes through midpoints of cut edges.
 
-With more than 4 of the 8 voxels set the complement's surface is taken; on a face with two set voxels across the
-diagonal these are kept apart. Source: protocol sheet, section 9.
+With more than 4 of the 8 voxels set, the surface of the complement is taken; two set voxels across the diagonal of a
+face are not connected. Source: protocol sheet, section 9.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Corner = tuple[int, int, int]
 Edge = frozenset[Corner]
 
 # Voxel (0, 0, 0) around a node has the weight 128, (0, 0, 1) 64, ... (1, 1, 1) 1.
-CORNERS: tuple[Corner, ...] = tuple(product((0, 1), repeat=3))  # type: ignore[arg-type]
+CORNERS: tuple[Corner, ...] = tuple((x, y, z) for x, y, z in product((0, 1), repeat=3))
 
 
 def surfel_codes(mask: Mask | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """Which of the 8 voxels around each node are set: uint8, one node more than voxels along each axis.
+    """Return which of the 8 voxels around each node are set, (X + 1, Y + 1, Z + 1) uint8.
 
-    Numbers in place of a mask multiply the weights of their voxels, modulo 256.
+    mask  (X, Y, Z) bool; numbers in its place multiply the weights of their voxels, modulo 256
     """
     padded = np.pad(mask, 1).astype(np.uint8)
     codes = np.zeros([n + 1 for n in mask.shape], dtype=np.uint8)
@@ -37,18 +37,18 @@ def surfel_codes(mask: Mask | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
 
 @cache
 def surfel_areas(spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
-    """(256,) mm² for each code."""
+    """Return the area of the surface for each code, (256,) mm²."""
     return np.array([sum(_area(t * spacing_mm) for t in triangles) for triangles in _triangles_by_code()])
 
 
 @cache
 def _triangles_by_code() -> list[list[NDArray[np.float64]]]:
-    """For each code its triangles, (3, 3) vertices in voxels."""
+    """Return the triangles of each code, (3, 3) vertices in voxels."""
     return [[t for polygon in _polygons(code) for t in _largest_triangulation(polygon)[1]] for code in range(256)]
 
 
 def _polygons(code: int) -> list[list[NDArray[np.float64]]]:
-    """Closed polygons through the midpoints of the edges that the surface cuts."""
+    """Return the closed polygons through the midpoints of the edges that the surface cuts."""
     inside = {corner for bit, corner in enumerate(CORNERS) if code >> (7 - bit) & 1}
     if len(inside) > 4:
         inside = set(CORNERS) - inside
@@ -70,13 +70,17 @@ def _polygons(code: int) -> list[list[NDArray[np.float64]]]:
 
 
 def _around(axis: int, side: int) -> list[Corner]:
-    """The four corners of a face in the order of its outline."""
-    square = [(0, 0), (0, 1), (1, 1), (1, 0)]
-    return [(*corner[:axis], side, *corner[axis:]) for corner in square]  # type: ignore[misc]
+    """Return the four corners of a face in the order of its outline."""
+    corners: list[Corner] = []
+    for square in ([0, 0], [0, 1], [1, 1], [1, 0]):
+        square.insert(axis, side)
+        x, y, z = square
+        corners.append((x, y, z))
+    return corners
 
 
 def _segments(outline: list[Corner], inside: set[Corner]) -> list[tuple[Edge, Edge]]:
-    """Where the surface crosses a face: pairs of cut edges."""
+    """Return where the surface crosses a face: pairs of cut edges."""
     edges = [frozenset((outline[i - 1], outline[i])) for i in range(4)]  # edge i ends in corner i
     cut = [i for i in range(4) if (outline[i - 1] in inside) != (outline[i] in inside)]
     if len(cut) == 4:  # each of the two set corners is cut off alone
@@ -85,7 +89,7 @@ def _segments(outline: list[Corner], inside: set[Corner]) -> list[tuple[Edge, Ed
 
 
 def _largest_triangulation(polygon: list[NDArray[np.float64]]) -> tuple[float, list[NDArray[np.float64]]]:
-    """Area and triangles of the triangulation of a bent polygon that has the largest area, in voxels."""
+    """Return area and triangles, in voxels, of the triangulation of a bent polygon that has the largest area."""
     if len(polygon) < 3:
         return 0.0, []
     best: tuple[float, list[NDArray[np.float64]]] = (-1.0, [])

@@ -1,6 +1,7 @@
-"""Every picture, as matplotlib figures that own their canvas (no pyplot, no global state), in one style.
+"""All figures of evaluations in one style, as matplotlib figures with a canvas each (no pyplot, no global state).
 
-Figures of several systems take `MetricComparison` (see `anymri.analysis.comparison`), so they show the cases that all have scored.
+Figures of several systems take a `MetricComparison` of `anymri.analysis.comparison`, so they show the cases that all
+systems have scored.
 """
 
 from __future__ import annotations

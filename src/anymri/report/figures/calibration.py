@@ -1,4 +1,4 @@
-"""How often a region is there where a network says that it is."""
+"""Reliability curves of probabilities."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from anymri.regions import REGIONS
 from anymri.report.figures.style import INK, SOFT, TEXT_POINTS, Style, new_figure, styles, tidy, title
 
-# Bins with fewer voxels, of all cases together, say nothing: they are left out of the curve.
+# Bins with fewer voxels, of all cases together, are too uncertain: they are not drawn in the curve.
 FEWEST_VOXELS = 100
 
 
 def reliability_curves(rows: Mapping[str, pd.DataFrame]) -> Figure:
-    """Mean probability of each bin against the share of its voxels that are in the region, and below how many voxels
-    lie in each bin, on a logarithmic axis because nearly all of a brain is far from any tumour; a column a region.
+    """Return the reliability curves, one column of panels per region, with the share of voxels per bin below.
+
+    The share has a logarithmic axis because nearly all of a brain is far from any tumour.
 
     rows  name of a curve -> rows of `reliability.csv`, of any cases and subsets: their voxels count together
     """
@@ -32,9 +33,9 @@ def reliability_curves(rows: Mapping[str, pd.DataFrame]) -> Figure:
         curves, counts = panels[:, column]
         curves.plot([0, 100], [0, 100], color=SOFT, lw=0.8, ls="--")
         for name, table in pooled.items():
-            own = table[table.index.get_level_values("region") == region]
-            if len(own):
-                _draw(curves, counts, own, looks[name], name)
+            bins = table[table.index.get_level_values("region") == region]
+            if len(bins):
+                _draw(curves, counts, bins, looks[name], name)
         title(curves, region)
         tidy(curves, grid="both")
         tidy(counts)
@@ -55,7 +56,7 @@ def reliability_curves(rows: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def pool_bins(rows: pd.DataFrame) -> pd.DataFrame:
-    """By region and bin: voxels, their mean confidence and frequency, and their share of the region's voxels."""
+    """Return per region and bin: voxels, mean confidence, mean frequency, and share of the voxels of the region."""
     filled = rows[rows["voxels"] > 0]
     weighted = filled[["region", "bin", "voxels"]].assign(
         confidence=filled["confidence"] * filled["voxels"], frequency=filled["frequency"] * filled["voxels"]
@@ -73,7 +74,7 @@ def pool_bins(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(curves: Axes, counts: Axes, bins: pd.DataFrame, look: Style, name: str) -> None:
-    told = bins[bins["voxels"] >= FEWEST_VOXELS]
-    (curve,) = curves.plot(100 * told["confidence"], 100 * told["frequency"], label=name, color=look.colour, lw=1.0)
+    filled = bins[bins["voxels"] >= FEWEST_VOXELS]
+    (curve,) = curves.plot(100 * filled["confidence"], 100 * filled["frequency"], label=name, color=look.colour, lw=1.0)
     curve.set(marker=look.marker, markersize=4.0, clip_on=False)
     counts.plot(100 * bins["confidence"], 100 * bins["share"], color=look.colour, lw=1.0)

@@ -1,4 +1,4 @@
-"""MetricComparison side by side: by number of modalities present, by what each modality adds, case by case."""
+"""Systems side by side: by number of modalities present, by contribution of each modality, case by case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from anymri.analysis.statistics import (
     case_values,
     modality_contributions,
 )
-from anymri.analysis.tables import heading, unit
+from anymri.evaluation.metrics.printing import heading, unit
 from anymri.modalities import MODALITIES, Subset
 from anymri.report.figures.style import (
     INK,
@@ -38,13 +38,16 @@ from anymri.report.figures.style import (
     title,
 )
 
-_SPREAD = 0.66  # of the room between two numbers of modalities, for the systems side by side
+# Share of the space between two numbers of modalities that systems side by side take.
+_SPREAD = 0.66
 
 
 def by_number(comparison: MetricComparison, quoted: Sequence[Published] = ()) -> Figure:
-    """Mean of each system by the number of modalities present, with bootstrap intervals over cases; a panel a region.
+    """Return the mean of each system by the number of modalities present, one panel per region.
 
-    quoted  published results as open markers without interval: they were measured on other cases
+    Vertical lines are bootstrap intervals over cases.
+
+    quoted  published results, drawn as open markers without interval: they were measured on other cases
     """
     groups = by_number_of_modalities(comparison.subsets)
     sizes = [len(Subset.parse(subsets[0])) for subsets in groups.values()]
@@ -68,7 +71,7 @@ def by_number(comparison: MetricComparison, quoted: Sequence[Published] = ()) ->
             axes.vlines(at, points[:, 1], points[:, 2], color=look.colour, lw=1.1)
             face = look.colour if name in comparison.common else "white"
             (dots,) = axes.plot(at, points[:, 0], look.marker, label=name, ms=4.5, mew=0.9, mec=look.colour, mfc=face)
-            dots.set_clip_on(False)  # whole at the ends
+            dots.set_clip_on(False)  # dots at the ends of the axes are drawn whole
             shown[region] += points.ravel().tolist()
         title(axes, region_title(region))
         tidy(axes)
@@ -85,7 +88,7 @@ def by_number(comparison: MetricComparison, quoted: Sequence[Published] = ()) ->
 
 
 def contributions(comparison: MetricComparison) -> Figure:
-    """The Shapley value of each modality with its bootstrap interval: a panel a modality, a bar a region."""
+    """Return the Shapley values with bootstrap intervals: one panel per modality, one bar per region and system."""
     rows, regions = list(comparison.common), comparison.regions
     figure = new_figure(7.6, 0.9 + max(0.34, 0.11 * len(regions)) * len(rows))
     panels = figure.subplots(1, len(MODALITIES), sharex=True, sharey=True)
@@ -115,9 +118,9 @@ def contributions(comparison: MetricComparison) -> Figure:
 
 
 def case_strips(comparison: MetricComparison) -> Figure:
-    """Every case as a dot, its mean over the subsets with one number of modalities; a row of panels a region.
+    """Return every case as a dot, its mean over the subsets with one number of modalities; one row per region.
 
-    The upright line is the median of the cases.
+    Vertical lines are medians of the cases.
     """
     groups = by_number_of_modalities(comparison.subsets)
     rows, looks = list(comparison.common), styles(comparison.common)
@@ -140,7 +143,7 @@ def case_strips(comparison: MetricComparison) -> Figure:
                     linewidths=0,
                     rasterized=True,
                 )
-                if len(values):  # below the dots, and longer than they spread
+                if len(values):  # behind the dots, and longer than their spread
                     axes.vlines(np.median(values), row - 0.42, row + 0.42, color=INK, lw=1.4, zorder=0.9)
                 shown[region] += values.tolist()
             tidy(axes, grid="x")
@@ -153,13 +156,13 @@ def case_strips(comparison: MetricComparison) -> Figure:
         low, high = _ends(comparison, shown, region)
         axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # whole dots at the ends
     _name_rows(panels[0][0], rows)
-    figure.set_layout_engine("constrained", w_pad=0.08)  # numbers below neighbours stay apart
+    figure.set_layout_engine("constrained", w_pad=0.08)  # numbers below neighbouring panels do not touch
     figure.supxlabel(f"{axis_label(comparison.metric)} of each case", fontsize=TEXT_POINTS, color=INK)
     return figure
 
 
 def spread(count: int) -> NDArray[np.float64]:
-    """Places across a strip, -0.3 to 0.3, for values in ascending order: neighbours lie far apart (van der Corput)."""
+    """Return positions across a strip, (count,) in -0.3..0.3, that differ much between neighbours (van der Corput)."""
     numbers, places, share = np.arange(1, count + 1), np.zeros(count), 0.5
     while numbers.any():
         places += share * (numbers % 2)
@@ -168,12 +171,12 @@ def spread(count: int) -> NDArray[np.float64]:
 
 
 def _one_scale(comparison: MetricComparison) -> bool:
-    """Whether regions share an axis: fractions do, but one region may be hundreds of mm off where another is not."""
+    """Return whether regions share an axis: fractions do, but distances of regions may differ by hundreds of mm."""
     return unit(comparison.metric) == "fraction"
 
 
 def _ends(comparison: MetricComparison, shown: Mapping[str, Sequence[float]], region: str) -> tuple[float, float]:
-    """Of the axis on which a region's values are shown."""
+    """Return the limits of the axis on which the values of a region are shown."""
     values = chain.from_iterable(shown.values()) if _one_scale(comparison) else shown[region]
     return limits(comparison.metric, values)
 
@@ -185,18 +188,18 @@ def _interval(comparison: MetricComparison, name: str, region: str, subsets: Seq
 def _cases(
     comparison: MetricComparison, name: str, region: str, subsets: Sequence[str], *, ordered: bool = True
 ) -> NDArray[np.float64]:
-    """Each case's mean over `subsets`: in ascending order, or in that of the cases' names."""
+    """Return the mean over `subsets` of each case: in ascending order, or in the order of the names of the cases."""
     values = case_values(comparison.common[name], comparison.metric, region, subsets).to_numpy(dtype=float)
     return np.sort(values) if ordered else values
 
 
 def _quoted_mean(quoted: Sequence[Published], label: str, metric: str, region: str, subsets: Sequence[str]) -> float:
-    """Of the published rows with these subsets, as a fraction or in mm; NaN where none is known."""
+    """Return the mean of the published rows of these subsets, as a fraction or in mm; NaN where none is published."""
     (each,) = (one for one in quoted if one.label == label)
     return float(np.mean([each.value(metric, subset, region) for subset in subsets]))
 
 
 def _name_rows(axes: Axes, rows: Sequence[str]) -> None:
-    """MetricComparison from the top, named on the left."""
+    """Write the names of systems on the left, from the top."""
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)

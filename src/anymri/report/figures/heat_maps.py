@@ -16,14 +16,8 @@ from numpy.typing import NDArray
 
 from anymri.analysis.comparison import MetricComparison
 from anymri.analysis.published import Published
-from anymri.analysis.tables import (
-    MEAN,
-    MODALITY_COLUMNS,
-    SUBSET_NAMES,
-    format_value,
-    lower_is_better,
-    regions_in,
-)
+from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, regions_in
+from anymri.evaluation.metrics.printing import format_value, lower_is_better
 from anymri.modalities import Subset
 from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, region_title, text_on, title
 
@@ -32,7 +26,7 @@ _CELL_INCHES, _ROW_INCHES, _DOT_INCHES = 0.46, 0.27, 0.17
 
 
 def subset_heatmap(table: pd.DataFrame, metric: str) -> Figure:
-    """A `subset_table` as coloured cells with its numbers, without subsets that were not scored; darker is better."""
+    """Return a `subset_table` as coloured cells with numbers, without subsets without values; darker is better."""
     regions = regions_in(table)
     rows = [name for name in table.index if name != MEAN and table.loc[name, regions].notna().any()]
     values = table.loc[rows, regions].to_numpy(dtype=float)
@@ -48,10 +42,10 @@ def subset_heatmap(table: pd.DataFrame, metric: str) -> Figure:
 
 
 def system_means(comparison: MetricComparison, region: str, quoted: Sequence[Published] = ()) -> pd.DataFrame:
-    """One row a system, one column for each of the 15 subsets and their mean, fractions or mm; NaN where nothing is.
+    """Return one row per system and one column per subset and for their mean, fractions or mm; NaN without a value.
 
-    region  one of the systems' regions, or `mean` of all of them
-    quoted  their rows follow below, as `NAME (quoted)`
+    region  a region of the comparison, or `mean` of all regions
+    quoted  published results, whose rows follow as `NAME (quoted)`
     """
     regions = comparison.regions if region == MEAN else [region]
     columns = [*SUBSET_NAMES, MEAN]
@@ -65,14 +59,14 @@ def system_means(comparison: MetricComparison, region: str, quoted: Sequence[Pub
 
 
 def system_heatmap(comparison: MetricComparison, region: str = MEAN, quoted: Sequence[Published] = ()) -> Figure:
-    """MetricComparison by subset as coloured cells with their numbers; darker is better, bold is the best of a column.
+    """Return systems by subset as coloured cells with numbers; darker is better, bold is the best of a column.
 
-    region  one of the systems' regions, or `mean` of all of them
+    region  a region of the comparison, or `mean` of all regions
     quoted  published results, in rows without colour: they were measured on other cases
     """
     means = system_means(comparison, region, quoted)
     means = means.drop(columns=[name for name in SUBSET_NAMES if name not in comparison.subsets])
-    values, own = means.to_numpy(dtype=float), len(comparison.means)
+    values, measured = means.to_numpy(dtype=float), len(comparison.means)
     groups = _groups(list(means.columns))
     longest = max(map(len, means.index))
     width = 0.075 * longest + _CELL_INCHES * (len(means.columns) + _GAP * len(groups)) + 0.4
@@ -80,11 +74,11 @@ def system_heatmap(comparison: MetricComparison, region: str = MEAN, quoted: Seq
     figure = new_figure(width, height)
     ratios = [_ROW_INCHES * len(means), _DOT_INCHES * len(MODALITY_COLUMNS)]
     cells, dots = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": ratios})
-    scale = _scale(values[:own])
+    scale = _scale(values[:measured])
     for number, (first, last) in enumerate(groups):
         edges = [i + _GAP * number for i in range(first, last + 1)]
-        _draw_cells(cells, values[:own, first:last], edges, comparison.metric, scale, best=own > 1)
-        _draw_quoted(cells, values[own:, first:last], edges, own, comparison.metric)
+        _draw_cells(cells, values[:measured, first:last], edges, comparison.metric, scale, best=measured > 1)
+        _draw_quoted(cells, values[measured:, first:last], edges, measured, comparison.metric)
         _draw_dots(dots, [str(name) for name in means.columns[first:last]], edges)
         what = _group_name(str(means.columns[first]), last - first)
         middle = (edges[0] + edges[-1]) / 2
@@ -92,7 +86,7 @@ def system_heatmap(comparison: MetricComparison, region: str = MEAN, quoted: Seq
     cells.set_ylim(len(means), 0)
     cells.set_xlim(0, len(means.columns) + _GAP * (len(groups) - 1))
     cells.set_yticks(np.arange(len(means)) + 0.5, list(means.index))
-    for label in cells.get_yticklabels()[own:]:
+    for label in cells.get_yticklabels()[measured:]:
         label.set_style("italic")
     cells.tick_params(bottom=False, labelbottom=False)
     dots.set_ylim(len(MODALITY_COLUMNS), 0)
@@ -106,7 +100,7 @@ def system_heatmap(comparison: MetricComparison, region: str = MEAN, quoted: Seq
 
 
 def _groups(columns: Sequence[str]) -> list[tuple[int, int]]:
-    """First and last + 1 of the columns with one number of modalities each, and of the mean."""
+    """Return first and last + 1 of the columns with one number of modalities each, and of the mean."""
     sizes = [0 if name == MEAN else len(Subset.parse(name)) for name in columns]
     ends = [0, *(i for i, (a, b) in enumerate(pairwise(sizes), start=1) if a != b), len(sizes)]
     return list(pairwise(ends))
@@ -127,7 +121,7 @@ def _scale(values: NDArray[np.float64]) -> Normalize:
 def _draw_cells(
     axes: Axes, values: NDArray[np.float64], edges: Sequence[float], metric: str, scale: Normalize, best: bool = False
 ) -> None:
-    """Coloured cells from the top, columns between `edges`, with their numbers; the best of a column bold if asked."""
+    """Draw coloured cells from the top, columns between `edges`, with numbers; the best of a column bold if `best`."""
     colours = mpl.colormaps["viridis" if lower_is_better(metric) else "viridis_r"].with_extremes(bad="#EEEEEE")
     mesh: Any = axes.pcolormesh(
         np.asarray(edges), np.arange(len(values) + 1), np.ma.masked_invalid(values), cmap=colours, norm=scale,
@@ -152,7 +146,7 @@ def _draw_cells(
 
 
 def _draw_quoted(axes: Axes, values: NDArray[np.float64], edges: Sequence[float], above: int, metric: str) -> None:
-    """Numbers of somebody else in italics, without colour, below `above` rows."""
+    """Draw published numbers in italics, without colour, below `above` rows."""
     for (row, column), value in np.ndenumerate(values):
         where = ((edges[column] + edges[column + 1]) / 2, above + row + 0.5)
         text = format_value(value, metric)
@@ -160,7 +154,7 @@ def _draw_quoted(axes: Axes, values: NDArray[np.float64], edges: Sequence[float]
 
 
 def _draw_dots(axes: Axes, names: Sequence[str], edges: Sequence[float]) -> None:
-    """Which modalities the columns have, as in the papers' tables; nothing under the mean."""
+    """Draw which modalities the columns have, as in the tables of papers; nothing under the mean."""
     for i, name in enumerate(names):
         if name == MEAN:
             continue

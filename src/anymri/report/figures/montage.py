@@ -1,4 +1,4 @@
-"""One case with several segmentations, side by side."""
+"""Montage of one case with several segmentations, side by side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anymri.errors import ConfigurationError, ModalityError
 from anymri.evaluation.metrics import dice
-from anymri.modalities import MODALITIES, REFERENCE_ORDER, Subset
+from anymri.modalities import ALL, REFERENCE_ORDER, Subset
 from anymri.regions import RC, region_mask
 from anymri.report.figures.slices import (
     Plane,
@@ -40,19 +40,20 @@ def montage(
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     subset: str | None = None,
 ) -> Figure:
-    """One case, segmented from several subsets or by several comparison, as contours of the regions on the scan.
+    """Return one case, segmented from several subsets or by several systems, as contours of the regions on scans.
 
-    scans          modality -> (x, y, z) in the orientation LPS, any intensities; non-finite voxels are shown black
-    truth          (x, y, z) classes 0 to 4, or None; gets the first panel, and its Dice the titles of the others
-    segmentations  subset ("T1c+FLAIR") -> (x, y, z) classes 0 to 4; or name of a system, if all used one `subset`
-    spacing_mm     size of a voxel along x, y, z
+    scans          modality -> (X, Y, Z) in LPS, any intensities; non-finite voxels are shown black
+    truth          (X, Y, Z) uint8 classes 0 to 4, or None; shown in the first panel, Dice with it in the other titles
+    segmentations  subset ("T1c+FLAIR") -> (X, Y, Z) uint8 classes; or name of a system, if all used one `subset`
+    spacing_mm     size of a voxel along X, Y, Z
+    subset         subset that all systems used
 
     Up to five panels show an axial, a coronal and a sagittal slice each, more panels only the axial one, in rows of
     four. All show the same slices: those with the most tumour in the truth, or else in all segmentations together.
-    Under a subset lies a scan that belongs to it. Raises `ModalityError` if there is none.
+    A segmentation is drawn on a scan of its subset. Raises `ModalityError` if there is none.
     """
-    over = MODALITIES if subset is None else Subset.parse(subset)
-    panels = [] if truth is None else [_Panel(_TRUTH, _underlay(scans, over), truth)]
+    shown = ALL if subset is None else Subset.parse(subset)
+    panels = [] if truth is None else [_Panel(_TRUTH, _underlay(scans, shown), truth)]
     for name, classes in segmentations.items():
         used = Subset.parse(name if subset is None else subset)
         panels.append(_Panel(str(used) if subset is None else name, _underlay(scans, used), classes))
@@ -75,7 +76,7 @@ def montage(
 
 @dataclass(frozen=True)
 class _Panel:
-    """One segmentation in a montage: its name, the scan under it, its classes (x, y, z)."""
+    """Segmentation in a montage: its name, the modality under it, its classes (X, Y, Z)."""
 
     name: str
     modality: str
@@ -85,7 +86,7 @@ class _Panel:
 def _panel_grid(
     panels: int, planes: Sequence[Plane], shape: tuple[int, ...], spacing_mm: tuple[float, float, float]
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with room for slices of these proportions, and for each panel its axes, one per plane."""
+    """Return a figure with room for slices of these proportions, and the axes of each panel, one per plane."""
     shares = proportions(shape, spacing_mm)
     columns = panels if panels <= _IN_ONE_ROW else _WRAPPED_COLUMNS
     blocks = math.ceil(panels / columns)
@@ -100,29 +101,29 @@ def _panel_grid(
 
 
 def _region_legend(figure: Figure, maps: Sequence[NDArray[np.uint8]]) -> None:
-    """Colours of WT, TC and ET, and of the cavity if a map has one."""
+    """Draw the legend of WT, TC and ET, and of the cavity if a map has one."""
     shown = [region for region in REGION_COLOURS if region != "RC" or any((classes == RC).any() for classes in maps)]
     handles = [Line2D([], [], color=REGION_COLOURS[region], label=region) for region in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=TEXT_POINTS)
 
 
-def _underlay(scans: Mapping[str, NDArray[Any]], wanted: Any) -> str:
-    """The modality to show under a subset: the first of `REFERENCE_ORDER` that it has."""
+def _underlay(scans: Mapping[str, NDArray[Any]], subset: Subset) -> str:
+    """Return the modality to show under a subset: the first of `REFERENCE_ORDER` that it has."""
     for modality in REFERENCE_ORDER:
-        if modality in wanted and modality in scans:
+        if modality in subset and modality in scans:
             return modality
     raise ModalityError(
-        f"There is no scan to show under {wanted}: the scans are {', '.join(scans) or 'none'}.",
+        f"There is no scan to show under {subset}: the scans are {', '.join(scans) or 'none'}.",
         "Give the scans that the segmentations were made from.",
     )
 
 
 def _panel_title(panel: _Panel, truth: NDArray[np.uint8] | None) -> str:
-    """What the panel shows, on which scan, and its Dice over the whole volume or that it is empty."""
+    """Return what the panel shows, on which scan, and its Dice over the whole volume or that it is empty."""
     lines = [panel.name, f"on {panel.modality}"]
     if not panel.classes.any():
         lines.append("no tumour")
     elif truth is not None and panel.name != _TRUTH:
-        metrics = {r: dice(region_mask(panel.classes, r), region_mask(truth, r)) for r in ("WT", "TC", "ET")}
-        lines.append("Dice " + " ".join(f"{region} {100 * score:.0f}" for region, score in metrics.items()))
+        values = {r: dice(region_mask(panel.classes, r), region_mask(truth, r)) for r in ("WT", "TC", "ET")}
+        lines.append("Dice " + " ".join(f"{region} {100 * value:.0f}" for region, value in values.items()))
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Scans that a network reconstructed, beside the true ones."""
+"""Reconstructed scans beside the real ones."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def reconstructed_scans(
     truth: NDArray[np.uint8],
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Figure:
-    """The axial slice with the most tumour: for each modality the true scan, the reconstructed one, and their difference.
+    """Return the real scan, the reconstructed scan and their difference, per modality, on one axial slice.
 
-    true, reconstructed  modality -> (x, y, z) in LPS, intensities as the network works on them
-    brain          (x, y, z), where PSNR and SSIM are taken and differences are shown
-    truth          (x, y, z) classes, which choose the slice
+    true, reconstructed  modality -> (X, Y, Z) in LPS, intensities of the network's input
+    brain                (X, Y, Z) bool, where PSNR and SSIM are computed and differences are shown
+    truth                (X, Y, Z) uint8 classes; the slice with the most tumour is shown
+    spacing_mm           size of a voxel along X, Y, Z
 
-    Both scans of a modality share black and white. Differences, reconstructed minus true, are blue where the reconstructed scan is
-    darker and red where it is brighter; full colour is half of the distance from black to white.
+    Both scans of a modality share black and white. Differences, reconstructed minus real, are blue where the
+    reconstructed scan is darker and red where it is brighter; full colour is half of the distance from black to white.
     """
     names = list(reconstructed)
     index = slices_with_most_tumour([truth])["axial"]

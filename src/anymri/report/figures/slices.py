@@ -1,5 +1,7 @@
-"""Slices of volumes, shown the radiological way: on axial and coronal slices the patient's left is on the reader's
-right; on sagittal slices anterior is on the left."""
+"""Slices of volumes in radiological orientation.
+
+On axial and coronal slices the patient's left is on the reader's right; on sagittal slices anterior is on the left.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,16 @@ from anymri.regions import region_mask
 from anymri.report.figures.style import REGION_COLOURS
 
 Plane = Literal["sagittal", "coronal", "axial"]
-PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")  # across each axis of an (x, y, z) array
+PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")  # across each axis of an (X, Y, Z) array
 # Letters at the left, right, top and bottom edge of a slice.
 _EDGES: Mapping[Plane, str] = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
-# Inner regions share borders with outer ones: the outer line is wider, so that both are seen.
+# Inner regions share borders with outer ones: the outer line is wider, so that both are visible.
 _CONTOUR_POINTS: Mapping[str, float] = {"WT": 1.0, "TC": 1.6, "ET": 0.8, "RC": 1.0}
 _MARGIN = 6  # voxels
 
 
 def box_of_interest(volumes: Sequence[NDArray[Any]]) -> tuple[slice, slice, slice]:
-    """The box around all voxels that are not background (0 or non-finite) in some volume, and a small margin."""
+    """Return the box around all voxels that are not background (0 or non-finite) in some volume, with a margin."""
     inside = np.zeros(volumes[0].shape, dtype=bool)
     for volume in volumes:
         inside |= np.isfinite(volume) & (volume != 0)
@@ -37,7 +39,7 @@ def box_of_interest(volumes: Sequence[NDArray[Any]]) -> tuple[slice, slice, slic
 
 
 def slices_with_most_tumour(maps: Sequence[NDArray[np.uint8]]) -> dict[Plane, int]:
-    """Plane -> index of its slice with the most tumour in all maps together; the middle if there is no tumour."""
+    """Return plane -> index of the slice with the most tumour in all maps (X, Y, Z); the middle without tumour."""
     chosen: dict[Plane, int] = {}
     for axis, plane in enumerate(PLANES):
         area = sum(_project(region_mask(classes, "WT"), axis) for classes in maps)
@@ -46,7 +48,7 @@ def slices_with_most_tumour(maps: Sequence[NDArray[np.uint8]]) -> dict[Plane, in
 
 
 def proportions(shape: tuple[int, ...], spacing_mm: Sequence[float]) -> dict[Plane, float]:
-    """Height over width of the slices of a volume."""
+    """Return plane -> height over width of the slices of a volume (X, Y, Z)."""
     x, y, z = (count * size for count, size in zip(shape, spacing_mm, strict=True))
     return {"axial": y / x, "coronal": z / x, "sagittal": z / y}
 
@@ -60,7 +62,11 @@ def draw_slice(
     spacing_mm: Sequence[float],
     colours: str = "gray",
 ) -> None:
-    """One slice of an LPS volume with letters at its edges; non-finite voxels have the window's lower colour."""
+    """Draw one slice of a volume (X, Y, Z) in LPS with letters at its edges; non-finite voxels are black.
+
+    window      intensities of black and white
+    spacing_mm  size of a voxel along X, Y, Z
+    """
     axis = PLANES.index(plane)
     across, down = (other for other in range(3) if other != axis)
     low, high = window
@@ -78,7 +84,7 @@ def draw_slice(
 
 
 def draw_contours(axes: Axes, plane: Plane, index: int, classes: NDArray[np.uint8]) -> None:
-    """The borders of the regions on a slice."""
+    """Draw the borders of the regions of a map of classes (X, Y, Z) on one of its slices."""
     axis = PLANES.index(plane)
     tissue: NDArray[np.uint8] = classes.take([index], axis).squeeze(axis).T
     for region, colour in REGION_COLOURS.items():
@@ -88,7 +94,7 @@ def draw_contours(axes: Axes, plane: Plane, index: int, classes: NDArray[np.uint
 
 
 def intensity_window(scan: NDArray[Any]) -> tuple[float, float]:
-    """Black and white: 1st and 99.5th percentile of the voxels that are not background."""
+    """Return the intensities of black and white: 1st and 99.5th percentile of the voxels that are not background."""
     brain = scan[np.isfinite(scan) & (scan != 0)]
     if not brain.size:
         return 0.0, 1.0
@@ -97,6 +103,6 @@ def intensity_window(scan: NDArray[Any]) -> tuple[float, float]:
 
 
 def _project(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int_]:
-    """Voxels of the mask in each slice across `axis`."""
+    """Return the number of voxels of the mask in each slice across `axis`."""
     counts: NDArray[np.int_] = np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis}))
     return counts

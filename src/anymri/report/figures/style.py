@@ -1,4 +1,4 @@
-"""What all figures share: colours, sizes of letters, axes, and how a figure becomes a file."""
+"""Style of all figures: colours, font sizes, axes, and output to files."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from anymri.analysis.tables import RECONSTRUCTED, heading, lower_is_better, unit
+from anymri.analysis.tables import RECONSTRUCTED
+from anymri.evaluation.metrics.printing import heading, lower_is_better, unit
 from anymri.files import replacing
 from anymri.modalities import MODALITIES
 
-# Sky blue, yellow, vermilion and green of Okabe and Ito (2008): told apart by the colour-blind, and visible on grey.
+# Sky blue, yellow, vermilion and green of Okabe and Ito (2008): distinct for the colour-blind, and visible on grey.
 REGION_COLOURS = {"WT": "#56B4E9", "TC": "#F0E442", "ET": "#D55E00", "RC": "#009E73"}
-# Lines on white: the yellow would vanish there.
+# Lines on white, where the yellow would not be visible.
 LINE_COLOURS = REGION_COLOURS | {"TC": "#B59F00", "NETC": "#8C6D31", "SNFH": "#CC79A7", "mean": "#222222"}
 INK, SOFT, FAINT = "#222222", "#666666", "#D9D9D9"
 TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 10, 8, 7
 
-# Colours of Okabe and Ito, and of Tol's muted scheme, each with a marker of its own: two cues where one may fail.
+# Colours of Okabe and Ito, and of Tol's muted scheme, each with a different marker as a second cue.
 _SYSTEM_STYLES = (
     ("#332288", "o"),
     ("#D55E00", "s"),
@@ -44,27 +46,27 @@ _PNG_DPI = 180
 
 @dataclass(frozen=True)
 class Style:
-    """How one system looks in all figures of a page."""
+    """Colour and marker of one system in all figures of a page."""
 
     colour: str
     marker: str
 
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
-    """A style for each name, by its place; twelve that differ, then the colours return with other markers."""
+    """Return name -> style, by position; twelve that differ, then the colours repeat with other markers."""
     n = len(_SYSTEM_STYLES)
     return {name: Style(_SYSTEM_STYLES[i % n][0], _SYSTEM_STYLES[(i + i // n) % n][1]) for i, name in enumerate(names)}
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A white figure in inches with its own canvas."""
+    """Return a white figure with a canvas, sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def as_svg(figure: Figure) -> bytes:
-    """The figure as SVG, without date or random names: the same figure gives the same bytes."""
+    """Return the figure as SVG, without date or random names: the same figure gives the same bytes."""
     stream = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "anymri"}):
         figure.savefig(stream, format="svg", metadata={"Date": None}, dpi=_PNG_DPI)
@@ -72,14 +74,14 @@ def as_svg(figure: Figure) -> bytes:
 
 
 def as_png(figure: Figure) -> bytes:
-    """The figure as PNG at 180 dots per inch."""
+    """Return the figure as PNG at 180 dots per inch."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=_PNG_DPI)
     return stream.getvalue()
 
 
 def save(figure: Figure, place: Path) -> list[Path]:
-    """Writes the figure as PNG and as SVG, at `place` with these suffixes, and returns the files."""
+    """Write the figure as PNG and as SVG, at `place` with these suffixes, and return the files."""
     files = [place.with_name(f"{place.name}.{suffix}") for suffix in ("png", "svg")]
     for file, content in zip(files, (as_png(figure), as_svg(figure)), strict=True):
         with replacing(file) as temporary:
@@ -87,44 +89,48 @@ def save(figure: Figure, place: Path) -> list[Path]:
     return files
 
 
-def tidy(axes: Axes, label: str = "", *, grid: str = "y") -> None:
-    """Faint frame and grid, small letters; `label` stands on the y axis."""
+def tidy(axes: Axes, label: str = "", *, grid: Literal["x", "y", "both"] = "y") -> None:
+    """Draw a faint frame and grid with small letters, and `label` on the y axis."""
     axes.set_ylabel(label, fontsize=TEXT_POINTS, color=INK)
     axes.tick_params(which="both", labelsize=TEXT_POINTS, labelcolor=INK, color=FAINT)
-    axes.grid(axis=grid, color=FAINT, linewidth=0.5)  # type: ignore[arg-type]
+    axes.grid(axis=grid, color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
 
 
 def title(axes: Axes, text: str) -> None:
+    """Draw the title of a panel."""
     axes.set_title(text, fontsize=TITLE_POINTS, color=INK)
 
 
 def text_on(colour: Sequence[float]) -> str:
-    """Black or white, whichever has more contrast to a colour: at least 4.5 (WCAG 2)."""
+    """Return black or white, whichever has more contrast to a colour (RGB in 0..1): at least 4.5 (WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
 
 
 def axis_label(metric: str) -> str:
-    """The metric with its unit, and the direction where it is not the usual one."""
+    """Return the metric with its unit, and with the direction if lower is better."""
     shown = "percent" if unit(metric) == "fraction" else unit(metric)
     return f"{heading(metric)} ({shown}{', lower is better' if lower_is_better(metric) else ''})"
 
 
 def scaled(metric: str) -> float:
-    """What values are multiplied by to be shown: fractions are shown in percent."""
+    """Return the factor from values to printed numbers: fractions are printed in percent."""
     return 100.0 if unit(metric) == "fraction" else 1.0
 
 
 def limits(metric: str, values: Iterable[float]) -> tuple[float, float]:
-    """Ends of an axis for values as shown: whole tens for percent, from 0 where lower is better; dB know no zero."""
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
+    """Return the limits of an axis for printed numbers: whole tens for percent, from 0 where lower is better.
+
+    Decibels have no natural zero, so their axis spans the values.
+    """
+    numbers = [value for value in values if not math.isnan(value)]
+    if not numbers:
         return 0.0, 100.0
-    low, high = min(known), max(known)
+    low, high = min(numbers), max(numbers)
     if lower_is_better(metric):
         return min(0.0, 1.05 * low), 1.05 * max(high, 1e-9)
     if unit(metric) == "fraction":
@@ -134,5 +140,5 @@ def limits(metric: str, values: Iterable[float]) -> tuple[float, float]:
 
 
 def region_title(region: str) -> str:
-    """A region, or the modality that was reconstructed."""
+    """Return the title of a region or of a reconstructed modality."""
     return RECONSTRUCTED + region if region in MODALITIES else region

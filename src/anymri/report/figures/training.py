@@ -1,4 +1,4 @@
-"""The course of a training."""
+"""Learning curve of a training."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LOSS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 
 
 def learning_curve(log: pd.DataFrame, validation: pd.DataFrame | None) -> Figure:
-    """Losses over epochs, and below them the Dice of the validation cases if there is any.
+    """Return the losses over epochs, and below them the Dice of the validation cases if there is any.
 
-    log, validation  as `reading.read_run` gives them. Epochs are counted through all stages, however each stage counts.
+    log, validation  tables of `reading.read_run`; epochs are numbered through all stages, whatever the stages count
     """
     figure = new_figure(7.5, 3.4 if validation is None else 5.6)
     axes = figure.subplots(1 if validation is None else 2, 1, sharex=True, squeeze=False)[:, 0]
@@ -71,7 +71,7 @@ def _plot_validation(axes: Axes, epochs: NDArray[np.int_], log: pd.DataFrame, va
 
 
 def _mark_stages(axes: Axes, stages: pd.Series, *, named: bool) -> None:
-    """A line where a stage begins, with its name above if `named`; nothing if there is only one stage."""
+    """Draw a line where a stage begins, with its name above if `named`; nothing if there is only one stage."""
     names = stages.tolist()
     begins = [i for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
     for begin in begins if len(begins) > 1 else []:

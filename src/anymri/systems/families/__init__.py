@@ -1,0 +1,1 @@
+"""Families of systems: blocks, objective and checkpoint names that several systems share."""

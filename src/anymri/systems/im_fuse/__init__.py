@@ -1,4 +1,4 @@
-"""IM-Fuse (MICCAI 2025): card, and the parts behind it once they are asked for."""
+"""IM-Fuse (MICCAI 2025): its card, and `spec()` for the rest."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CARD = Card(
     title="IM-Fuse: mmFormer with Mamba blocks that fuse the modalities",
     paper="IM-Fuse, MICCAI 2025",
     reference="AImageLab-zip/IM-Fuse (fbbd48e), class IMFuse, and class Model without the first skip",
-    idea="mmFormer, with learnt tokens, one a voxel, that read the tokens of all modalities in one sequence by a Mamba "
-    "block: on every skip and before the second transformer. Absent modalities are tokens of zero.",
+    idea="mmFormer with learnt tokens, one per voxel, that read the tokens of all modalities in one sequence by a "
+    "Mamba block: on every skip and before the second transformer. Missing modalities are tokens of zero.",
     presets={
         "published": {**_PUBLISHED, "first_skip": True},
         "light": {**_PUBLISHED, "first_skip": False},
@@ -30,31 +30,33 @@ CARD = Card(
         "width": "channels of the first encoder level",
         "token_width": "channels of a token, a multiple of heads",
         "mlp_width": "channels of the transformers' hidden layers",
-        "heads": "of the transformers' attention",
-        "crop": "side of the cube that the network takes: it has a fused token for each of its voxels",
-        "interleaved": "true (default): all modalities' tokens of a voxel, then those of the next (I-MFB), so that a "
-        "fused token reads the voxels up to its own; false: one modality after the other, then all fused tokens (MFB)",
+        "heads": "attention heads of the transformers",
+        "crop": "side of the only cubic crop that fits, in voxels: each voxel has a fused token",
+        "interleaved": "true (default): the tokens of all modalities at a voxel, then those at the next (I-MFB); a "
+        "fused token then reads the voxels up to its position; false: one modality after the other, then all fused "
+        "tokens (MFB)",
         "mamba_skip": "true (default): skips are fused by Mamba blocks; false: by a convolution, as in mmFormer",
         "first_skip": "true (default): with the skip at full resolution, as in the paper; false: without, as the "
         "published command trains (light)",
-        "dropout": "in the transformers, 0.1",
+        "dropout": "of the transformers, 0.1",
     },
     deviations=(
-        "The scan goes through its sequence in chunks, and only fused tokens are asked for answers: the same function.",
-        "What a modality brings into a sequence is computed once for all subsets: the same sequence.",
-        "Encoders and first transformers of absent modalities never run; heads of deep_supervision levels only in training.",
-        "What the reference stores and never uses is left out: 3,221,504 parameters of 64,388,120.",
-        "Where scans do not exist, the losses of each modality alone reach over those that do; those that a step only "
-        "leaves out keep theirs, as published.",
+        "The scan processes its sequence in chunks and computes outputs of fused tokens only: the same function.",
+        "The tokens of a modality in a sequence are computed once for all subsets: the same sequence.",
+        "Encoders and first transformers of missing modalities are not computed; heads for deep supervision only in "
+        "training.",
+        "Without what the reference stores and never uses: 3,221,504 parameters of 64,388,120.",
+        "The loss of each modality alone covers only the scans that exist; scans that exist but are not in the subset "
+        "of the step are included, as published.",
     ),
-    published_results="on BraTS 2023 about 83.3 over subsets and regions, read off a figure of the authors'; the "
-    "table by subset is not in the sources at hand",
+    published_results="on BraTS 2023 about 83.3 over subsets and regions, read from a figure of the authors; the "
+    "table per subset is not in our sources",
     licence=NO_LICENCE,
 )
 
 
 def spec() -> SystemSpec:
-    """Network, recipes, objectives and converter; imports torch."""
+    """Return network, recipes, objectives and converter; imports torch."""
     from anymri.systems.families.tokens.objective import OBJECTIVES, segmentation_losses
     from anymri.systems.im_fuse.converter import convert
     from anymri.systems.im_fuse.network import IMFuse

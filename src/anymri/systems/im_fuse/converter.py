@@ -1,7 +1,4 @@
-"""From the reference's state dict to ours; switches show in names and shapes, but for one that the user must tell.
-
-What the reference stores and never uses is left behind.
-"""
+"""Convert the state dict of IM-Fuse's reference. Names and shapes show all switches except `interleaved`."""
 
 from __future__ import annotations
 
@@ -26,13 +23,15 @@ _LEAVES = {
     "mamba_layer.mamba.mamba.conv1d.": "mamba.conv.",
     "mamba_layer.mamba.mamba.": "mamba.",
 }
-_DEAD = re.compile(rf"mamba_fusion_layer\.|{UNUSED.pattern}")
+_UNUSED = re.compile(rf"mamba_fusion_layer\.|{UNUSED.pattern}")
 
 
 def our_name(name: str, readers: int) -> str | None:
-    """`mamba_fusion_layers.4.mamba_layer.mamba.norm1.bias` -> `token_reader.norm.bias`; None for a foreign name.
+    """Return our name of a tensor of the reference, or None for a foreign name.
 
-    readers  how many fusion layers the checkpoint has: the last is that of the tokens, those before it of the skips
+    Example: `mamba_fusion_layers.4.mamba_layer.mamba.norm1.bias` -> `token_reader.norm.bias`.
+
+    readers  number of fusion layers in the checkpoint: the last fuses tokens, those before it skips
     """
     if name == "fused_pos":
         return "position"
@@ -40,24 +39,27 @@ def our_name(name: str, readers: int) -> str | None:
         return shared_name(name)
     level = LEVELS - readers + int(found["number"])
     reader = "token_reader" if level == LEVELS - 1 else f"skip_readers.{level}"
-    for theirs, ours in _LEAVES.items():
-        if found["leaf"].startswith(theirs):
-            return f"{reader}.{ours}{found['leaf'].removeprefix(theirs)}"
+    for prefix, ours in _LEAVES.items():
+        if found["leaf"].startswith(prefix):
+            return f"{reader}.{ours}{found['leaf'].removeprefix(prefix)}"
     return None
 
 
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """The reference's checkpoint or state dict as ours."""
-    state = {name: value for name, value in plain_names(checkpoint).items() if not _DEAD.match(name)}
+    """Return the converted checkpoint or state dict, without what the reference stores and never uses.
+
+    Raises `WeightsError` if the names do not fit. The user must choose `interleaved`.
+    """
+    state = {name: value for name, value in plain_names(checkpoint).items() if not _UNUSED.match(name)}
     network = settings(state, "IM-Fuse")
     coarsest_skip = state.get("decoder_fuse.RFM4.fusion_layer.0.conv.weight")
     network["mamba_skip"] = coarsest_skip is not None and coarsest_skip.shape[0] == coarsest_skip.shape[1]
     network["first_skip"] = "decoder_fuse.RFM1.fusion_layer.0.conv.weight" in state
     readers = len({found["number"] for name in state if (found := _READER.fullmatch(name))})
     if not network["mamba_skip"]:
-        # Those of the skips are stored and never used.
-        idle = tuple(f"mamba_fusion_layers.{number}." for number in range(readers - 1))
-        state = {name: value for name, value in state.items() if not name.startswith(idle)}
+        # The layers of the skips are stored and never used.
+        unused = tuple(f"mamba_fusion_layers.{number}." for number in range(readers - 1))
+        state = {name: value for name, value in state.items() if not name.startswith(unused)}
     with torch.device("meta"):
         expected = IMFuse(**network).state_dict()
     renamed = rename(state, lambda name: our_name(name, readers), expected)

@@ -1,8 +1,8 @@
-"""IM-Fuse: mmFormer whose modalities are fused by Mamba blocks. MICCAI 2025.
+"""IM-Fuse: mmFormer with fusion of the modalities by Mamba blocks. MICCAI 2025.
 
-Encoders, transformers and decoders are mmFormer's. On each skip and before the second transformer, learnt fused
-tokens, one a voxel, read the tokens of all modalities in one sequence; only they go on. An absent modality stays in the
-sequence with tokens of zero. Source: sheet im_fuse.
+Encoders, transformers and decoders are those of mmFormer. On each skip and before the second transformer, learnt fused
+tokens, one per voxel, read the tokens of all modalities in one sequence (`anymri.layers.mamba.MambaFusion`); only the
+fused tokens are passed on. A missing modality stays in the sequence with tokens of zero. Source: sheet im_fuse.
 """
 
 from __future__ import annotations
@@ -14,28 +14,36 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from anymri.layers.containers import ModuleDict
 from anymri.layers.mamba import FusedTokens, MambaFusion
-from anymri.layers.preactivation import STRIDE, Decoder, Fusion, level_widths
+from anymri.layers.preactivation import STRIDE, Decoder, level_widths
 from anymri.layers.streams import encode_each
-from anymri.layers.tokens import TokenStream, Transformer, as_map, positions
+from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
 from anymri.systems.contract import System
+from anymri.systems.families.tokens.blocks import (
+    SEQUENCE,
+    Fusion,
+    TokenStream,
+    as_volume,
+    fuse_skips,
+    positions,
+)
 from anymri.systems.families.tokens.objective import TokenEncoding, TokenPrediction
 
-# The order in which fused tokens read the modalities: weights cannot make up for another, so it is part of the network.
-SEQUENCE = ("FLAIR", "T1c", "T1", "T2")
+# Leaky ReLU that the initialisation assumes, as in the reference; the network's activations have another slope.
 NEGATIVE_SLOPE = 0.01
 
 
 @dataclass
 class IMFuseEncoding(TokenEncoding):
-    """Modalities in the order of the sequence.
+    """Encoding of all modalities, shared by all subsets; axis M is in the order of the sequence.
 
-    skips   levels, finest first: what each modality brings to its fusion, (B, M, D, V) into the sequence of a Mamba
-            block, or (B, M, C, X, Y, Z) into a convolution
-    tokens  (B, M, D, N) of each modality, for the sequence of the coarsest level
-    fused   the fused tokens of all sequences, finest first
+    skips   per level, finest first, what each modality gives to the fusion: (B, M, D, V) projected tokens for a Mamba
+            block, or (B, M, C, X, Y, Z) contributions to a convolution
+    tokens  (B, M, D, N) projected tokens of the coarsest level
+    fused   the fused tokens of all levels with a Mamba block, finest first
     """
 
     skips: list[Tensor]
@@ -44,15 +52,17 @@ class IMFuseEncoding(TokenEncoding):
 
 
 class IMFuse(System[IMFuseEncoding]):
-    """width        channels of the first encoder level (published: 8)
+    """IM-Fuse: one encoder and transformer per modality, Mamba blocks that fuse them, a transformer and a decoder.
+
+    width        channels of the first encoder level (published: 8)
     token_width  channels of a token (512), a multiple of heads
-    mlp_width    of the transformers' hidden layers (4096)
-    heads        of the transformers' attention (8)
-    crop         side of the cube that the network takes, a multiple of 16: it has a fused token for each of its voxels
-    interleaved  all modalities' tokens of a voxel, then those of the next; or one modality after the other
-    mamba_skip   skips are fused by Mamba blocks; or by a convolution of all modalities, as in mmFormer
+    mlp_width    channels of the transformers' hidden layers (4096)
+    heads        attention heads of the transformers (8)
+    crop         side of the only cubic crop that fits, in voxels, a multiple of 16: each voxel has a fused token
+    interleaved  order of the sequences, see `MambaFusion`
+    mamba_skip   whether skips are fused by Mamba blocks; if false, by a convolution, as in mmFormer
     first_skip   whether there is a skip at full resolution
-    dropout      in the transformers, in training
+    dropout      of the transformers, in training
     """
 
     output_kind: ClassVar[OutputKind] = "classes"
@@ -79,11 +89,11 @@ class IMFuse(System[IMFuseEncoding]):
         self.sequence = [self.modalities.index(m) for m in SEQUENCE if m in self.modalities]
         count, (*widths, coarsest) = len(self.modalities), level_widths(width)
         self.skip_levels = range(0 if first_skip else 1, len(widths))
-        self.streams = nn.ModuleDict(
+        self.streams = ModuleDict(
             {name: TokenStream(width, token_width, mlp_width, heads, crop, dropout) for name in self.modalities}
         )
         sides = [crop // 2**level for level in range(len(widths))]
-        self.skip_readers = nn.ModuleDict(
+        self.skip_readers = ModuleDict(
             {str(i): MambaFusion(widths[i], sides[i] ** 3, interleaved) for i in self.skip_levels if mamba_skip}
         )
         self.token_reader = MambaFusion(token_width, (crop // STRIDE) ** 3, interleaved)
@@ -91,7 +101,7 @@ class IMFuse(System[IMFuseEncoding]):
         self.transformer = Transformer(token_width, mlp_width, heads, dropout)
         self.widen = nn.Conv3d(token_width, count * coarsest, 1)
         joined = 1 if mamba_skip else count
-        self.fusions = nn.ModuleDict({str(i): Fusion(joined * widths[i], widths[i]) for i in self.skip_levels})
+        self.fusions = ModuleDict({str(i): Fusion(joined * widths[i], widths[i]) for i in self.skip_levels})
         self.fusions[str(len(widths))] = Fusion(count * coarsest, coarsest)
         self.decoder = Decoder(width, num_classes, first_skip, has_heads=True)
         self.shared_decoder = Decoder(width, num_classes)
@@ -106,21 +116,21 @@ class IMFuse(System[IMFuseEncoding]):
         streams = {name: partial(self._encode_one, name) for name in names}
         tokens, *skips = encode_each(streams, images[:, self.sequence], present[:, self.sequence])
         alone = skips.pop()[:, [names.index(name) for name in self.modalities]] if self.training else None
-        readers = [*self.skip_readers.values(), self.token_reader]
-        fused = [reader.fused() for reader in readers]  # type: ignore[operator]
+        fused = [reader.fused() for reader in [*self.skip_readers.values(), self.token_reader]]
         return IMFuseEncoding(present, alone, skips, tokens, fused)
 
     def _encode_one(self, name: str, image: Tensor) -> list[Tensor]:
-        """Tokens and skips of one modality, (B, 1, X, Y, Z), for `IMFuseEncoding`, and in training its logits alone."""
+        """Return tokens and skips of one modality, (B, 1, X, Y, Z), and in training its logits alone."""
         *scales, tokens = self.streams[name](image)
         skips = []
         for level in self.skip_levels:
             if self.skip_readers:
-                skips.append(self.skip_readers[str(level)].enter(scales[level].flatten(2)))  # type: ignore[operator]
+                skips.append(self.skip_readers[str(level)].project(scales[level].flatten(2)))
             else:
                 number = self.modalities.index(name)
-                skips.append(self.fusions[str(level)].part(scales[level], number))  # type: ignore[operator]
-        return [self.token_reader.enter(tokens.mT), *skips, *([self.shared_decoder(scales)] if self.training else [])]
+                skips.append(self.fusions[str(level)].contribution(scales[level], number))
+        alone = [self.shared_decoder(scales)] if self.training else []
+        return [self.token_reader.project(tokens.mT), *skips, *alone]
 
     def _decode(self, encoding: IMFuseEncoding, available: Tensor, reconstruct: bool) -> TokenPrediction:
         available = available[:, self.sequence]
@@ -128,15 +138,12 @@ class IMFuse(System[IMFuseEncoding]):
         *skip_fusions, last_fusion = self.fusions.values()
         if self.skip_readers:
             read = zip(self.skip_readers.values(), encoding.skips, fused_skips, strict=True)
-            maps = [as_map(reader(skip, fused, available).mT) for reader, skip, fused in read]
+            maps = [as_volume(reader(skip, fused, available).mT) for reader, skip, fused in read]
             pyramid = [fusion(features) for fusion, features in zip(skip_fusions, maps, strict=True)]
         else:
-            pyramid = [
-                fusion.join(parts, available)  # type: ignore[operator]
-                for fusion, parts in zip(skip_fusions, encoding.skips, strict=True)
-            ]
+            pyramid = fuse_skips(skip_fusions, encoding.skips, available)
         tokens = self.token_reader(encoding.tokens, fused_tokens, available).mT
         mixed = self.transformer(tokens + self.position)
-        pyramid.append(last_fusion(self.widen(as_map(mixed))))
-        logits, *deep_supervision = self.decoder.all_scores(pyramid) if self.training else [self.decoder(pyramid)]
+        pyramid.append(last_fusion(self.widen(as_volume(mixed))))
+        logits, *deep_supervision = self.decoder.all_logits(pyramid) if self.training else [self.decoder(pyramid)]
         return TokenPrediction(logits, self.output_kind, deep_supervision=deep_supervision)

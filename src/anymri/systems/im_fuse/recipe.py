@@ -1,18 +1,18 @@
-"""Recipes of IM-Fuse, trained by the objective that it shares with mmFormer. Source: sheet im_fuse, Training."""
+"""Recipes of IM-Fuse; the objective is shared with mmFormer. Source: sheet im_fuse, Training."""
 
 from __future__ import annotations
 
 from anymri.systems.im_fuse import CARD
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_BOX, OUR_SPLIT, OURS
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {
     "published": Recipe(
         system="im_fuse",
-        about="As the authors' command trains on BraTS 2023, but the paper's network. Cost: 875,000 steps of 128^3. "
-        "Dice by subset: not in the sources at hand; about 83.3 on average (sheet, Published results).",
+        about="Training on BraTS 2023 by the authors' command, with the network of the paper. Cost: 875,000 steps of "
+        "128^3. Dice per subset: not in our sources; about 83.3 on average (sheet, Published results).",
         source="sheet im_fuse, Training, the column of the published command",
         sources={
             "network": "sheet im_fuse, Variants: the paper's main model",
@@ -26,10 +26,10 @@ RECIPES = {
             "augmentation": "sheet mmformer, Training",
         },
         deviations=(
-            "The published command leaves out the first skip, which the paper's network has "
+            "The published command trains without the first skip, which the network of the paper has "
             "(network.first_skip: false).",
-            OWN_SPLIT,
-            OWN_BOX,
+            OUR_SPLIT,
+            OUR_BOX,
         ),
         network=dict(PUBLISHED),
         validation_share=0.125,
@@ -57,8 +57,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="im_fuse",
-        about=f"{FOR_A_LAPTOP} The network takes one crop only: first around each part of a tumour, with all "
-        "modalities, or the Mamba blocks would not learn the parts in time; then where healthy tissue is too.",
+        about=f"{FOR_A_LAPTOP} All crops have the same size: first around each tissue of a tumour, with all "
+        "modalities, because the Mamba blocks do not learn the tissues in time otherwise; then also in healthy tissue.",
         source=OURS,
         network=dict(NANO),
         validation_share=0.05,

@@ -1,6 +1,6 @@
-"""From the authors' state dict (either repository, after either stage) to ours.
+"""Conversion of the authors' checkpoints, from either repository and after either stage.
 
-The order of modalities is ours. Regions are ET, TC, WT there, and axes z, y, x, as SimpleITK reads them.
+They have the modalities in our order, the regions ET, TC, WT, and the axes z, y, x, as SimpleITK reads them.
 """
 
 from __future__ import annotations
@@ -45,9 +45,11 @@ _NAME = re.compile(rf"(?P<module>.+?)(?:\.(?P<part>{'|'.join(_LEAVES)}))?(?:\.(?
 
 
 def our_name(name: str, head: str) -> str | None:
-    """`unet.conv2a.gn1.weight` -> `unet.encoder.1.1.convs.0.norm.weight`; None for a foreign name.
+    """Return our name for a name of the reference, or None for a foreign one.
 
-    head  what theirs at full resolution is with us
+    `unet.conv2a.gn1.weight` becomes `unet.encoder.1.1.convs.0.norm.weight`.
+
+    head  our name of the reference's head at full resolution
     """
     found = _NAME.fullmatch(name)
     assert found
@@ -56,7 +58,7 @@ def our_name(name: str, head: str) -> str | None:
 
 
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """The authors' checkpoint or state dict as ours; width, regions, grid and stage are read from names and shapes."""
+    """Return the authors' checkpoint or state dict as ours; names and shapes give width, regions, grid and stage."""
     state = plain_names(checkpoint)
     segments = any(name.startswith("unet.ds_out.") for name in state)
     with checkpoint_of("M3AE's reference"):
@@ -68,14 +70,14 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
         }
     with torch.device("meta"):
         expected = M3AE(**network).state_dict()
-    # The head at full resolution stands for images before fine-tuning.
+    # Before fine-tuning, the head at full resolution reconstructs images.
     renamed = rename(state, lambda name: our_name(name, "heads.0" if segments else "image_head"), expected)
     ours = {name: _reordered(name, value) for name, value in renamed.items()}
     return Converted(network, ours, frozen=("substitute",))
 
 
 def _reordered(name: str, value: Tensor) -> Tensor:
-    """Axes from z, y, x to x, y, z, and regions from ET, TC, WT to WT, TC, ET."""
+    """Return a parameter with axes x, y, z and regions WT, TC, ET, from z, y, x and ET, TC, WT."""
     if value.ndim > 1:
         value = value.transpose(-1, -3)
     return value.flip(0) if name.startswith("heads.") else value.contiguous()

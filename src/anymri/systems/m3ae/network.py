@@ -1,7 +1,7 @@
-"""M3AE: multimodal masked autoencoder with a learnt substitute for what is missing. AAAI 2023.
+"""M3AE: multimodal masked autoencoder with a learnt substitute for missing modalities. AAAI 2023.
 
-One residual U-Net sees all modalities at once. Where a modality or, in pre-training, a patch is missing, it sees the
-same place of a trainable image of a whole head instead. Source: sheet m3ae.
+One residual U-Net takes all modalities as channels. Where a modality or, in pre-training, a patch is missing, the same
+voxels of a trainable image of a whole head replace it. Source: sheet m3ae.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from anymri.systems.contract import Encoding, Prediction, System
 from anymri.systems.m3ae.masking import draw_visible
 
 GROUPS = 8
-# Residual blocks of each level on the way down, finest first.
+# Number of residual blocks of each level of the encoder, finest first.
 BLOCKS = (1, 2, 2, 4)
 
 
 def pre(channels: int) -> nn.Sequential:
-    """Group norm, ReLU, 3x3x3 convolution."""
+    """Return a pre-activation convolution: group norm, ReLU, 3x3x3 convolution."""
     block = nn.Sequential()
     block.add_module("norm", nn.GroupNorm(gcd(GROUPS, channels), channels))
     block.add_module("activation", nn.ReLU())
@@ -37,18 +37,20 @@ def pre(channels: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Two of `pre` add to what comes in."""
+    """Residual block of two pre-activation convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.convs = nn.Sequential(pre(channels), pre(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.convs(features)  # type: ignore[no-any-return]
+        """Return features of the shape of the input, (B, C, X, Y, Z)."""
+        residual: Tensor = self.convs(features)
+        return features + residual
 
 
 class DecoderLevel(nn.Module):
-    """Features of twice the channels and half the resolution, and a skip, to features like the skip."""
+    """Level of the decoder: upsamples features of twice the channels and adds a skip."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -56,11 +58,13 @@ class DecoderLevel(nn.Module):
         self.residual = Residual(channels)
 
     def forward(self, below: Tensor, skip: Tensor) -> Tensor:
-        return self.residual(interpolate(self.narrow(below), scale_factor=2) + skip)  # type: ignore[no-any-return]
+        """Return features of the shape of `skip`, (B, C, X, Y, Z); `below` is (B, 2C, X/2, Y/2, Z/2)."""
+        features: Tensor = self.residual(interpolate(self.narrow(below), scale_factor=2) + skip)
+        return features
 
 
 class UNet(nn.Module):
-    """(B, M, X, Y, Z) to decoded features at all levels, finest first; the coarsest are the encoder's own."""
+    """Residual U-Net: (B, M, X, Y, Z) to decoded features at all levels, finest first."""
 
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
@@ -75,6 +79,7 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(DecoderLevel(channels) for channels in widths[:-1])
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Return decoded features, finest level first; the last are those of the encoder at the bottleneck."""
         skips = [images]
         for level in self.encoder:
             skips.append(level(skips[-1]))
@@ -86,38 +91,40 @@ class UNet(nn.Module):
 
 @dataclass
 class M3AEEncoding(Encoding):
-    """Fusion comes first: nothing is computed before the subset is known.
+    """Encoding of M3AE: only the inputs, because the network fuses the modalities first.
 
     images      (B, M, X, Y, Z) as given
-    substitute  (B, M, X, Y, Z): the same place of the substitute
+    substitute  (B, M, X, Y, Z): the crop of the substitute at the same position
     """
 
     images: Tensor
     substitute: Tensor
 
 
-@dataclass
+@dataclass(kw_only=True)
 class M3AEPrediction(Prediction):
-    """In training, what the losses need beside the logits.
+    """Prediction with the outputs that the training losses need beside the logits.
 
-    deep_supervision     logits from half and from a quarter of the resolution, at full resolution
-    bottleneck  (B, C, X/8, Y/8, Z/8)
+    deep_supervision  in training, logits from half and from a quarter of the resolution, at full resolution
+    bottleneck        features (B, C, X/8, Y/8, Z/8)
     """
 
-    deep_supervision: Sequence[Tensor] = ()
-    bottleneck: Tensor | None = None
+    deep_supervision: Sequence[Tensor]
+    bottleneck: Tensor
 
 
 class M3AE(System[M3AEEncoding]):
-    """width       channels at full resolution (published: 16)
-    num_classes  classes, background included; the logits are one region fewer: WT, TC, ET and perhaps RC
-    grid         voxels of the substitute (published: those of BraTS); it lies on the middle of a scan of any size, and
-                 its border continues outside
+    """Network of M3AE: a residual U-Net over all modalities, with a trainable substitute for missing ones.
+
+    width        channels at full resolution (published: 16)
+    num_classes  classes, background included; there is one logit fewer, for the regions WT, TC, ET and perhaps RC
+    grid         voxels of the substitute along x, y, z (published: those of BraTS); it is centred on the scan, and its
+                 border is repeated outside
     substitute   `learnt`, or `zeros`: an ablation without the image
-    placement    where inference cuts the substitute: at the window's place in the scan (`scan`), as training does, or
-                 at its place in the padded box around the brain, off by the box's origin (`box`, the reference)
-    heads        `both`: trained in two stages from start to end; `segmentation` or `reconstruction`: what the authors'
-                 checkpoints hold after fine-tuning or pre-training
+    placement    where inference crops the substitute: at the window's position in the scan (`scan`), as in training, or
+                 at its position in the padded box around the brain, off by the box's origin (`box`, the reference)
+    heads        `both`: both stages are trained; `segmentation` or `reconstruction`: the head in the authors'
+                 checkpoints after fine-tuning or pre-training
     """
 
     output_kind: ClassVar[OutputKind] = "regions"
@@ -141,18 +148,19 @@ class M3AE(System[M3AEEncoding]):
         count = len(self.modalities)
         self.substitute = nn.Parameter(torch.randn(1, count, *grid)) if substitute == "learnt" else None
         self.unet = UNet(count, width)
-        # Finest first; the deep_supervision ones are for training.
-        scored = [width, 2 * width, 4 * width] if heads != "reconstruction" else []
-        self.heads = nn.ModuleList(nn.Conv3d(channels, self.out_channels, 1) for channels in scored)
+        # Finest first; all but the first are for deep supervision in training.
+        supervised = [width, 2 * width, 4 * width] if heads != "reconstruction" else []
+        self.heads = nn.ModuleList(nn.Conv3d(channels, self.out_channels, 1) for channels in supervised)
         self.image_head = nn.Conv3d(width, count, 1) if heads != "segmentation" else None
-        # How pre-training draws the patches that it shows; a parity test puts fixed ones here.
+        # Draws the patches that pre-training shows; parity tests replace it with the fixture's patches.
         self.draw_visible: Callable[[Tensor, Sequence[int]], Tensor] = draw_visible
 
     def window_origin(self, origin: Tensor) -> Tensor:
+        """Return the position that inference assumes for the first voxel of a volume; see `placement`."""
         return origin if self.placement == "scan" else -self._middle()
 
     def _middle(self) -> Tensor:
-        return torch.tensor([side // 2 for side in self.grid])
+        return torch.tensor([side // 2 for side in self.grid], device="cpu")
 
     def _encode(self, images: Tensor, present: Tensor) -> M3AEEncoding:
         return self._encode_at(images, present, middle_corners(len(images), images.shape[2:]))
@@ -161,7 +169,7 @@ class M3AE(System[M3AEEncoding]):
         return M3AEEncoding(present, images, self._substitute_at(corners, images))
 
     def _substitute_at(self, corners: Tensor, images: Tensor) -> Tensor:
-        """The substitute for crops like `images` that lie at `corners`, mirrored as they are."""
+        """Return the substitute for crops of the shape of `images` at `corners`, (B, 2, 3), mirrored as they are."""
         if self.substitute is None:
             return torch.zeros_like(images)
         cuts = []
@@ -177,23 +185,25 @@ class M3AE(System[M3AEEncoding]):
     def _decode(self, encoding: M3AEEncoding, available: Tensor, reconstruct: bool) -> M3AEPrediction:
         if not self.heads:
             raise ConfigurationError(
-                "This M3AE was pre-trained alone: it reconstructs images and has not learnt to segment.",
-                "Train it further, or take weights of a fine-tuned network.",
+                "This M3AE is only pre-trained: it reconstructs images and cannot segment.",
+                "Fine-tune it, or use the weights of a fine-tuned network.",
             )
         features = self.unet(self._filled(encoding, available[..., None, None, None]))
         logits, *deep_supervision = (head(level) for head, level in zip(self._used_heads(), features, strict=False))
         size = logits.shape[2:]
         upsampled = [interpolate(each, size, mode="trilinear", align_corners=True) for each in deep_supervision]
-        # Fine-tuning overwrites what pre-training has learnt of images: none are reconstructed beside a segmentation.
+        # Fine-tuning overwrites what pre-training has learnt, so that images are not reconstructed with a segmentation.
         return M3AEPrediction(logits, self.output_kind, deep_supervision=upsampled, bottleneck=features[-1])
 
     def _used_heads(self) -> nn.ModuleList:
         return self.heads if self.training else self.heads[:1]
 
     def reconstruct(self, encoding: M3AEEncoding, visible: Tensor) -> Tensor:
-        """All images, (B, M, X, Y, Z), from the voxels that are `visible`, of the same shape."""
+        """Reconstruct all images, (B, M, X, Y, Z), from the voxels in `visible`, (B, M, X, Y, Z) bool."""
         assert self.image_head is not None
-        return self.image_head(self.unet(self._filled(encoding, visible))[0])  # type: ignore[no-any-return]
+        reconstructed: Tensor = self.image_head(self.unet(self._filled(encoding, visible))[0])
+        return reconstructed
 
     def _filled(self, encoding: M3AEEncoding, visible: Tensor) -> Tensor:
+        """Return the images with the substitute where `visible` is false."""
         return torch.where(visible, encoding.images, encoding.substitute)

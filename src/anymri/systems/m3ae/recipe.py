@@ -16,7 +16,7 @@ from anymri.systems.m3ae import CARD
 from anymri.systems.m3ae.network import M3AE, M3AEPrediction
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_SPLIT
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
 
 DICE_WEIGHT, CROSS_ENTROPY_WEIGHT = 0.7, 0.3
 SMOOTHING = 1.0
@@ -26,7 +26,7 @@ LEVELS = ("full", "half", "quarter")
 
 
 def pretraining_losses(system: M3AE, batch: Batch) -> StepLoss:
-    """All images that exist, from a few patches of those drawn for the step and the substitute around them."""
+    """Return the losses of pre-training: all images that exist, reconstructed from a few patches of the subset."""
     encoding = system.encode(batch.images, batch.present, batch.corners)
     visible = system.draw_visible(batch.available, batch.images.shape[2:])
     difference = (system.reconstruct(encoding, visible) - batch.images)[batch.present]
@@ -41,19 +41,18 @@ def pretraining_losses(system: M3AE, batch: Batch) -> StepLoss:
 
 
 def losses(system: M3AE, batch: Batch) -> StepLoss:
-    """Segmentation at three resolutions; copies of a patch shall agree in the coarsest logits, as the code does."""
-    prediction = _answer(system, batch)
+    """Return the losses of fine-tuning; copies of a patch are compared in the coarsest logits, as in the code."""
+    prediction = _predict(system, batch)
     return _named(prediction, batch, prediction.deep_supervision[-1])
 
 
 def bottleneck_losses(system: M3AE, batch: Batch) -> StepLoss:
-    """As `losses`, but copies shall agree in the bottleneck, as the paper says."""
-    prediction = _answer(system, batch)
-    assert prediction.bottleneck is not None
+    """Return the losses of fine-tuning; copies of a patch are compared in the bottleneck, as in the paper."""
+    prediction = _predict(system, batch)
     return _named(prediction, batch, prediction.bottleneck)
 
 
-def _answer(system: M3AE, batch: Batch) -> M3AEPrediction:
+def _predict(system: M3AE, batch: Batch) -> M3AEPrediction:
     encoding = system.encode(batch.images, batch.present, batch.corners)
     prediction = system.decode(encoding, batch.available)
     assert isinstance(prediction, M3AEPrediction)
@@ -61,13 +60,14 @@ def _answer(system: M3AE, batch: Batch) -> M3AEPrediction:
 
 
 def _named(prediction: M3AEPrediction, batch: Batch, distilled: Tensor) -> StepLoss:
+    """Return segmentation losses at three resolutions, and the distance of `distilled` between copies of a patch."""
     named: dict[str, Tensor] = {}
     for level, logits in zip(LEVELS, (prediction.logits, *prediction.deep_supervision), strict=True):
         precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
         both = segmentation_losses(precise.sigmoid(), batch.labels)
         named |= {f"{level}_{kind}": loss for kind, loss in both.items()}
     total = torch.stack(list(named.values())).sum()
-    # Every two samples of the same patch. The reference has two copies of one.
+    # All pairs of samples of the same patch. The reference has two copies of one patch.
     pairs = (batch.patch[:, None] == batch.patch).triu(1).nonzero()
     if len(pairs):
         one, other = distilled[pairs].unbind(1)
@@ -77,9 +77,13 @@ def _named(prediction: M3AEPrediction, batch: Batch, distilled: Tensor) -> StepL
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Dice and binary cross-entropy of (B, K, X, Y, Z) against classes (B, X, Y, Z): means over regions, weighted."""
+    """Return the weighted Dice loss and binary cross-entropy, means over regions.
+
+    probabilities  (B, K, X, Y, Z) in 0..1
+    labels         (B, X, Y, Z) int64, classes
+    """
     target = region_channels(labels, probabilities.shape[1]).to(probabilities.dtype)
-    # From probabilities, as published: the logarithm is cut at -100. Mixed precision refuses that.
+    # From probabilities, as published, with the logarithm clamped at -100; autocast does not allow that.
     with torch.autocast(probabilities.device.type, enabled=False):
         cross_entropy = binary_cross_entropy(probabilities, target)
     dice = dice_losses(probabilities, target).mean()
@@ -87,7 +91,11 @@ def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tens
 
 
 def dice_losses(probabilities: Tensor, target: Tensor) -> Tensor:
-    """1 - Dice with squares of each region, (K,), sums over batch and volume together; both (B, K, X, Y, Z)."""
+    """Return 1 - Dice of each region, (K,), with squares in the denominator and sums over batch and volume.
+
+    probabilities  (B, K, X, Y, Z) in 0..1
+    target         (B, K, X, Y, Z), zeros and ones
+    """
     axes = (0, 2, 3, 4)
     overlap = (probabilities * target).sum(axes)
     size = probabilities.square().sum(axes) + target.square().sum(axes)
@@ -102,7 +110,7 @@ OBJECTIVES: dict[str, Callable[..., StepLoss]] = {
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 SUBSTITUTE = "substitute"
-# What both stages of the published training share.
+# Settings that both stages of the published training share.
 _STAGE: dict[str, Any] = {"crop": 128, "subsets": "by_size_or_all", "schedule": "cosine"}
 _NANO_FINE_TUNING: dict[str, Any] = {"copies": 2, "frozen": (SUBSTITUTE,), "subsets": "by_size_or_all"}
 
@@ -110,9 +118,9 @@ RECIPES = {
     "published": Recipe(
         system="m3ae",
         about="As IM-Fuse's repository trains it on BraTS 2023: pre-training, then fine-tuning with the substitute "
-        "frozen. Cost: 262,800 steps of two patches of 128^3, then 262,500 of one patch twice; 148 G multiply-adds a "
-        "patch and pass. Dice by subset: sheet, section 9.",
-        source="sheet m3ae, section 6, what it says of the port",
+        "frozen. Cost: 262,800 steps of two patches of 128^3, then 262,500 of one patch twice; 148 G multiply-adds "
+        "per patch and pass. Dice by subset: sheet, section 9.",
+        source="sheet m3ae, section 6, on the port",
         sources={
             "network": "sheet m3ae, section 2",
             "validation_share": LISTED_SHARE,
@@ -121,18 +129,18 @@ RECIPES = {
             "objective": "sheet m3ae, section 5",
             "crop": "sheet m3ae, section 2",
             "pretraining.subsets": "sheet m3ae, section 4, Patch mask",
-            "pretraining.steps_per_epoch": "ours: 875 cases by twos",
+            "pretraining.steps_per_epoch": "ours: 875 cases in batches of two",
         },
         deviations=(
-            "Images are scaled and shifted before the substitute takes the place of what is missing; the authors' "
-            "after, the substitute with them.",
-            "The box is the brain's own; the authors' begins a voxel earlier on each axis.",
-            "A patch that is longer than the box lies on its middle; the authors' anywhere around it.",
-            OWN_SPLIT,
-            "Validation is in full precision; the authors' in half.",
+            "Images are scaled and shifted before the substitute replaces missing ones; in the authors' code after, "
+            "together with the substitute.",
+            "The box is that of the brain; the authors' begins a voxel earlier on each axis.",
+            "A patch that is longer than the box is centred on it; the authors' is anywhere around it.",
+            OUR_SPLIT,
+            "Validation is in full precision; the authors' is in half precision.",
             "Windows are blended as probabilities; the authors' as logits.",
-            "Windows of inference see the substitute where training does; the authors' shifted by the origin of the "
-            "box (network.placement: box).",
+            "Inference crops the substitute where training does; the authors' code shifts it by the origin of the box "
+            "(network.placement: box).",
         ),
         network=dict(PUBLISHED),
         preprocessing=Preprocessing(normalisation="percentiles"),

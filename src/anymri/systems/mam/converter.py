@@ -1,7 +1,7 @@
-"""From the state dict of the reference (a fork of nnU-Net) to ours.
+"""Conversion of checkpoints of MaM's reference, a fork of nnU-Net.
 
-Its modalities go by number in the order FLAIR, T1, T1c, T2, and its axes are z, y, x, as nnU-Net reads volumes.
-Regions are in our order. What it stores and never uses is left behind.
+It numbers the modalities in the order FLAIR, T1, T1c, T2 and has the axes z, y, x, as nnU-Net reads volumes. Regions
+are in our order. Tensors that the reference stores without using them are dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, re
 from anymri.systems.mam.network import LEVELS, MAM
 
 MODALITY_ORDER = ("FLAIR", "T1", "T1c", "T2")
-# An encoder that never runs, a second name of each tensor in a block, the head of the coarsest level.
+# An encoder that never runs, the second names of tensors in blocks, the head of the coarsest level.
 UNUSED = re.compile(r"(decoder\.)?encoder\.|.*\.all_modules\.|decoder\.seg_layers\.0\.")
 _COARSEST = LEVELS - 2
 _TRANSFORMER = {
@@ -47,7 +47,7 @@ _RULES = {
 _WORDS: Mapping[str, Callable[[str], str]] = {
     "part": _TRANSFORMER.__getitem__,
     "modality": lambda number: MODALITY_ORDER[int(number)],
-    # The decoder's levels count from the coarsest there, from the finest here.
+    # The reference counts the decoder's levels from the coarsest; we count from the finest.
     "depth": lambda number: str(_COARSEST - int(number)),
     "block": {"0": "join", "1": "out"}.__getitem__,
     "level": str,
@@ -57,12 +57,15 @@ _WORDS: Mapping[str, Callable[[str], str]] = {
 
 
 def our_name(name: str) -> str | None:
-    """`decoder.stages.4.convs.1.conv.weight` -> `decoder.0.out.conv.weight`; None for a foreign name."""
+    """Return our name for a name of the reference, or None for a foreign one.
+
+    `decoder.stages.4.convs.1.conv.weight` becomes `decoder.0.out.conv.weight`.
+    """
     return translate(name, _RULES, _WORDS)
 
 
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """The reference's checkpoint or state dict as ours; all but the number of heads is read from names and shapes."""
+    """Return the reference's checkpoint or state dict as ours; names and shapes give all but the number of heads."""
     state = plain_names(checkpoint.get("network_weights", checkpoint))
     reconstructs = "learned_bottleneck_tokens" in state
     with checkpoint_of("MaM's reference"):
@@ -86,7 +89,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
 
 
 def _reordered(name: str, value: Tensor, widths: list[int]) -> Tensor:
-    """Axes from z, y, x to x, y, z, and modalities, where channels or tokens stand for them, in our order."""
+    """Return a parameter with axes x, y, z, and with channels or tokens of modalities in our order."""
     order = [MODALITY_ORDER.index(m) for m in MODALITIES]
     count = len(order)
     if name == "positions":

@@ -1,7 +1,7 @@
 """MaM, "Missing as Masking" (M3FeCon): features of missing modalities reconstructed like masked patches. MICCAI 2024.
 
-One small encoder a modality. At the coarsest level learnt tokens stand in for missing modalities, a transformer over
-all of them replaces the stand-ins, and a U-Net decoder segments. Source: sheet mam.
+Each modality has a small encoder. At the coarsest level learnt tokens replace missing modalities, a transformer over
+the tokens of all modalities reconstructs their features, and a U-Net decoder segments. Source: sheet mam.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv3d, leaky_relu
 
 from anymri.errors import ConfigurationError
+from anymri.layers.instance_norm import InstanceNorm
 from anymri.layers.streams import encode_existing
 from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
@@ -26,35 +27,25 @@ LEVELS = 6
 NEGATIVE_SLOPE = 0.01
 
 
-class Norm(nn.InstanceNorm3d):
-    """Instance norm with gains. A single voxel, of which torch's module makes an error, becomes the bias."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, affine=True)
-
-    def forward(self, features: Tensor) -> Tensor:
-        on_gpu = torch.backends.cudnn.enabled
-        return torch.instance_norm(features, self.weight, self.bias, None, None, True, 0.0, self.eps, on_gpu)
-
-
 class Block(nn.Module):
-    """3x3x3 convolution, norm, leaky ReLU."""
+    """Block of a 3x3x3 convolution, instance norm and leaky ReLU: (B, in, X, Y, Z) to (B, out, X', Y', Z')."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, 3, stride, padding=1)
-        self.norm = Norm(out_channels)
+        self.norm = InstanceNorm(out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the features after the block."""
         return self.activate(self.conv(features))
 
     def activate(self, features: Tensor) -> Tensor:
-        """What follows the convolution."""
+        """Return convolved features (B, out, X, Y, Z) after norm and activation."""
         return leaky_relu(self.norm(features), NEGATIVE_SLOPE, inplace=True)
 
 
 class Encoder(nn.Module):
-    """One modality, (B, 1, X, Y, Z), to its features at all levels, finest first."""
+    """Encoder of one modality: (B, 1, X, Y, Z) to features at all levels, finest first."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
@@ -64,6 +55,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the features of images (B, 1, X, Y, Z) at all levels, finest first."""
         scales = [image]
         for level in self.levels:
             scales.append(level(scales[-1]))
@@ -71,10 +63,12 @@ class Encoder(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Features from below, upsampled, beside the skips of all modalities, to the features of this level.
+    """Level of the decoder: upsamples features and joins them with the skips of all modalities.
 
-    The first convolution is linear, so what each skip adds to it depends on no other: `part`. A missing one, zeros as
-    published, adds nothing. channels: of the result, as many as those of all skips together.
+    The first convolution is linear, so that what a skip adds to it does not depend on the others: `contribution`. A
+    missing one, zeros as published, adds nothing.
+
+    channels  of the output, as many as those of all skips together
     """
 
     def __init__(self, below_channels: int, channels: int) -> None:
@@ -83,50 +77,60 @@ class DecoderLevel(nn.Module):
         self.join = Block(2 * channels, channels)
         self.out = Block(channels, channels)
 
-    def part(self, skip: Tensor, number: int) -> Tensor:
-        """What the skip of the `number`-th modality adds, (B, C, X, Y, Z)."""
+    def contribution(self, skip: Tensor, number: int) -> Tensor:
+        """Return what the skip of the `number`-th modality adds to the first convolution, (B, C, X, Y, Z)."""
         channels = skip.shape[1]
         start = self.up.out_channels + number * channels
         return conv3d(skip, self.join.conv.weight[:, start : start + channels], padding=1)
 
-    def forward(self, below: Tensor, parts: Sequence[Tensor]) -> Tensor:
-        """`parts` are those of the modalities at hand."""
+    def forward(self, below: Tensor, contributions: Sequence[Tensor]) -> Tensor:
+        """Return the features of this level, (B, C, X, Y, Z).
+
+        below          (B, in, X/2, Y/2, Z/2)
+        contributions  those of the available modalities, (B, C, X, Y, Z) each
+        """
         conv = self.join.conv
         features = conv3d(self.up(below), conv.weight[:, : self.up.out_channels], conv.bias, padding=1)
-        for part in parts:
-            features += part
-        return self.out(self.join.activate(features))  # type: ignore[no-any-return]
+        for contribution in contributions:
+            features += contribution
+        decoded: Tensor = self.out(self.join.activate(features))
+        return decoded
 
 
 @dataclass
 class MAMEncoding(Encoding):
-    """streams  one a modality: what it adds to each level of the decoder, finest first, and last its features of the
-    coarsest level, (B, C, x, y, z) each; zero in samples without it, None if no sample has it
+    """Encoding of MaM.
+
+    streams  for each modality: what it adds to each level of the decoder, finest first, and last its features of the
+             coarsest level, (B, C, x, y, z) each; zero in samples without it, None if all samples lack it
     """
 
     streams: list[list[Tensor] | None]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class MAMPrediction(Prediction):
-    """In training, what the losses need beside the logits.
+    """Prediction with the outputs that the training losses need beside the logits.
 
-    deep_supervision   logits of the next three levels, each at its own resolution
-    coarsest  (B, M, C, x, y, z): features of the coarsest level, reconstructed where a modality is missing
+    deep_supervision  in training, logits of the next three levels, each at the resolution of its level
+    coarsest          features of the coarsest level, (B, M, C, x, y, z), reconstructed where a modality is missing
     """
 
-    deep_supervision: Sequence[Tensor] = ()
-    coarsest: Tensor | None = None
+    deep_supervision: Sequence[Tensor]
+    coarsest: Tensor
 
 
 class MAM(System[MAMEncoding]):
-    """width          channels of a modality at full resolution (published: 8); twice as many at each half, up to
-    max_width      (published: 128). The decoder has as many for each modality
-    num_classes    classes, background included; the logits are one region fewer: WT, TC, ET and perhaps RC
-    crop           side of the crops that it takes, voxels: tokens and positions belong to places in them
-    mlp_width      of the transformer (published: 256), which has `heads` heads
-    reconstruction  whether missing features are reconstructed; otherwise they are zeros, as in the ablation, which takes any
-                   crop
+    """Network of MaM: an encoder per modality, a transformer that reconstructs missing features, a U-Net decoder.
+
+    width           channels of a modality at full resolution (published: 8); the decoder has as many per modality
+    max_width       limit of the channels of a modality, which double at each halving (published: 128)
+    num_classes     classes, background included; there is one logit fewer, for the regions WT, TC, ET and perhaps RC
+    crop            side of the crops that the network takes, in voxels, because tokens and positions have weights per
+                    position
+    mlp_width       channels inside the transformer's MLP (published: 256)
+    heads           attention heads of the transformer (published: 4)
+    reconstruction  whether missing features are reconstructed; otherwise they are zeros and any crop fits (ablation)
     """
 
     output_kind: ClassVar[OutputKind] = "regions"
@@ -158,7 +162,7 @@ class MAM(System[MAMEncoding]):
         self.decoder = nn.ModuleList(
             DecoderLevel(count * below, count * here) for below, here in zip(widths[1:], widths, strict=False)
         )
-        # Finest first. The published head of the coarsest level has no weight in the loss and learns nothing.
+        # Finest first. The published head of the coarsest level has weight 0 in the loss, so that it is not trained.
         self.heads = nn.ModuleList(nn.Conv3d(count * each, self.out_channels, 1) for each in widths[: LEVELS - 2])
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
@@ -176,50 +180,55 @@ class MAM(System[MAMEncoding]):
         return MAMEncoding(present, encode_existing(streams, images, present))
 
     def _stream(self, number: int, image: Tensor) -> list[Tensor]:
+        """Return what one modality, (B, 1, X, Y, Z), adds to the decoder, and its features of the coarsest level."""
         *skips, coarsest = self.encoders[self.modalities[number]](image)
         levels = cast("Iterable[DecoderLevel]", self.decoder)
-        return [*(level.part(skip, number) for level, skip in zip(levels, skips, strict=True)), coarsest]
+        return [*(level.contribution(skip, number) for level, skip in zip(levels, skips, strict=True)), coarsest]
 
     @torch.no_grad()
     def targets(self, images: Tensor, exists: Tensor) -> Tensor:
-        """Features of the coarsest level, (B, M, C, x, y, z), that reconstructing aims at; zero where `exists` is false."""
+        """Return the targets of reconstruction: features of the coarsest level, (B, M, C, x, y, z).
+
+        images  (B, M, X, Y, Z)
+        exists  (B, M) bool: modalities to encode; the features of the others are zero
+        """
         return _coarsest(encode_existing(self.encoders, images, exists))
 
     def _decode(self, encoding: MAMEncoding, available: Tensor, reconstruct: bool) -> MAMPrediction:
         coarsest = self._reconstructed(_coarsest(encoding.streams), available)
         decoded = [coarsest.flatten(1, 2)]
         for depth in reversed(range(len(self.decoder))):
-            parts = _available_parts(encoding.streams, available, depth)
-            decoded.insert(0, self.decoder[depth](decoded[0], parts))
+            contributions = _available_contributions(encoding.streams, available, depth)
+            decoded.insert(0, self.decoder[depth](decoded[0], contributions))
         heads = self.heads if self.training else self.heads[:1]
         logits, *deep_supervision = (head(level) for head, level in zip(heads, decoded, strict=False))
         return MAMPrediction(logits, self.output_kind, deep_supervision=deep_supervision, coarsest=coarsest)
 
     def _reconstructed(self, coarsest: Tensor, available: Tensor) -> Tensor:
-        """Features of the coarsest level, (B, M, C, x, y, z), with those of missing modalities in place."""
+        """Return the features of the coarsest level, (B, M, C, x, y, z), with those of missing modalities filled in."""
         if available.all():
             return coarsest
-        known = available[..., None, None, None, None]
+        flags = available[..., None, None, None, None]
         if self.transformer is None:
-            return coarsest.masked_fill(~known, 0)
-        tokens = torch.where(known, coarsest, self.tokens)
-        # The sequence goes through the voxels of one modality after the other.
+            return coarsest.masked_fill(~flags, 0)
+        tokens = torch.where(flags, coarsest, self.tokens)
+        # The sequence has the voxels of one modality after those of the other.
         sequence = tokens.flatten(3).transpose(2, 3).flatten(1, 2) + self.positions
-        answer = self.transformer(sequence).unflatten(1, (len(self.modalities), -1))
-        return torch.where(known, coarsest, answer.transpose(2, 3).reshape(tokens.shape))
+        output = self.transformer(sequence).unflatten(1, (len(self.modalities), -1))
+        return torch.where(flags, coarsest, output.transpose(2, 3).reshape(tokens.shape))
 
 
 def _coarsest(streams: Sequence[list[Tensor] | None]) -> Tensor:
-    """The last scale of all modalities, (B, M, C, x, y, z); zero where one is absent."""
+    """Return the last scale of all modalities, (B, M, C, x, y, z); zero where one is missing."""
     blank = next(torch.zeros_like(scales[-1]) for scales in streams if scales is not None)
     return torch.stack([blank if scales is None else scales[-1] for scales in streams], dim=1)
 
 
-def _available_parts(streams: Sequence[list[Tensor] | None], available: Tensor, depth: int) -> list[Tensor]:
-    """What the modalities of a subset, (B, M) bool, add to a level of the decoder."""
-    parts = []
+def _available_contributions(streams: Sequence[list[Tensor] | None], available: Tensor, depth: int) -> list[Tensor]:
+    """Return what the modalities of a subset, (B, M) bool, add to a level of the decoder."""
+    contributions = []
     for stream, flags in zip(streams, available.unbind(1), strict=True):
         if stream is not None and flags.any():
-            part = stream[depth]
-            parts.append(part if flags.all() else part * flags[:, None, None, None, None])
-    return parts
+            contribution = stream[depth]
+            contributions.append(contribution if flags.all() else contribution * flags[:, None, None, None, None])
+    return contributions

@@ -13,20 +13,21 @@ from anymri.systems.mam import CARD
 from anymri.systems.mam.network import MAM, MAMPrediction
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_SPLIT
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
 
-# Of the levels, finest first. The fifth had no weight in the reference either.
+# Weights of the levels, finest first. The reference gives the fifth level the weight 0.
 LEVEL_WEIGHTS = tuple(weight / 15 for weight in (8, 4, 2, 1))
 DICE_EPS = 1e-5
 
 
 def losses(system: MAM, batch: Batch) -> StepLoss:
-    """Segmentation at four levels, and what was reconstructed of modalities that exist and are left out of the step.
+    """Return the losses of one step: segmentation at four levels, and reconstruction of missing features.
 
-    Those are encoded for what to aim at alone: their encoders learn nothing in the step.
+    Modalities that exist and are missing from the step's subset are encoded without gradient, as targets of the
+    reconstruction.
     """
     prediction = system.decode(system.encode(batch.images, batch.available), batch.available)
-    assert isinstance(prediction, MAMPrediction) and prediction.coarsest is not None
+    assert isinstance(prediction, MAMPrediction)
     target = region_channels(batch.labels, system.out_channels)
     named: dict[str, Tensor] = {}
     terms = []
@@ -35,22 +36,30 @@ def losses(system: MAM, batch: Batch) -> StepLoss:
     ):
         named |= {f"level{level}_{kind}": loss for kind, loss in level_losses(logits, at_level(target, level)).items()}
         terms.append(weight * (named[f"level{level}_ce"] + named[f"level{level}_dice"]))
-    left_out = batch.present & ~batch.available
-    if left_out.any() and system.transformer is not None:
-        difference = prediction.coarsest - system.targets(batch.images, left_out)
-        named["reconstructed"] = difference[left_out].square().mean()
+    hidden = batch.present & ~batch.available
+    if hidden.any() and system.transformer is not None:
+        difference = prediction.coarsest - system.targets(batch.images, hidden)
+        named["reconstructed"] = difference[hidden].square().mean()
         terms.append(named["reconstructed"])
     return StepLoss(torch.stack(terms).sum(), named)
 
 
 def level_losses(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Binary cross-entropy, and the negative of the Dice: a mean over samples and regions; both (B, K, X, Y, Z)."""
+    """Return binary cross-entropy and negative Dice, means over samples and regions.
+
+    logits  (B, K, X, Y, Z)
+    target  (B, K, X, Y, Z), zeros and ones
+    """
     named = {"ce": binary_cross_entropy_with_logits(logits, target.to(logits.dtype))}
     return {**named, "dice": _negative_dice(logits.sigmoid(), target)}
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """As `level_losses` at full resolution: (B, K, X, Y, Z) against classes (B, X, Y, Z)."""
+    """Return binary cross-entropy and negative Dice at full resolution.
+
+    probabilities  (B, K, X, Y, Z) in 0..1
+    labels         (B, X, Y, Z) int64, classes
+    """
     target = region_channels(labels, probabilities.shape[1])
     return {"ce": binary_cross_entropy(probabilities, target), "dice": _negative_dice(probabilities, target)}
 
@@ -68,7 +77,7 @@ RECIPES = {
     "published": Recipe(
         system="mam",
         about="As IM-Fuse's repository trains it on BraTS 2023. Cost: 75,000 steps of 128^3, up to 0.38 T "
-        "multiply-adds a pass. Dice by subset: not published for this port.",
+        "multiply-adds per pass. Dice by subset: not published for this port.",
         source="sheet mam, Data and training",
         sources={
             "network": "sheet mam, Shapes and symbols",
@@ -79,18 +88,18 @@ RECIPES = {
             "seed": "ours",
         },
         deviations=(
-            "A patch lies around a voxel of a random class, somewhere in its middle half and within the box; the "
-            "authors' has a voxel of a random region in its middle.",
-            "What turns and zooms bring in from outside the patch is empty; the authors take it from a larger patch of "
-            "205 voxels.",
+            "A patch contains a voxel of a random class in its middle half and is within the box; the authors' has a "
+            "voxel of a random region in its middle.",
+            "Voxels that rotations and zooms bring in from outside the patch are empty; the authors take them from a "
+            "larger patch of 205 voxels.",
             "Resampling is linear; the authors' cubic for images, linear for labels.",
             "The brain is where some scan is not zero; the authors fill its holes.",
             "float32; the authors' float16 on a GPU (precision: 16-mixed).",
-            OWN_SPLIT,
+            OUR_SPLIT,
             "The best epoch is chosen by Dice of whole volumes; the authors' by Dice of 125 patches around tumours, "
             "all voxels together.",
             "Windows are blended as probabilities; the authors' as logits.",
-            "The last window of an axis moves back into the volume; the authors' windows keep equal distances.",
+            "The last window of an axis is moved back into the volume; the authors' windows have equal distances.",
         ),
         network=dict(PUBLISHED),
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),
@@ -102,7 +111,7 @@ RECIPES = {
                 crop=PUBLISHED["crop"],
                 foreground_oversampling=1.0,
                 augmentation="nnunet",
-                # Encoders of what a step leaves out get a gradient of zero in the reference.
+                # In the reference, encoders of modalities missing from the subset receive a gradient of zero.
                 optimiser=Optimiser(
                     name="sgd",
                     learning_rate=0.01,
@@ -121,14 +130,14 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="mam",
-        about=f"{FOR_A_LAPTOP} The network takes one crop only: first around each part of a tumour, then where "
-        "healthy tissue is too.",
+        about=f"{FOR_A_LAPTOP} The network takes one crop only: first around each region of a tumour, then in "
+        "healthy tissue too.",
         source=OURS,
         network=dict(NANO),
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),
         validation_share=0.05,
         stages=[
-            # Two patches at a time: torch's convolutions of a single small one are several times slower on a CPU.
+            # Two patches at a time: torch's convolutions of a single small patch are several times slower on a CPU.
             small_patches(epochs=3, crop=NANO["crop"], optimiser=Optimiser(learning_rate=5e-3)),
             large_patches(
                 NANO["crop"], epochs=3, steps_per_epoch=20, batch_size=2, optimiser=Optimiser(learning_rate=2e-3)

@@ -1,9 +1,11 @@
-"""From the reference's state dict, of the original repository or of IM-Fuse's copy, to ours."""
+"""Convert the state dict of mmFormer's reference: the original repository, or the copy in IM-Fuse's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+import torch
 
 from anymri.systems.checkpoints import Converted, plain_names, rename
 from anymri.systems.families.tokens.checkpoints import UNUSED, our_name, reorder, settings
@@ -11,9 +13,14 @@ from anymri.systems.mmformer.network import MMFormer
 
 
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """The reference's checkpoint or state dict as ours; what the original stores and never uses is left behind."""
+    """Return the converted checkpoint or state dict, without what the original stores and never uses.
+
+    Raises `WeightsError` if the names do not fit.
+    """
     state = {name: value for name, value in plain_names(checkpoint).items() if not UNUSED.match(name)}
     network = settings(state, "mmFormer")
-    renamed = rename(state, our_name, MMFormer(**network).state_dict())
+    with torch.device("meta"):
+        expected = MMFormer(**network).state_dict()
+    renamed = rename(state, our_name, expected)
     reorder(renamed)
     return Converted(network, renamed)

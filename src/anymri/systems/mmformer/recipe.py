@@ -1,19 +1,19 @@
-"""Recipes of mmFormer, trained by the objective that it shares with IM-Fuse. Source: sheet mmformer, Training."""
+"""Recipes of mmFormer; the objective is shared with IM-Fuse. Source: sheet mmformer, Training."""
 
 from __future__ import annotations
 
 from anymri.systems.mmformer import CARD
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_BOX, OUR_SPLIT, OURS
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 RECIPES = {
     "published": Recipe(
         system="mmformer",
-        about="As IM-Fuse's repository trains it on BraTS 2023. Cost: 292,000 steps of three patches of 128^3, about "
-        "0.24 T multiply-adds a patch and pass. Nothing is validated, and the last weights count. Dice by subset: "
-        "sheet, Published results (others' training on BraTS 2024).",
+        about="Training on BraTS 2023 as in IM-Fuse's repository. Cost: 292,000 steps of three patches of 128^3, about "
+        "0.24 T multiply-adds per patch and pass. Without validation: the last weights are the result. Dice by "
+        "subset: sheet, Published results (others' training on BraTS 2024).",
         source="sheet mmformer, Training, the column of IM-Fuse's repository",
         sources={
             "network": "sheet mmformer, the constants at its beginning",
@@ -24,9 +24,9 @@ RECIPES = {
             "window_blending": "sheet mmformer, Inference",
         },
         deviations=(
-            OWN_SPLIT,
-            OWN_BOX,
-            "All 292 steps of an epoch have three patches; the authors' last one has two, for 875 cases.",
+            OUR_SPLIT,
+            OUR_BOX,
+            "All 292 steps of an epoch have three patches; the authors' last step has two, for 875 cases.",
         ),
         network=dict(PUBLISHED),
         validation_share=0.125,
@@ -47,8 +47,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="mmformer",
-        about=f"{FOR_A_LAPTOP} The network takes one crop only: first around each part of a tumour, then where "
-        "healthy tissue is too.",
+        about=f"{FOR_A_LAPTOP} All crops have the same size: first around each tissue of a tumour, then also in "
+        "healthy tissue.",
         source=OURS,
         network=dict(NANO),
         validation_share=0.05,

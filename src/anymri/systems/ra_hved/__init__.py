@@ -1,4 +1,4 @@
-"""RA-HVED (Jeong et al., ACCV 2022): card, and the parts behind it once they are asked for."""
+"""RA-HVED (Jeong et al., ACCV 2022): card and specification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CARD = Card(
     paper="Jeong et al., ACCV 2022",
     reference="ssjx10/RA-HVED (23a1543), class U_HVEDConvNet3D",
     idea="U-HVED with Gaussians at half resolution, gates around the region of interest on the segmentation's skips, "
-    "and a discriminator that compares the answers from some modalities with those from all.",
+    "and a discriminator that compares the predictions from some modalities with those from all.",
     presets={"published": {"width": 16}, "nano": {"width": 8, "shared_reconstruction": True}},
     parameters=5_915_285,
     inference_parameters=3_591_889,
@@ -23,20 +23,20 @@ CARD = Card(
     gmacs={"encode four modalities": 160.9, "decode one subset": 107.7, "15 subsets": 1777.0},
     switches={
         "width": "channels of the first encoder level, a multiple of 4",
-        "shared_reconstruction": "false (default): a decoder for each image; true: one for all (nano)",
-        "reduction": "true (default): Gaussians at half resolution; false: plain MVAE, latents are the skips",
+        "shared_reconstruction": "false (default): one decoder per image; true: one for all (nano)",
+        "reduction": "true (default): Gaussians at half resolution; false: plain MVAE, the latents are the skips",
         "attention": "true (default): gates on the segmentation's skips; false: plain concatenation",
-        "dropout": "share of the stem's channels left out in training, 0.2",
+        "dropout": "share of the stem's channels that training sets to zero, 0.2",
     },
     deviations=(
-        "In training, the complete and the incomplete pass share one encoding and so one dropout mask; the authors "
-        "encode twice and draw two.",
+        "In training, the complete and the incomplete pass share one encoding and thus one dropout mask; the authors "
+        "encode twice and draw two masks.",
         "All 14 incomplete subsets are drawn; the authors never draw T1+T2+FLAIR (stage option subsets: "
         "by_size_reference).",
         "The 7^3 depthwise and the 1^3 convolution of a gate run as one dense 7^3 convolution: the same function of "
         "the same weights.",
-        "Evaluation reconstructs no images unless asked to.",
-        "Where scans do not exist, the complete pass and the reconstruction reach over those that do.",
+        "Evaluation reconstructs images only on request.",
+        "Where scans are missing, the complete pass and the reconstruction cover those that exist.",
     ),
     published_results="re-trained by XLSTM-HVED's authors on BraTS 2024 (their Table 1, most likely at width 4): mean "
     "Dice over 15 subsets WT 68.82, TC 47.82, ET 40.14 (printed: 39.77)",
@@ -45,7 +45,7 @@ CARD = Card(
 
 
 def spec() -> SystemSpec:
-    """Network, recipes, objectives and converter; imports torch."""
+    """Return network, recipes, objectives and converter; imports torch."""
     from anymri.systems.families.hved.objective import DISCRIMINATORS, OBJECTIVES, segmentation_losses
     from anymri.systems.ra_hved.converter import convert
     from anymri.systems.ra_hved.network import RAHVED

@@ -1,14 +1,14 @@
 """RA-HVED: region-of-interest attentive hetero-modal variational encoder-decoder. Jeong et al., ACCV 2022.
 
-One U-Net encoder a modality gives a Gaussian at each of four scales, at half the scale's resolution; the product of
-the available modalities' Gaussians, expanded again, is the skip pyramid of two kinds of decoders: the segmentation,
-with gates around the region of interest on every skip, and the four images. Source: sheet ra_hved, sections 2 to 4.
+One U-Net encoder per modality computes a Gaussian at each of four scales, at half the resolution of the scale. The
+product of the available modalities' Gaussians, expanded again, is the skip pyramid of two kinds of decoders: the
+segmentation decoder, with gates around the region of interest on every skip, and those of the four images.
+Source: sheet ra_hved, sections 2 to 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +16,25 @@ from torch import Tensor, nn
 from anymri.layers.gaussians import Gaussians, Posterior
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
-from anymri.systems.contract import Encoding
-from anymri.systems.families.hved.blocks import Decoder, Expansion, Join, encoder_convs, initialise, single_conv
-from anymri.systems.families.hved.objective import HVED, HVEDPrediction
+from anymri.systems.families.hved.blocks import (
+    Decoder,
+    Expansion,
+    Join,
+    encoder_convs,
+    image_channels,
+    initialise,
+    single_conv,
+)
+from anymri.systems.families.hved.system import HVED, GaussiansEncoding, HVEDPrediction
 
 SCALES = 4
-SHARED = "shared"
 
 
 class Encoder(nn.Module):
-    """One modality, (B, 1, X, Y, Z), to means and log-variances, one after the other in the channels, at four scales.
+    """Encoder of one modality, (B, 1, X, Y, Z), to means and log-variances at four scales.
 
-    With reduction, a scale of C channels gives C/2 at half its resolution; without, all of its own.
+    Both are concatenated along the channels. With reduction, a scale of C channels gives C/2 at half its resolution;
+    without, C at its resolution.
     """
 
     def __init__(self, width: int, reduction: bool, dropout: float) -> None:
@@ -43,6 +50,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """Return means and log-variances of each scale, finest first, from an image (B, 1, X, Y, Z)."""
         features = self.dropout(self.stem(image))
         scales = []
         for depth, (level, reduction) in enumerate(zip(self.levels, self.reductions, strict=True)):
@@ -51,21 +59,16 @@ class Encoder(nn.Module):
         return scales
 
 
-@dataclass
-class RAHVEDEncoding(Encoding):
-    """gaussians  four scales, finest first: one Gaussian a modality."""
+class RAHVED(HVED[GaussiansEncoding]):
+    """RA-HVED network.
 
-    gaussians: list[Gaussians]
-
-
-class RAHVED(HVED[RAHVEDEncoding]):
-    """width                   channels of the first encoder level, a multiple of 4 (published: 16)
-    num_classes             classes, background included; the logits are one region fewer: WT, TC, ET and perhaps RC
-    shared_reconstruction   one decoder reconstructs all images, instead of one each
-    reduction               Gaussians of a quarter of a level's channels at half its resolution; without (plain MVAE),
-                            half of the channels at full resolution, which are the skips as they are
+    width                   channels of the first encoder level, a multiple of 4 (published: 16)
+    num_classes             classes with background; the logits have one region fewer: WT, TC, ET and perhaps RC
+    shared_reconstruction   one decoder reconstructs all images, instead of one decoder per image
+    reduction               Gaussians have a quarter of the channels of their level, at half its resolution; without
+                            (plain MVAE), half of the channels at full resolution, which are the skips unchanged
     attention               gates on the skips of the segmentation; without, plain concatenation
-    dropout                 share of the stem's channels left out in training
+    dropout                 share of the channels of the stem that training sets to zero
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class RAHVED(HVED[RAHVEDEncoding]):
         channels = [width * 2**scale for scale in range(SCALES)]
         skips = channels if reduction else [c // 2 for c in channels]
         widths = channels[-2::-1]
-        images = {SHARED: len(self.modalities)} if shared_reconstruction else dict.fromkeys(self.modalities, 1)
+        images = image_channels(self.modalities, shared_reconstruction)
         self.encoders = nn.ModuleDict({name: Encoder(width, reduction, dropout) for name in self.modalities})
         self.expansions = nn.ModuleList(Expansion(c // 4, c) if reduction else nn.Identity() for c in channels)
         join: Join = "attentive" if attention else "upsampled_first"
@@ -92,21 +95,22 @@ class RAHVED(HVED[RAHVEDEncoding]):
         )
         initialise(self)
 
-    def _encode(self, images: Tensor, present: Tensor) -> RAHVEDEncoding:
+    def _encode(self, images: Tensor, present: Tensor) -> GaussiansEncoding:
         scales = encode_each(self.encoders, images, present)
-        return RAHVEDEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in scales])
+        return GaussiansEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in scales])
 
-    def _decode(self, encoding: RAHVEDEncoding, available: Tensor, reconstruct: bool) -> HVEDPrediction:
+    def _decode(self, encoding: GaussiansEncoding, available: Tensor, reconstruct: bool) -> HVEDPrediction:
         posteriors, pyramid = self._fuse(encoding, available)
         reconstruction = self._images(pyramid) if reconstruct else None
         return HVEDPrediction(self.segmentation_decoder(pyramid), self.output_kind, reconstruction, posteriors)
 
-    def reconstruct(self, encoding: RAHVEDEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
+    def reconstruct(self, encoding: GaussiansEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
+        """Return all images, (B, M, X, Y, Z), and the posteriors that they were drawn from; see `HVED.reconstruct`."""
         posteriors, pyramid = self._fuse(encoding, available)
         return self._images(pyramid), posteriors
 
-    def _fuse(self, encoding: RAHVEDEncoding, available: Tensor) -> tuple[list[Posterior], list[Tensor]]:
-        """The product of the available modalities' Gaussians at each scale, and the skip pyramid, finest first."""
+    def _fuse(self, encoding: GaussiansEncoding, available: Tensor) -> tuple[list[Posterior], list[Tensor]]:
+        """Return the product of the available modalities' Gaussians and the skip pyramid, both finest scale first."""
         posteriors = [gaussians.product_of_experts(available) for gaussians in encoding.gaussians]
         latents = map(self.latent, posteriors)
         return posteriors, [expansion(latent) for expansion, latent in zip(self.expansions, latents, strict=True)]

@@ -1,8 +1,8 @@
-"""Recipes of RA-HVED, trained by the family's objectives. Source: sheet ra_hved, sections 5 and 6."""
+"""Recipes of RA-HVED, trained with the objectives of the HVED family. Source: sheet ra_hved, sections 5 and 6."""
 
 from __future__ import annotations
 
-from anymri.systems.families.hved.objective import NANO_STAGES
+from anymri.systems.families.hved.recipe import NANO_STAGES
 from anymri.systems.recipes.nano import FOR_A_LAPTOP
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 from anymri.systems.recipes.sources import OURS
@@ -11,8 +11,8 @@ RECIPES = {
     "published": Recipe(
         system="ra_hved",
         about="As the authors train it on BraTS 2018. Cost: 71,640 steps of 112^3, about 3.3 T multiply-adds each, 1.4 "
-        "of them in the discriminator. Dice by subset: not available for this recipe. Validated at the epochs after "
-        "which the authors save weights; they name no rule to choose among these.",
+        "of them in the discriminator. Dice per subset: not available for this recipe. Validated after the epochs in "
+        "which the authors save weights; they do not state how to choose among these.",
         source="sheet ra_hved, sections 5 and 6",
         sources={
             "network": "sheet ra_hved, section 2, the train script",
@@ -21,14 +21,14 @@ RECIPES = {
             "validation_epochs": "sheet ra_hved, section 9: when weights are saved",
         },
         deviations=(
-            "Both passes of a step share one encoding, and so one dropout mask.",
+            "Both passes of a step share one encoding, and thus one dropout mask.",
             "All 14 incomplete subsets are drawn; the authors' code draws 13 (subsets: by_size_reference).",
-            "The box and the z-logits come from the voxels of any scan; the authors' from T1c's, with 1e-6 added to "
-            "the deviation.",
-            "The shift of intensities is a share of the patch's deviation; the authors' of the volume's.",
-            "The cases held out are drawn by patient; the authors' from all scans, by scikit-learn.",
-            "Each case held out has its share of the 15 subsets; the authors' a random one.",
-            "Dice is of label maps, where inner regions lie within outer ones.",
+            "The box and the z-scores are computed from the voxels of all scans; those of the authors from T1c, with "
+            "1e-6 added to the deviation.",
+            "The shift of intensities is a share of the deviation of the patch; that of the authors, of the volume.",
+            "The validation cases are drawn by patient; those of the authors from all scans, by scikit-learn.",
+            "Each validation case has its share of the 15 subsets; those of the authors have a random one.",
+            "Dice is computed from label maps, where inner regions are within outer ones.",
         ),
         network={"width": 16},
         validation_share=0.125,
@@ -52,7 +52,7 @@ RECIPES = {
     "nano": Recipe(
         system="ra_hved",
         about=f"{FOR_A_LAPTOP} As published: adversarial, incomplete subsets by size. Not as published: the images "
-        "are learnt first, one decoder reconstructs them all, the discriminator is narrow.",
+        "are learnt first, one decoder reconstructs them all, and the discriminator is narrow.",
         source=OURS,
         network={"width": 8, "shared_reconstruction": True},
         validation_share=0.05,

@@ -1,4 +1,4 @@
-"""Stages of the recipes for small machines: small patches teach the parts of a tumour, large ones what is healthy."""
+"""Stages of the nano recipes: small patches teach the tumour's tissues, large ones the healthy brain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ FOR_A_LAPTOP = "For a laptop without a GPU: eight minutes on two cores at most (
 
 
 def small_patches(epochs: int, **settings: Any) -> Stage:
-    """40 steps an epoch of small patches around the parts of tumours; `settings` are a stage's, in place of these."""
+    """Return a stage of 40 steps per epoch with small patches around tumours.
+
+    settings  settings of the stage, in place of these
+    """
     chosen: dict[str, Any] = {
         "name": "parts",
         "steps_per_epoch": 40,
@@ -19,14 +22,17 @@ def small_patches(epochs: int, **settings: Any) -> Stage:
         "foreground_oversampling": 0.8,
         "optimiser": Optimiser(learning_rate=1.5e-2),
         "schedule": "poly",
-        # Too early to judge, and small windows are slow.
+        # Too early for validation, and small windows are slow.
         "validation_epochs": None,
     }
     return Stage(epochs=epochs, **chosen | settings)
 
 
 def large_patches(crop: int, epochs: int, steps_per_epoch: int, **settings: Any) -> Stage:
-    """Patches that hold most of a brain, its edges as often as its middle."""
+    """Return a stage with patches of most of a brain, its edges as often as its middle.
+
+    settings  settings of the stage, in place of these
+    """
     chosen: dict[str, Any] = {
         "name": "whole",
         "foreground_oversampling": 0.3,
@@ -39,7 +45,7 @@ def large_patches(crop: int, epochs: int, steps_per_epoch: int, **settings: Any)
 
 
 def one_crop(crop: int, learning_rate: float, **first: Any) -> list[Stage]:
-    """For networks that take a single crop, which holds most of a brain: first around tumours, then everywhere.
+    """Return two stages for networks that take only one crop, of most of a brain: around tumours, then everywhere.
 
     first  settings of the first stage, in place of ours
     """

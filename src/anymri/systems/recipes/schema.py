@@ -1,4 +1,4 @@
-"""How a system is trained, as data: typed, printable, overridable. Loops live in `anymri.training`."""
+"""Recipes: typed descriptions of how a system is trained. `anymri.training` runs them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from anymri.errors import ModalityError
 from anymri.modalities import MODALITIES, Subset, parse_modality
 
 FIXED = "fixed"
-# How a step draws the modalities that it shows of those that exist; see `Stage.subsets`.
+# Rules that draw the available modalities of a sample among those that exist; see `Stage.subsets`.
 DRAWN = ("uniform", "bernoulli", "all", "by_size", "by_size_reference", "by_size_or_all")
 
 
 def _known_subsets(name: str) -> str:
-    """A word of `Stage.subsets` in the form that is stored."""
+    """Return a value of `Stage.subsets` in the form that is stored."""
     if name in (*DRAWN, FIXED):
         return name
     if _is_list(name):
@@ -50,64 +50,67 @@ class _Settings(BaseModel):
 
 
 class Optimiser(_Settings):
-    """Which optimiser, with its numbers."""
+    """Optimiser and its hyperparameters."""
 
     name: Literal["adam", "adamw", "radam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     module_rates: dict[str, float] = Field(
-        default={}, description="learning rates of parts, by what the names of their parameters begin with"
+        default={}, description="learning rates of modules: prefix of parameter names -> rate"
     )
     weight_decay: float = Field(default=0.0, ge=0)
     amsgrad: bool = False
-    momentum: float = Field(default=0.0, ge=0, lt=1, description="of sgd, as Nesterov's")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="Nesterov momentum of sgd")
     zero_gradient_updates: tuple[str, ...] = Field(
         default=(),
-        description="parts, by what the names of their parameters begin with, that momentum and weight decay move on "
-        "in a step that does not reach them, as under a gradient of zero; others then stay where they are",
+        description="modules (prefixes of parameter names) that momentum and weight decay still update in a step "
+        "without a gradient for them, as if it were zero; other modules do not change in such a step",
     )
-    clip_norm: float | None = Field(default=None, gt=0, description="longest gradient, all parameters together")
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest norm of the gradient of all parameters together"
+    )
 
 
 class Stage(_Settings):
-    """One stretch of training with one objective."""
+    """Stage of a training with one objective."""
 
     name: str = "train"
-    objective: str = Field(default="train", description="which of the system's objectives is minimised")
+    objective: str = Field(default="train", description="objective of the system that is minimised")
     epochs: PositiveInt
     steps_per_epoch: PositiveInt
-    batch_size: PositiveInt = Field(default=1, description="patches of a step, of all processes together")
+    batch_size: PositiveInt = Field(default=1, description="patches per step, over all processes")
     accumulate: PositiveInt = Field(
         default=1,
-        description="parts in which a process sends its share of a batch through the network, for less memory; "
-        "gradients are the mean over parts",
+        description="micro-batches into which a process divides its share of a batch, for less memory; gradients are "
+        "the mean over micro-batches",
     )
     crop: PositiveInt = Field(description="side of the cubic patches, voxels")
     foreground_oversampling: float = Field(
-        default=0.0, ge=0, le=1, description="share of patches drawn around a tumour voxel, its class first"
+        default=0.0, ge=0, le=1, description="share of patches around a tumour voxel, whose class is drawn first"
     )
     patch_sampling: Literal["uniform", "around_voxels"] = Field(
         default="uniform",
-        description="other patches: every place in the brain's box equally likely, or around a voxel, moved inside the "
-        "box, so that its edges are seen as often as windows see them at inference",
+        description="position of the other patches: uniform in the box of the brain, or around a random voxel and then "
+        "moved into the box, so that edges are seen as often as by the windows of inference",
     )
     discriminator_width: PositiveInt = Field(
-        default=64, description="channels of the discriminator's first level, where the objective has a discriminator"
+        default=64, description="channels of the first level of the discriminator, where the objective has one"
     )
     subsets: Annotated[str, AfterValidator(_known_subsets)] | Rates = Field(
         default="uniform",
-        description="modalities left to a patch, of those that exist (docs/training.md). uniform: each non-empty "
-        "subset equally likely; bernoulli: each modality with probability 0.5, and where that leaves none, one of "
-        "them; {FLAIR: 0.35, ...}: the same, each left out at its own rate, the others never; all: all that exist; "
-        "by_size: never all; first how many, then which, each equally likely; by_size_reference: the same without "
-        "T1+T2+FLAIR, which the code of RA-HVED and XLSTM-HVED never draws; by_size_or_all: the same as by_size, all "
-        "of them among the possible; fixed: one subset a case for good, drawn as uniform; a file.csv: the same, as "
-        "listed there; T1c+FLAIR or the like: these and no other, as if no other scan existed",
+        description="available modalities of a patch among those that exist (docs/training.md). uniform: each "
+        "non-empty subset equally likely; bernoulli: each modality with probability 0.5, or one at random if that "
+        "leaves none; {FLAIR: 0.35, ...}: the same with the rate at which each is missing, 0 for the others; all: all "
+        "that exist; by_size: a number of modalities, fewer than all, then a subset of that size, each equally "
+        "likely; by_size_reference: the same without T1+T2+FLAIR, which the code of RA-HVED and XLSTM-HVED never "
+        "draws; by_size_or_all: as by_size, with all modalities possible; fixed: one subset per case for the whole "
+        "training, drawn as by uniform; FILE.csv: one subset per case, read from the file; T1c+FLAIR and the like: "
+        "this subset only, as if other scans did not exist",
     )
     copies: PositiveInt = Field(
-        default=1, description="samples made of each patch, each with a subset of its own: 2 for self-distillation"
+        default=1, description="samples per patch, each with another subset; 2 for self-distillation"
     )
     frozen: tuple[str, ...] = Field(
-        default=(), description="parts left as they are, by what the names of their parameters begin with"
+        default=(), description="modules that are not trained (prefixes of parameter names)"
     )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()
@@ -118,47 +121,47 @@ class Stage(_Settings):
         "after more than 10 validations without a lower loss",
     )
     validation_epochs: PositiveInt | tuple[PositiveInt, ...] | None = Field(
-        default=1, description="validate every so many epochs, or after these, and after the last; or never (null)"
+        default=1, description="epochs between validations, or a list of epochs; also after the last epoch. null: never"
     )
     patience: PositiveInt | None = Field(
-        default=None, description="the stage ends after so many validations without a better mean Dice"
+        default=None, description="number of validations without a better mean Dice after which the stage ends"
     )
 
     @model_validator(mode="after")
     def _patience_can_end(self) -> Stage:
         if self.patience and self.validation_epochs is None:
-            raise ValueError("patience counts validations, and validation_epochs is null")
+            raise ValueError("patience counts validations, but validation_epochs is null: set one of them")
         return self
 
     @property
     def single_subset(self) -> Subset | None:
-        """The one subset that a dedicated network is trained on, where `subsets` names modalities."""
+        """The only subset that is trained on, where `subsets` names modalities; otherwise None."""
         if not isinstance(self.subsets, str) or self.subsets in (*DRAWN, FIXED) or self.subset_list:
             return None
         return Subset.parse(self.subsets)
 
     @property
     def subset_list(self) -> Path | None:
-        """The file that lists each case's subset, where `subsets` names one."""
+        """The file that lists the subset of each case, where `subsets` names one; otherwise None."""
         return Path(self.subsets) if isinstance(self.subsets, str) and _is_list(self.subsets) else None
 
     @property
     def fixes_subsets(self) -> bool:
-        """Whether a case shows the same subset in every step."""
+        """Whether a case has the same subset in every step."""
         return self.subsets == FIXED or self.subset_list is not None
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the whole stage."""
+        """Number of optimiser steps of the whole stage."""
         return self.epochs * self.steps_per_epoch
 
     @property
     def voxels_per_step(self) -> int:
-        """What a step costs, up to a factor that stages of one training share."""
+        """Number of voxels of all samples of a step, to which its cost is proportional."""
         return self.batch_size * self.copies * self.crop**3
 
     def validates_after(self, epoch: int) -> bool:
-        """Whether validation follows `epoch`, counted from 1."""
+        """Return whether validation follows `epoch`, counted from 1."""
         if self.validation_epochs is None:
             return False
         if epoch == self.epochs:
@@ -169,46 +172,46 @@ class Stage(_Settings):
 
 
 class Split(_Settings):
-    """Which cases are trained on, where a share of patients held out at random is not what is wanted."""
+    """Split into training and validation cases, in place of a random share of patients."""
 
-    folds: int | None = Field(default=None, ge=2, description="parts for cross-validation, in place of a share")
-    fold: int = Field(default=0, ge=0, description="the part held out, counted from 0")
-    train: ListFile | None = Field(default=None, description="list of the cases to train on; by default all others")
-    validation: ListFile | None = Field(default=None, description="list of the cases held out, in place of a share")
-    test: ListFile | None = Field(default=None, description="list of cases that are left alone")
+    folds: int | None = Field(default=None, ge=2, description="number of folds of a cross-validation")
+    fold: int = Field(default=0, ge=0, description="fold that is validated on, counted from 0")
+    train: ListFile | None = Field(
+        default=None, description="file that lists the training cases; by default all others"
+    )
+    validation: ListFile | None = Field(default=None, description="file that lists the validation cases")
+    test: ListFile | None = Field(default=None, description="file that lists test cases, which are not used")
 
     @model_validator(mode="after")
     def _is_one_split(self) -> Split:
         if self.fold >= (self.folds or 1):
             raise ValueError(f"fold {self.fold} of {self.folds}: give folds, and a fold from 0 to folds - 1")
         if self.folds is not None and self.validation is not None:
-            raise ValueError("both folds and a list say what is held out: give one of them")
+            raise ValueError("both folds and validation choose the validation cases: give one of them")
         return self
 
 
 class Recipe(_Settings):
-    """A whole training: network, data, stages."""
+    """Recipe of a whole training: network, data and stages."""
 
     system: str
-    about: str = Field(description="what is trained, at what cost, and what to expect")
-    source: str = Field(default="", description="where the numbers come from")
-    sources: dict[str, str] = Field(
-        default={}, description="the same for numbers from elsewhere, by the names that `--set` gives them"
-    )
-    deviations: tuple[str, ...] = Field(default=(), description="what is not as in the source")
-    network: dict[str, Any] = Field(description="arguments of the network beside the number of classes")
+    about: str = Field(description="purpose, cost and expected result")
+    source: str = Field(default="", description="source of the numbers")
+    sources: dict[str, str] = Field(default={}, description="sources of single numbers, by their keys in `--set`")
+    deviations: tuple[str, ...] = Field(default=(), description="differences from the source")
+    network: dict[str, Any] = Field(description="arguments of the network, except the number of classes")
     preprocessing: Preprocessing = Preprocessing()
-    validation_share: float = Field(default=0.1, ge=0, lt=1, description="share of patients kept for validation")
+    validation_share: float = Field(default=0.1, ge=0, lt=1, description="share of patients for validation")
     split: Split = Split()
     missing: Share | Rates = Field(
         default=0.0,
-        description="rate at which scans are taken away before anything else, once for all: of all modalities, or of "
-        "each, as {T1: 0.7, FLAIR: 0.2}. Training is the same as if the files did not exist",
+        description="rate at which scans are removed from the cohort before training, as if their files did not exist: "
+        "one for all modalities, or one each, as in {T1: 0.7, FLAIR: 0.2}",
     )
-    window_overlap: float = Field(default=0.5, ge=0, lt=1, description="share of a window that its neighbour covers")
+    window_overlap: float = Field(default=0.5, ge=0, lt=1, description="share of a window that the next one covers")
     window_blending: Literal["gaussian", "constant"] = Field(
         default="gaussian",
-        description="what the voxels of a window weigh where windows overlap: its middle most, or all alike",
+        description="weights of the voxels of overlapping windows: highest in the middle, or equal",
     )
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
@@ -216,11 +219,11 @@ class Recipe(_Settings):
 
     @property
     def missing_rates(self) -> dict[str, float]:
-        """`missing` by modality."""
+        """Rate of missing scans for each modality."""
         return dict(self.missing) if isinstance(self.missing, dict) else dict.fromkeys(MODALITIES, self.missing)
 
     @model_validator(mode="after")
-    def _fixes_one_subset_a_case(self) -> Recipe:
+    def _fixes_one_subset_per_case(self) -> Recipe:
         if len({stage.subsets for stage in self.stages if isinstance(stage.subsets, str) and stage.fixes_subsets}) > 1:
-            raise ValueError("stages name different lists of subsets: a case keeps one subset for good")
+            raise ValueError("stages name different lists of subsets, but a case has one for the whole training")
         return self

@@ -1,17 +1,17 @@
-"""Where published recipes of several systems get numbers from, and depart from their sources, in the same way."""
+"""Sources of numbers and deviations that the published recipes of several systems share."""
 
 from __future__ import annotations
 
 # Sources.
 OURS = "ours, found on phantoms"
-LISTED_SHARE = "protocol sheet, section 5: 125 of the 1000 cases that are not for testing"
+LISTED_SHARE = "protocol sheet, section 5: 125 of the 1000 cases outside the test set"
 
 # Deviations.
-OWN_SPLIT = (
-    "The cases held out are drawn by patient; the authors have lists (split.train, split.validation and split.test "
-    "take them)."
+OUR_SPLIT = (
+    "Validation cases are drawn by patient; the authors have lists (give them as split.train, split.validation and "
+    "split.test)."
 )
-OWN_BOX = (
-    "The box is the brain's own; the authors' loses its last slice on each axis (preprocessing.drop_last_slice) and is "
-    "widened to 128 voxels."
+OUR_BOX = (
+    "The box encloses the brain; the authors' ends one slice earlier on each axis (preprocessing.drop_last_slice) and "
+    "is widened to 128 voxels."
 )

@@ -1,4 +1,4 @@
-"""Robust-Mseg (Chen et al., MICCAI 2019): card, and the parts behind it once they are asked for."""
+"""Robust-Mseg (Chen et al., MICCAI 2019): card, and network, recipes and converter on request."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ CARD = Card(
     paper="Chen et al., MICCAI 2019, arXiv 2002.09708",
     reference="PyTorch port in AImageLab-zip/IM-Fuse (fbbd48e), folder RobustSeg; original in TensorFlow: "
     "cchen-cc/Robust-Mseg",
-    idea="An encoder of style and one of content a modality; content of the available ones, weighed by learnt gates, "
-    "is fused at four scales and segmented. In training all images are reconstructed from fused content and styles.",
+    idea="A style encoder and a content encoder per modality. The content of the available modalities is weighted by "
+    "learnt gates, fused at four scales and segmented. Training also reconstructs all images from fused content and "
+    "styles.",
     presets={
         "published": {"width": 16, "crop": 80},
         "nano": {"width": 8, "reconstruction": False},
@@ -28,26 +29,26 @@ CARD = Card(
     switches={
         "width": "channels of the content at full resolution",
         "style_width": "channels of the first level of the style encoders",
-        "reconstruction": "true (default), or false: no style encoders and no image decoders, a fifth of the cost of "
-        "a training step (nano)",
-        "image_norm": "voxel (default): the port's, which learns something of each voxel and so trains on one crop; "
-        "channel: the original's, for any crop",
-        "crop": "side of the cubes to train on where image_norm is voxel; segmentation takes any crop",
-        "dropout": "in the content encoders, 0.3",
+        "reconstruction": "true (default), or false: without style encoders and image decoders, a fifth of the cost "
+        "of a training step (nano)",
+        "image_norm": "norm of the image decoders. voxel (default): with weights per voxel, as in the port, which "
+        "fixes the training crop; channel: with weights per channel, as in the original, for any crop",
+        "crop": "side of the cubes to train on, voxels, where image_norm is voxel; segmentation takes any crop",
+        "dropout": "rate in the content encoders (default: 0.3)",
         "constant_dropout": "false (default); true: dropout in evaluation too, as in the port",
-        "activated_gates": "true (default): leaky ReLU in front of a gate's sigmoid, as in the port; false: the "
-        "original's",
+        "activated_gates": "true (default): leaky ReLU before a gate's sigmoid, as in the port; false: without, as in "
+        "the original",
         "norm_gains": "false (default): instance norms as in the port; true: with gains and shifts, as in the original",
-        "upsampling": "trilinear (default): the port's; nearest: the original's",
+        "upsampling": "trilinear (default), as in the port; nearest, as in the original",
     },
     deviations=(
-        "Dropout is off in evaluation, where nothing reaches it in the port (switch constant_dropout).",
-        "Evaluation runs no style encoders, whose results the port throws away, and reconstructs no images unless asked "
-        "to: then the style of a modality that is not available is taken as zero.",
+        "Dropout is off in evaluation; the port cannot switch it off (switch constant_dropout).",
+        "Evaluation does not run the style encoders, whose results the port discards. Images are reconstructed only on "
+        "request, with the style of missing modalities at zero.",
         "What a modality adds to gates and fusion is computed once for all subsets: the same sums.",
-        "Content of modalities that a step leaves out is not encoded; the published recipe moves their encoders on by "
-        "momentum and weight decay, as the port's optimiser does, other recipes let them keep still.",
-        "Where scans do not exist, reconstruction and divergence reach over those that do.",
+        "The content of modalities missing from a step's subset is not encoded. The published recipe still updates "
+        "their encoders by momentum and weight decay, as the port's optimiser does; other recipes do not.",
+        "Where scans do not exist, reconstruction and divergence cover those that do.",
     ),
     published_results="re-trained by XLSTM-HVED's authors on BraTS 2024 (their Table 1, column RMBTS): mean Dice over "
     "15 subsets WT 71.66, TC 27.60, ET 27.36",
@@ -56,7 +57,7 @@ CARD = Card(
 
 
 def spec() -> SystemSpec:
-    """Network, recipes, objectives and converter; imports torch."""
+    """Return network, recipes, objectives and converter; imports torch."""
     from anymri.systems.families.disentangling.objective import OBJECTIVES, segmentation_losses
     from anymri.systems.robust_mseg.converter import convert
     from anymri.systems.robust_mseg.network import RobustMseg

@@ -1,17 +1,17 @@
-"""Robust-Mseg: content and style apart, content fused by gates. Chen et al., MICCAI 2019, arXiv 2002.09708.
+"""Robust-Mseg: disentangled content and style, content fused by gates. Chen et al., MICCAI 2019, arXiv 2002.09708.
 
-Every modality has an encoder of style and one of content. At four scales a gate weighs each voxel of each modality's
-content, and a 1x1x1 convolution fuses what the gates let through; one decoder segments from that. In training, image
-decoders reconstruct all modalities from the fused content and their styles.
+Each modality has a style encoder and a content encoder. At four scales a gate weights each voxel of each modality's
+content, and a 1x1x1 convolution fuses the gated content; one decoder segments from it. In training, image decoders
+reconstruct all modalities from the fused content and their styles.
 Source: sheet robust_mseg, after the PyTorch port in IM-Fuse's repository.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,14 +38,15 @@ STYLED_EPS = 1e-5
 
 
 class ConstantDropout(nn.Dropout):
-    """Dropout that evaluation does not switch off."""
+    """Dropout in training and in evaluation."""
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the features with a random share of their values at zero."""
         return dropout(features, self.p, training=True)
 
 
 def norm(channels: int, gains: bool) -> nn.InstanceNorm3d:
-    """Instance norm, with learnt gains and shifts or without."""
+    """Return an instance norm with or without learnt gains and shifts."""
     return nn.InstanceNorm3d(channels, eps=NORM_EPS, affine=gains)
 
 
@@ -58,7 +59,7 @@ def make_block(
     norm_gains: bool = False,
     constant_dropout: bool = False,
 ) -> nn.Sequential:
-    """Convolution, dropout, instance norm, leaky ReLU."""
+    """Return a convolution, dropout, instance norm and leaky ReLU; see `MakeBlock`."""
     padding = side // 2
     block = nn.Sequential()
     conv = nn.Conv3d(in_channels, out_channels, side, stride, padding, padding_mode="reflect" if padding else "zeros")
@@ -73,7 +74,7 @@ def make_block(
 def make_style_block(
     in_channels: int, out_channels: int, side: int = 3, stride: int = 1, dropout: float = 0.0
 ) -> nn.Sequential:
-    """Convolution and ReLU."""
+    """Return a convolution and ReLU; see `MakeBlock`."""
     block = nn.Sequential()
     conv = nn.Conv3d(in_channels, out_channels, side, stride, (side - 1) // 2, padding_mode="reflect")
     block.add_module("conv", conv)
@@ -82,16 +83,16 @@ def make_style_block(
 
 
 def make_plain(in_channels: int, out_channels: int, side: int = 3, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-    """Nothing but the convolution."""
+    """Return a convolution alone; see `MakeBlock`."""
     return nn.Conv3d(in_channels, out_channels, side, stride, side // 2, padding_mode="reflect")
 
 
 class GatedFusion(nn.Module):
-    """Content of M modalities at one scale, (B, C, X, Y, Z) each, to fused content of the same shape.
+    """Gated fusion of the content of M modalities at one scale, (B, C, X, Y, Z) each, to the same shape.
 
-    As published, a convolution of all modalities side by side makes their gates, and another joins them, each weighed
-    by its gate. Both are linear and a gate is one number a voxel, so what a modality gives to either does not depend on
-    the others: `share`. An absent one, zeros as published, gives nothing.
+    As published, one convolution of the concatenated modalities computes their gates, and another joins the gated
+    content. Both are linear and a gate is one number per voxel, so what a modality adds to either does not depend on
+    the others: `contributions`. A missing modality, zeros as published, adds nothing.
     """
 
     def __init__(self, channels: int, count: int, norm_gains: bool, activated_gates: bool) -> None:
@@ -103,50 +104,67 @@ class GatedFusion(nn.Module):
         self.join_norm = norm(channels, norm_gains)
         self.activation = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
-    def share(self, content: Tensor, number: int) -> list[Tensor]:
-        """What the `number`-th modality adds to all gates before their norm, (B, M, X, Y, Z), and its part of the
-        joint content before its gate, (B, C, X, Y, Z).
-        """
-        own = slice(number * content.shape[1], (number + 1) * content.shape[1])
-        gate = conv3d(pad(content, [1] * 6, mode="reflect"), self.gate.weight[:, own])
-        return [gate, conv3d(content, self.join.weight[:, own])]
+    def contributions(self, content: Tensor, number: int) -> list[Tensor]:
+        """Return what one modality adds to the gates and to the joined content.
 
-    def forward(self, gate_parts: Tensor, parts: Tensor, available: Tensor) -> Tensor:
-        """Fused content of the modalities in `available`, (B, M) bool, from the shares of all, stacked on axis 1."""
+        content  (B, C, X, Y, Z), of the `number`-th modality
+
+        The first is added to all gates before their norm, (B, M, X, Y, Z); the second is multiplied by the modality's
+        gate and added to the joined content, (B, C, X, Y, Z).
+        """
+        channels = slice(number * content.shape[1], (number + 1) * content.shape[1])
+        gate = conv3d(pad(content, [1] * 6, mode="reflect"), self.gate.weight[:, channels])
+        return [gate, conv3d(content, self.join.weight[:, channels])]
+
+    def forward(self, to_gates: Tensor, to_content: Tensor, available: Tensor) -> Tensor:
+        """Return the fused content of a subset, (B, C, X, Y, Z).
+
+        to_gates    (B, M, M, X, Y, Z): contributions of all modalities (axis 1) to the gates
+        to_content  (B, M, C, X, Y, Z): contributions to the joined content
+        available   (B, M) bool: the subset
+        """
         assert self.gate.bias is not None and self.join.bias is not None
-        flags = available.to(parts.dtype)
+        flags = available.to(to_content.dtype)
         used = available.any(0).nonzero()[:, 0].tolist()
-        gates = torch.einsum("bm,bmnxyz->bnxyz", flags, gate_parts) + self.gate.bias[:, None, None, None]
+        gates = torch.einsum("bm,bmnxyz->bnxyz", flags, to_gates) + self.gate.bias[:, None, None, None]
         gates = self.gate_activation(self.gate_norm(gates)).sigmoid() * flags[..., None, None, None]
         joined = self.join.bias[:, None, None, None]
         for number in used:
-            joined = torch.addcmul(joined, gates[:, number : number + 1], parts[:, number])
-        return self.activation(self.join_norm(joined))  # type: ignore[no-any-return]
+            joined = torch.addcmul(joined, gates[:, number : number + 1], to_content[:, number])
+        fused: Tensor = self.activation(self.join_norm(joined))
+        return fused
 
 
 @dataclass
 class RobustMsegEncoding(DisentanglingEncoding):
-    """shares  gate parts and parts of `GatedFusion` at four scales, finest first: (B, M, ., X, Y, Z) each."""
+    """Encoding of Robust-Mseg.
 
-    shares: list[tuple[Tensor, Tensor]]
+    contributions  of each modality to gates and content of `GatedFusion`, at four scales, finest first:
+                   (B, M, M, X, Y, Z) and (B, M, C, X, Y, Z)
+    """
+
+    contributions: list[tuple[Tensor, Tensor]]
 
 
 class RobustMseg(Disentangling[RobustMsegEncoding]):
-    """width               channels of the content at full resolution (published: 16)
-    style_width         channels of the first level of the style encoders (32)
-    num_classes         channels of the segmentation, background included
-    reconstruction      whether there are style encoders and image decoders; without, training only segments
-    image_norm          of the image decoders: `voxel`, each channel alone, with a gain and a shift a voxel (the port),
-                        or `channel`, all channels together, with a gain and a shift a channel (the original)
-    crop                side of the cubes to train on, or reconstruct, where norms know each voxel. Segmentation takes any
-    dropout             in the content encoders, at all scales but the coarsest
-    constant_dropout    dropout in evaluation too, as in the port
-    activated_gates     leaky ReLU in front of a gate's sigmoid (the port), or not (the original)
-    norm_gains          instance norms with gains and shifts (the original) or without (the port)
-    upsampling          of all decoders: `trilinear` (the port) or `nearest` (the original)
+    """Network of Robust-Mseg: content encoders, gated fusion, segmentation decoder; styles and images in training.
+
+    width             channels of the content at full resolution (published: 16)
+    style_width       channels of the first level of the style encoders (published: 32)
+    num_classes       channels of the segmentation, background included
+    reconstruction    whether there are style encoders and image decoders; without them, training only segments
+    image_norm        norm of the image decoders: `voxel`, over each channel alone, with a gain and a shift per voxel
+                      (the port), or `channel`, over all channels, with a gain and a shift per channel (the original)
+    crop              side of the cubes to train on or to reconstruct, in voxels, where image_norm is `voxel`.
+                      Segmentation takes any crop
+    dropout           rate in the content encoders, at all scales but the coarsest
+    constant_dropout  dropout in evaluation too, as in the port
+    activated_gates   leaky ReLU before a gate's sigmoid (the port), or not (the original)
+    norm_gains        instance norms with gains and shifts (the original) or without (the port)
+    upsampling        mode in all decoders: `trilinear` (the port) or `nearest` (the original)
     """
 
-    # Reflecting padding and instance norm need more than one voxel at the coarsest scale.
+    # Reflection padding and instance norm need more than one voxel at the coarsest scale.
     minimum_side = 16
 
     def __init__(
@@ -196,36 +214,39 @@ class RobustMseg(Disentangling[RobustMsegEncoding]):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """Image decoders that know each voxel fix the crop, but only training needs them."""
+        """Set the mode; image decoders with weights per voxel fix the crop, but only in training."""
         self.crop = self.trained_crop if mode else None
         return super().train(mode)
 
     def _encode(self, images: Tensor, present: Tensor) -> RobustMsegEncoding:
-        streams = {name: partial(self._shares, number) for number, name in enumerate(self.modalities)}
-        shares = encode_each(streams, images, present)
-        return RobustMsegEncoding(present, images, list(zip(shares[::2], shares[1::2], strict=True)))
+        streams = {name: partial(self._contributions, number) for number, name in enumerate(self.modalities)}
+        scales = encode_each(streams, images, present)
+        return RobustMsegEncoding(present, images, list(zip(scales[::2], scales[1::2], strict=True)))
 
-    def _shares(self, number: int, image: Tensor) -> list[Tensor]:
-        """All that one modality, (B, 1, X, Y, Z), gives to the fusions."""
+    def _contributions(self, number: int, image: Tensor) -> list[Tensor]:
+        """Return what one modality, (B, 1, X, Y, Z), adds to the fusions: gates and content, scale by scale."""
         scales = self.content_encoders[self.modalities[number]](image)
-        pairs = [fusion.share(s, number) for fusion, s in zip(self.fusions, scales, strict=True)]  # type: ignore[operator]
-        return [part for pair in pairs for part in pair]
+        fusions = cast("Iterable[GatedFusion]", self.fusions)
+        pairs = [fusion.contributions(content, number) for fusion, content in zip(fusions, scales, strict=True)]
+        return [contribution for pair in pairs for contribution in pair]
 
     def _fuse(self, encoding: RobustMsegEncoding, available: Tensor) -> list[Tensor]:
-        return [fusion(*shares, available) for fusion, shares in zip(self.fusions, encoding.shares, strict=True)]
+        scales = zip(self.fusions, encoding.contributions, strict=True)
+        return [fusion(*contributions, available) for fusion, contributions in scales]
 
     def reconstruct(self, content: Tensor, images: Tensor, present: Tensor) -> Reconstructed:
+        """Reconstruct all images, as in `Disentangling`; raise `ShapeError` for a crop that the norms do not fit."""
         if self.trained_crop and images.shape[2:] != (self.trained_crop,) * 3:
             raise ShapeError(
-                f"Images of {'x'.join(map(str, images.shape[2:]))} voxels cannot be reconstructed: the image decoders know "
-                f"each voxel of a cube of {self.trained_crop}.",
+                f"Images of {'x'.join(map(str, images.shape[2:]))} voxels cannot be reconstructed: the image decoders "
+                f"have weights for each voxel of a cube of {self.trained_crop}.",
                 f"Reconstruct cubes of {self.trained_crop} voxels; only segmentation takes any crop.",
             )
         return super().reconstruct(content, images, present)
 
 
 def image_decoder(make: MakeBlock, width: int, crop: int | None, upsample: nn.Module) -> ImageDecoder:
-    """The decoder of one image; `crop` is the side that its norms are for, None where they know no voxel."""
+    """Return the decoder of one image; `crop` is the side of the cube that its norms fit, None for any."""
     channels = scale_widths(width)[-1]
 
     def follow(in_channels: int, out_channels: int) -> Sequence[nn.Module]:

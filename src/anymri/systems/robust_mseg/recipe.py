@@ -1,10 +1,10 @@
-"""Recipes of Robust-Mseg, trained by the objective that it shares with SFusion. Source: sheet robust_mseg, Training."""
+"""Recipes of Robust-Mseg; the objective is that of the disentangling family. Source: sheet robust_mseg, Training."""
 
 from __future__ import annotations
 
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_BOX, OUR_SPLIT, OURS
 from anymri.systems.robust_mseg import CARD
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
@@ -12,7 +12,7 @@ RECIPES = {
     "published": Recipe(
         system="robust_mseg",
         about="As the PyTorch port trains it on BraTS 2023 (IM-Fuse repository, folder RobustSeg). Cost: 262,500 steps "
-        "of 80^3, about 0.42 T multiply-adds a pass. Dice by subset: not published for this recipe. The original's "
+        "of 80^3, about 0.42 T multiply-adds per pass. Dice by subset: not published for this recipe. The original's "
         "divergence, 128 times as strong, is the objective train_summed_divergence.",
         source="sheet robust_mseg, Training (port)",
         sources={
@@ -24,9 +24,9 @@ RECIPES = {
             "optimiser.zero_gradient_updates": "sheet robust_mseg, Port versus original, and other quirks",
         },
         deviations=(
-            OWN_SPLIT,
-            OWN_BOX,
-            "No dropout in validation; the authors' never stops (network.constant_dropout: true).",
+            OUR_SPLIT,
+            OUR_BOX,
+            "Validation is without dropout; the authors' is with it (network.constant_dropout: true).",
         ),
         network=dict(PUBLISHED),
         validation_share=0.125,
@@ -38,7 +38,7 @@ RECIPES = {
                 steps_per_epoch=875,
                 crop=PUBLISHED["crop"],
                 augmentation="rotate_flip_intensity",
-                # Content that a step leaves out is zeros in the port: no gradient but zero reaches its encoder.
+                # In the port, missing content is zeroed, so that its encoder receives a gradient of zero.
                 optimiser=Optimiser(
                     learning_rate=1e-4, weight_decay=1e-4, amsgrad=True, zero_gradient_updates=("content_encoders",)
                 ),
@@ -52,7 +52,7 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="robust_mseg",
-        about=f"{FOR_A_LAPTOP} No styles and no images, which are most of the cost of a step.",
+        about=f"{FOR_A_LAPTOP} Without styles and images, which are most of the cost of a step.",
         source=OURS,
         network=dict(NANO),
         validation_share=0.05,

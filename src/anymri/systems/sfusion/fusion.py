@@ -1,7 +1,7 @@
-"""The SFusion block: fuses the features of any number of modalities, none of them imputed.
+"""SFusion block: fuses the features of any number of modalities without imputing missing ones.
 
-Tokens of all available modalities go through one transformer, whose answers become score maps at full resolution; a
-softmax over modalities makes them the weights of the features. Source: sheet sfusion, SFusion block.
+A transformer processes the tokens of all available modalities; its output becomes logit maps at full resolution, and a
+softmax over modalities turns them into the weights of the features. Source: sheet sfusion, SFusion block.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from anymri.layers.tokens import Attention
 
 
 class TransformerLayer(nn.Module):
-    """Norms behind, ReLU: tokens (B, N, E) to the same shape."""
+    """Post-norm transformer layer with ReLU: tokens (B, N, E) to the same shape."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.attention = Attention(width, heads, dropout, bias=True)
-        # As torch's own transformers begin.
+        # The initialisation of torch's transformers.
         nn.init.xavier_uniform_(self.attention.qkv.weight)
         nn.init.zeros_(self.attention.qkv.bias)
         nn.init.zeros_(self.attention.out.bias)
@@ -34,16 +34,20 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return tokens (B, N, E) after attention and MLP."""
         tokens = self.attention_norm(tokens + self.dropout(self.attention(tokens)))
-        return self.mlp_norm(tokens + self.dropout(self.mlp(tokens)))  # type: ignore[no-any-return]
+        mixed: Tensor = self.mlp_norm(tokens + self.dropout(self.mlp(tokens)))
+        return mixed
 
 
 class SFusionBlock(nn.Module):
-    """Fuses features of `channels` channels on a cube of `side` voxels.
+    """Fusion of features with `channels` channels on a cube of `side` voxels.
 
-    grid    tokens along a side of the cube, of which `side` is a multiple
-    count   modalities at most
-    heads, layers, dropout  of the transformer
+    grid     tokens along a side of the cube; `side` is a multiple of it
+    count    maximum number of modalities
+    heads    attention heads of the transformer
+    layers   layers of the transformer
+    dropout  rate in the transformer
     """
 
     positions: Tensor
@@ -56,20 +60,21 @@ class SFusionBlock(nn.Module):
         self.factor = side // grid
         self.register_buffer("positions", sinusoids(count * grid**3, channels), persistent=False)
         self.dropout = nn.Dropout(dropout)
-        # As published, all layers start out the same.
+        # As published, all layers have the same initial weights.
         layer = TransformerLayer(channels, heads, dropout)
         self.layers = nn.ModuleList(deepcopy(layer) for _ in range(layers))
-        # A token gives logits of each channel, and in it of each voxel of the token's cube, last axis fastest.
+        # Logits per channel and, within it, per voxel of the token's cube, last axis fastest.
         self.upsample = nn.Linear(channels, channels * self.factor**3, bias=False)
 
     def tokens(self, features: Tensor) -> Tensor:
-        """Features (B, E, V, V, V) of one modality as tokens (B, N, E), last axis fastest."""
+        """Return features (B, E, V, V, V) of one modality as tokens (B, N, E), last axis fastest."""
         return adaptive_avg_pool3d(features, self.grid).flatten(2).mT
 
     def forward(self, features: Sequence[Tensor], tokens: Sequence[Tensor]) -> Tensor:
-        """Features (B, E, V, V, V) of one modality or several, with their `tokens`, to fused ones of the same shape.
+        """Return the fused features of n modalities, (B, E, V, V, V); those of a single modality are returned as is.
 
-        A modality's positions follow on those of the modality before it. One alone is its own fusion.
+        features  n tensors (B, E, V, V, V)
+        tokens    their `tokens`; the positions of a modality follow those of the modality before it
         """
         if len(features) == 1:
             return features[0]
@@ -83,7 +88,7 @@ class SFusionBlock(nn.Module):
         return torch.cat([self._fuse(plane, slab) for plane, slab in zip(planes, slabs, strict=True)], dim=2)
 
     def _fuse(self, plane: Tensor, slab: Sequence[Tensor]) -> Tensor:
-        """A plane of tokens (B, n, grid^2, E) and its slab of n features (B, E, factor, V, V) to the slab fused."""
+        """Return a fused slab, of a plane of tokens (B, n, grid^2, E) and n slabs of features (B, E, factor, V, V)."""
         cubes = (len(slab[0]), len(slab), self.grid, self.grid, -1, *[self.factor] * 3)
         logits = self.upsample(plane).view(cubes).permute(0, 1, 4, 5, 2, 6, 3, 7)
         weights = logits.reshape(len(slab[0]), len(slab), *slab[0].shape[1:]).softmax(1).unbind(1)
@@ -94,9 +99,9 @@ class SFusionBlock(nn.Module):
 
 
 def sinusoids(count: int, width: int) -> Tensor:
-    """Sine (even channels) and cosine (odd ones) of each position's angles, (count, width)."""
-    place = torch.arange(count, dtype=torch.float64)[:, None]
+    """Return sine (even channels) and cosine (odd channels) of the angles of all positions, (count, width)."""
+    position = torch.arange(count, dtype=torch.float64)[:, None]
     channel = torch.arange(width)
     frequency = 10000 ** (2 * (channel // 2).double() / width) + 1e-8
-    angles = place / frequency
+    angles = position / frequency
     return torch.where(channel % 2 == 0, angles.sin(), angles.cos()).float()

@@ -1,16 +1,17 @@
-"""SFusion inside a network of content and style. Liu et al., MICCAI 2023, arXiv 2208.12776.
+"""SFusion in a network that disentangles content and style. Liu et al., MICCAI 2023, arXiv 2208.12776.
 
-Every modality has an encoder of style and one of content. At four scales an SFusion block fuses the content of the
-available modalities; one decoder segments from that. In training, image decoders reconstruct all modalities from the fused
-content and their styles. Source: sheet sfusion, after the port in IM-Fuse's repository.
+Each modality has a style encoder and a content encoder. At four scales an SFusion block (`fusion.py`) fuses the content
+of the available modalities; one decoder segments from it. In training, image decoders reconstruct all modalities from
+the fused content and their styles. Source: sheet sfusion, after the port in IM-Fuse's repository.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,16 +32,16 @@ from anymri.systems.families.disentangling.objective import Disentangling, Disen
 from anymri.systems.sfusion.fusion import SFusionBlock
 
 NEGATIVE_SLOPE = 0.01
-# Positions of tokens count on from one modality to the next, so their order is part of the network.
+# Positions of tokens continue from one modality to the next, so that their order is part of the network.
 SEQUENCE = ("T1c", "T1", "T2", "FLAIR")
-# A side of the crop shrinks by this much to the coarsest scale.
+# Ratio of the sides of the crop and of the coarsest scale.
 STRIDE = 2 ** (SCALES - 1)
 
 
 def make_block(
     in_channels: int, out_channels: int, side: int = 3, stride: int = 1, dropout: float = 0.0
 ) -> nn.Sequential:
-    """Convolution, dropout, instance norm, leaky ReLU."""
+    """Return a convolution, dropout, instance norm and leaky ReLU; see `MakeBlock`."""
     block = nn.Sequential()
     block.add_module("conv", nn.Conv3d(in_channels, out_channels, side, stride, side // 2))
     if dropout:
@@ -52,8 +53,10 @@ def make_block(
 
 @dataclass
 class SFusionEncoding(DisentanglingEncoding):
-    """content  four scales, finest first: (B, M, C, X, Y, Z) each, zero where a modality is absent
-    tokens   of these, (B, M, N, C) each
+    """Encoding of SFusion.
+
+    content  four scales, finest first: (B, M, C, X, Y, Z) each, zero where a modality is missing
+    tokens   tokens of the content, (B, M, N, C) each
     """
 
     content: list[Tensor]
@@ -61,17 +64,19 @@ class SFusionEncoding(DisentanglingEncoding):
 
 
 class SFusion(Disentangling[SFusionEncoding]):
-    """width           channels of the content at full resolution (published: 16)
-    crop            side of the cube that the network takes, a multiple of 8 times `grid` (128): a token learns logits
-                    for each of its voxels
-    grid            tokens along a side of the cube (8)
-    heads           of the transformers' attention (4), of which `width` is a multiple
-    layers          of the transformers (8)
-    style_width     channels of the first level of the style encoders (32)
+    """Network of SFusion: content encoders, SFusion blocks, segmentation decoder; styles and images in training.
+
+    width           channels of the content at full resolution (published: 16)
+    crop            side of the cube that the network takes, in voxels, a multiple of 8 times `grid` (published: 128):
+                    there are logits for each voxel of a token
+    grid            tokens along a side of the cube (published: 8)
+    heads           attention heads of the transformers (published: 4); `width` is a multiple of it
+    layers          layers of the transformers (published: 8)
+    style_width     channels of the first level of the style encoders (published: 32)
     num_classes     channels of the segmentation, background included
-    reconstruction  whether there are style encoders and image decoders; without, training only segments
-    dropout         in the content encoders, in training
-    token_dropout   in the transformers, in training
+    reconstruction  whether there are style encoders and image decoders; without them, training only segments
+    dropout         rate in the content encoders, in training
+    token_dropout   rate in the transformers, in training
     styled_eps      added to variances that styles replace; 0 in the port, where a constant map divides by zero
     """
 
@@ -125,13 +130,14 @@ class SFusion(Disentangling[SFusionEncoding]):
         return SFusionEncoding(present, images, scales[:SCALES], scales[SCALES:])
 
     def _encode_one(self, encoder: nn.Module, image: Tensor) -> list[Tensor]:
-        """Content of one modality, (B, 1, X, Y, Z), and its tokens."""
+        """Return the content of one modality, (B, 1, X, Y, Z), at four scales, and its tokens at four scales."""
         scales = encoder(image)
-        tokens = [fusion.tokens(s) for fusion, s in zip(self.fusions, scales, strict=True)]  # type: ignore[operator]
+        fusions = cast("Iterable[SFusionBlock]", self.fusions)
+        tokens = [fusion.tokens(content) for fusion, content in zip(fusions, scales, strict=True)]
         return [*scales, *tokens]
 
     def _fuse(self, encoding: SFusionEncoding, available: Tensor) -> list[Tensor]:
-        """Samples with the same subset go through the blocks together."""
+        # Samples with the same subset are fused together.
         subsets, which = torch.unique(available, dim=0, return_inverse=True)
         groups = [(which == number).nonzero()[:, 0] for number in range(len(subsets))]
         back = torch.cat(groups).argsort()
@@ -139,15 +145,15 @@ class SFusion(Disentangling[SFusionEncoding]):
         for fusion, content, tokens in zip(self.fusions, encoding.content, encoding.tokens, strict=True):
             fused = []
             for flags, rows in zip(subsets.tolist(), groups, strict=True):
-                own = slice(None) if len(groups) == 1 else rows
+                samples = slice(None) if len(groups) == 1 else rows
                 chosen = [number for number in self.sequence if flags[number]]
-                fused.append(fusion([content[own, n] for n in chosen], [tokens[own, n] for n in chosen]))
+                fused.append(fusion([content[samples, n] for n in chosen], [tokens[samples, n] for n in chosen]))
             pyramid.append(fused[0] if len(groups) == 1 else torch.cat(fused)[back])
         return pyramid
 
 
 def image_decoder(width: int, upsample: nn.Module, eps: float) -> ImageDecoder:
-    """The decoder of one image; as published, every convolution is normed, the last one too."""
+    """Return the decoder of one image; as published, a norm follows every convolution, the last one too."""
     channels = scale_widths(width)[-1]
     activation = nn.LeakyReLU(NEGATIVE_SLOPE)
 

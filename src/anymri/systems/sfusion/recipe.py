@@ -1,10 +1,10 @@
-"""Recipes of SFusion, trained by the objective that it shares with Robust-Mseg. Source: sheet sfusion, Training."""
+"""Recipes of SFusion; the objective is that of the disentangling family. Source: sheet sfusion, Training."""
 
 from __future__ import annotations
 
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_BOX, OUR_SPLIT, OURS
 from anymri.systems.sfusion import CARD
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
@@ -12,7 +12,7 @@ RECIPES = {
     "published": Recipe(
         system="sfusion",
         about="As the port trains it on BraTS 2023 (IM-Fuse repository, folder SFusion). Cost: 174,400 steps of 128^3, "
-        "about 1.7 T multiply-adds a pass. Dice by subset: not published for this recipe. The original's divergence, "
+        "about 1.7 T multiply-adds per pass. Dice by subset: not published for this recipe. The original's divergence, "
         "as many times as strong as there are channels, is the objective train_summed_divergence.",
         source="sheet sfusion, Training (port)",
         sources={
@@ -25,10 +25,10 @@ RECIPES = {
             "augmentation": "sheet robust_mseg, Training (port)",
         },
         deviations=(
-            OWN_SPLIT,
-            OWN_BOX,
-            "An epsilon in the norms of the image decoders (network.styled_eps: 0 for none), where the authors had to "
-            "leave three cases out of training.",
+            OUR_SPLIT,
+            OUR_BOX,
+            "The norms of the image decoders have an epsilon (network.styled_eps: 0 for none); the authors had to "
+            "exclude three cases from training instead.",
         ),
         network=dict(PUBLISHED),
         validation_share=0.125,
@@ -40,7 +40,7 @@ RECIPES = {
                 steps_per_epoch=872,
                 crop=PUBLISHED["crop"],
                 augmentation="rotate_flip",
-                # Fusing one modality, the port's blocks still run, and get a gradient of zero.
+                # The port's blocks run for a single modality too, and receive a gradient of zero.
                 optimiser=Optimiser(
                     learning_rate=1e-4, weight_decay=1e-4, amsgrad=True, zero_gradient_updates=("fusions",)
                 ),
@@ -51,8 +51,8 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="sfusion",
-        about=f"{FOR_A_LAPTOP} No styles and no images, which are most of the cost of a step. The network takes one "
-        "crop only: first around each part of a tumour, then where healthy tissue is too.",
+        about=f"{FOR_A_LAPTOP} Without styles and images, which are most of the cost of a step. The network takes one "
+        "crop only: first around each region of a tumour, then in healthy tissue too.",
         source=OURS,
         network=dict(NANO),
         validation_share=0.05,

@@ -1,4 +1,4 @@
-"""ShaSpec (Wang et al., CVPR 2023): card, and the parts behind it once they are asked for."""
+"""ShaSpec (Wang et al., CVPR 2023): card, and network, recipes and converter on request."""
 
 from __future__ import annotations
 
@@ -14,45 +14,46 @@ CARD = Card(
     title="ShaSpec: shared and specific feature modelling",
     paper="Wang et al., CVPR 2023, arXiv 2307.14126",
     reference="billhhh/ShaSpec, and the port to BraTS 2023 in AImageLab-zip/IM-Fuse with the same network and losses",
-    idea="A residual encoder that all modalities share and one of the same form for each alone. Shared features are "
-    "corrected by specific ones; those of an available modality stand for absent ones. The decoder sees the shared "
-    "encoder's skips of all modalities.",
+    idea="A residual encoder that all modalities share, and one of the same form per modality. Specific features "
+    "correct the shared ones; the shared features of an available modality replace those of missing ones. The decoder "
+    "receives the shared encoder's skips of all modalities.",
     presets={"published": {"width": 64}, "nano": {"width": 8}},
     parameters=187_377_892,
     inference_parameters=187_376_864,
     reference_parameters=187_708_132,
-    # An empty image stands for absent modalities: another 91.3, once for all windows of a volume.
-    gmacs={"encode four modalities": 649.3, "decode one subset": 56.6, "15 subsets": 1590.3},
+    # An empty image replaces missing modalities: another 91.3, once for all windows of a volume.
+    gmacs={"encode four modalities": 649.3, "decode one subset": 56.6, "15 subsets": 1591.5},
     switches={
         "width": "channels of the encoders' stem, an even number",
-        "substitute": "first (default): absent modalities get the shared features of the first available one of FLAIR, "
-        "T1, T1c and T2, in training of one drawn at random, as in the authors' code; mean: the mean of all available "
-        "ones, which that code has but does not use",
-        "init": "anymri (default): biases of norms start at random, so that training may begin with any subset; "
-        "reference: at zero, where gradients of an empty image overflow and training must begin with all modalities",
+        "substitute": "first (default): missing modalities get the shared features of the first available one of "
+        "FLAIR, T1, T1c and T2, in training of one drawn at random, as in the authors' code; mean: the mean of all "
+        "available ones, which that code has but does not use",
+        "init": "initialisation of the norms' biases. anymri (default): random, so that training may begin with any "
+        "subset; reference: zero, where gradients of an empty image overflow and training must begin with all "
+        "modalities",
     },
     deviations=(
-        "The branch of image-level features is left out: the norm behind it takes it away exactly. Of the reference's "
+        "The branch of image-level features is omitted: the norm after it removes it exactly. Of the reference's "
         "187,708,132 parameters these are 330,240, which never receive a gradient.",
-        "A norm of a single voxel gives its bias; for that, the authors have users change torch's own code.",
-        "Modalities pass the shared encoder one by one, the empty image once for all absent ones; the reference stacks "
-        "them, and runs all encoders in every pass.",
-        "Subsets and training's substitutes are drawn for each sample instead of for the batch; scans that do not "
-        "exist are treated like those left out.",
-        "The objective train_available (nano) keeps absent modalities out of the auxiliary losses. The authors' "
-        "(train) draws features of empty images to those of real ones, and has specific encoders recognise their "
-        "modality in nothing.",
-        "Norms' biases start at random (switch init).",
+        "The norm of a single voxel returns its bias; for that, the authors ask users to change torch's code.",
+        "Modalities pass the shared encoder one by one, the empty image once for all missing ones; the reference "
+        "stacks them, and runs all encoders in every pass.",
+        "Subsets and training's substitutes are drawn per sample, not per batch; scans that do not exist are treated "
+        "like modalities missing from the subset.",
+        "The objective train_available (nano) excludes missing modalities from the auxiliary losses. The authors' "
+        "(train) pulls features of empty images towards those of real ones, and trains specific encoders to recognise "
+        "their modality in an empty image.",
+        "The norms' biases are initialised at random (switch init).",
         "Windows are cubes.",
     ),
     published_results="IM-Fuse's comparison on BraTS 2023: mean Dice over subsets and regions about 80.3, read off a "
-    "plot; no table by subset in the sources at hand",
+    "plot; the sources at hand do not have a table by subset",
     licence=NO_LICENCE,
 )
 
 
 def spec() -> SystemSpec:
-    """Network, recipes, objectives and converter; imports torch."""
+    """Return network, recipes, objectives and converter; imports torch."""
     from anymri.systems.shaspec.converter import convert
     from anymri.systems.shaspec.network import ShaSpec
     from anymri.systems.shaspec.recipe import OBJECTIVES, RECIPES, segmentation_losses

@@ -1,4 +1,4 @@
-"""Convolutions with standardised kernels, and the residual blocks that ShaSpec is made of. Source: sheet shaspec."""
+"""Convolutions with standardised kernels, and the residual blocks of ShaSpec. Source: sheet shaspec."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import sqrt
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv3d, layer_norm, leaky_relu
 
+from anymri.layers.instance_norm import InstanceNorm
+
 NEGATIVE_SLOPE = 0.01
 VARIANCE_EPS = 1e-12
-# Channels that come out of a bottleneck for each inside it.
+# Ratio of the output channels of a bottleneck to those inside it.
 EXPANSION = 4
 
 Triple = tuple[int, int, int]
 
 
 def standardised(weight: Tensor) -> Tensor:
-    """Each output channel's kernel with mean 0 and standard deviation 1 (of n - 1 degrees of freedom)."""
+    """Return a weight with mean 0 and standard deviation 1 (n - 1 degrees of freedom) per output channel."""
     count = weight[0].numel()
     freedom = (count - 1) / count
-    # A layer norm of kernels: seven times faster than its parts. It divides by n.
+    # A layer norm of kernels, seven times faster than separate operations. It divides by n.
     kernels = layer_norm(weight.flatten(1), (count,), eps=VARIANCE_EPS * freedom)
     return (kernels * sqrt(freedom)).view_as(weight)
 
 
 class Conv(nn.Conv3d):
-    """A convolution without bias whose kernel is standardised; a side that is not strided keeps its length."""
+    """Convolution without bias whose kernel is standardised; a side that is not strided keeps its length."""
 
     def __init__(
         self, in_channels: int, out_channels: int, side: int, stride: int | Triple = 1, dilation: int = 1
@@ -39,7 +40,7 @@ class Conv(nn.Conv3d):
         self.kept: Tensor | None = None
 
     def kernel(self) -> Tensor:
-        """The standardised weight, as kept if the system's weights are fixed."""
+        """Return the standardised weight, computed once while the weights are fixed."""
         if self.kept is not None:
             return self.kept
         kernel = standardised(self.weight)
@@ -48,16 +49,17 @@ class Conv(nn.Conv3d):
         return kernel
 
     def forward(self, features: Tensor) -> Tensor:
-        return self._conv_forward(features, self.kernel(), None)  # type: ignore[no-any-return]
+        """Return the convolution of features (B, in, X, Y, Z)."""
+        return conv3d(features, self.kernel(), None, self.stride, self.padding, self.dilation)
 
-    def part(self, features: Tensor, first: int = 0) -> Tensor:
-        """What channels from `first` on, (B, C, X, Y, Z), add to the answer of a convolution of one voxel."""
+    def contribution(self, features: Tensor, first: int = 0) -> Tensor:
+        """Return what the input channels from `first` on, (B, C, X, Y, Z), add to a convolution with side 1."""
         return conv3d(features, self.kernel()[:, first : first + features.shape[1]])
 
 
 @contextmanager
 def kept_kernels(network: nn.Module) -> Iterator[None]:
-    """Inside, each kernel of `network` is standardised once; weights must not change meanwhile."""
+    """Context in which each kernel of `network` is standardised once; its weights must not change meanwhile."""
     convolutions = [module for module in network.modules() if isinstance(module, Conv) and not module.keeps]
     for conv in convolutions:
         conv.keeps = True
@@ -68,24 +70,13 @@ def kept_kernels(network: nn.Module) -> Iterator[None]:
             conv.keeps, conv.kept = False, None
 
 
-class Norm(nn.InstanceNorm3d):
-    """Instance norm with gains and biases. A single voxel becomes the bias, where torch's own module refuses."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, affine=True)
-
-    def forward(self, features: Tensor) -> Tensor:
-        cudnn = torch.backends.cudnn.enabled
-        return torch.instance_norm(features, self.weight, self.bias, None, None, True, 0.0, self.eps, cudnn)
-
-
 def activate(features: Tensor) -> Tensor:
-    """Leaky ReLU, in place."""
+    """Apply leaky ReLU in place."""
     return leaky_relu(features, NEGATIVE_SLOPE, inplace=True)
 
 
 class Unit(nn.Module):
-    """Convolution, instance norm, and leaky ReLU unless it is not `active`."""
+    """Convolution and instance norm, followed by leaky ReLU if `active`."""
 
     def __init__(
         self,
@@ -98,20 +89,24 @@ class Unit(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = Conv(in_channels, out_channels, side, stride, dilation)
-        self.norm = Norm(out_channels)
+        self.norm = InstanceNorm(out_channels)
         self.active = active
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return features (B, C, X', Y', Z') of features (B, in, X, Y, Z)."""
         return self.finish(self.conv(features))
 
     def finish(self, convolved: Tensor) -> Tensor:
-        """What comes behind the convolution."""
+        """Return convolved features (B, C, X, Y, Z) after norm and activation."""
         normed: Tensor = self.norm(convolved)
         return activate(normed) if self.active else normed
 
 
 class Bottleneck(nn.Module):
-    """Residual block whose 3x3x3 convolution has few channels; `projects`: the shortcut is a convolution too."""
+    """Residual block whose 3x3x3 convolution has a quarter of the output channels.
+
+    projects  whether the shortcut is a convolution; otherwise it is the identity
+    """
 
     def __init__(self, in_channels: int, channels: int, stride: int, projects: bool) -> None:
         super().__init__()
@@ -122,6 +117,7 @@ class Bottleneck(nn.Module):
         self.shortcut = Unit(in_channels, out_channels, 1, stride, active=False) if projects else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return features (B, C, X', Y', Z') of features (B, in, X, Y, Z)."""
         return activate(self.widen(self.mix(self.narrow(features))).add_(self.shortcut(features)))
 
 
@@ -134,4 +130,5 @@ class BasicBlock(nn.Module):
         self.second = Unit(channels, channels, 3, active=False)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return features of the shape of the input, (B, C, X, Y, Z)."""
         return activate(self.second(self.first(features)).add_(features))

@@ -1,6 +1,6 @@
-"""From the reference's checkpoint, the authors' or that of IM-Fuse's port, to ours.
+"""Conversion of checkpoints of ShaSpec's reference: the authors' or those of IM-Fuse's port.
 
-The reference has volumes as (z, x, y), modalities as flair, t1, t1ce, t2 and regions as ET, WT, TC.
+The reference has the axes z, x, y, the modalities flair, t1, t1ce, t2 and the regions ET, WT, TC.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.regions import REGIONS
-from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename
+from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename, reorder_blocks, translate
 from anymri.systems.shaspec.network import ShaSpec
 
 MODALITY_ORDER = ("flair", "t1", "t1ce", "t2")
 REGION_ORDER = ("ET", "WT", "TC")
-# The branch that a norm takes away; see `anymri.systems.shaspec.encoder.Context`.
+# The branch that a norm removes; see `anymri.systems.shaspec.encoder.Context`.
 UNUSED = re.compile(r"\w+_enc\.aspp\.branch5_")
 _UNIT = {"conv": "conv", "norm": "norm", "0": "conv", "1": "norm"}
 _BOTTLENECK = {"1": "narrow", "2": "mix", "3": "widen"}
@@ -48,27 +48,29 @@ _RULES = {
     ),
     rf"shared_dec\.cls_conv\.0\.{_LEAF}": "decoder.out.{leaf}",
 }
-_TRANSLATIONS: Mapping[str, Callable[[str], str]] = {
+_WORDS: Mapping[str, Callable[[str], str]] = {
     "encoder": lambda name: name if name == "shared" else f"specific.{parse_modality(name)}",
     "unit": _UNIT.__getitem__,
     "bottleneck": _BOTTLENECK.__getitem__,
     "basic": _BASIC_BLOCK.__getitem__,
     "stage": lambda number: str(int(number) - 1),
     "branch": lambda number: str(int(number) - 1),
+    "number": str,
+    "level": str,
+    "leaf": str,
 }
 
 
 def our_name(name: str) -> str | None:
-    """`t1ce_enc.backbone.layer1.0.conv1.weight` -> `specific.T1c.stages.0.0.narrow.conv.weight`; None if foreign."""
-    for pattern, ours in _RULES.items():
-        if found := re.fullmatch(pattern, name):
-            parts = found.groupdict().items()
-            return ours.format(**{key: _TRANSLATIONS.get(key, str)(part) for key, part in parts})
-    return None
+    """Return our name for a name of the reference, or None for a foreign one.
+
+    `t1ce_enc.backbone.layer1.0.conv1.weight` becomes `specific.T1c.stages.0.0.narrow.conv.weight`.
+    """
+    return translate(name, _RULES, _WORDS)
 
 
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """The reference's checkpoint (network under `model`) or state dict as ours; width and classes by its shapes."""
+    """Return the reference's checkpoint (network under `model`) or state dict as ours."""
     state = {n: value for n, value in plain_names(checkpoint.get("model", checkpoint)).items() if not UNUSED.match(n)}
     with checkpoint_of("ShaSpec's reference"):
         network: dict[str, Any] = {
@@ -82,7 +84,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
 
 
 def _reordered(name: str, value: Tensor) -> Tensor:
-    """Axes, modalities and regions of one parameter, under our name, in our order."""
+    """Return one parameter, under our name, with axes, modalities and regions in our order."""
     if value.ndim == 5:
         value = value.movedim(2, -1)
     modalities = [[parse_modality(m) for m in MODALITY_ORDER].index(m) for m in MODALITIES]
@@ -91,13 +93,7 @@ def _reordered(name: str, value: Tensor) -> Tensor:
     if name == "decoder.out.weight":
         return value[[REGION_ORDER.index(region) for region in list(REGIONS)[: len(value)]]]
     if name.endswith("skip.conv.weight"):
-        return _blocks(value, modalities, dim=1)
+        return reorder_blocks(value, modalities, dim=1)
     if name == "decoder.levels.3.upsample.weight":
-        return _blocks(value, modalities, dim=0)
+        return reorder_blocks(value, modalities, dim=0)
     return value
-
-
-def _blocks(value: Tensor, order: list[int], dim: int) -> Tensor:
-    """Blocks of channels, one a modality, in another order."""
-    blocks = value.chunk(len(order), dim)
-    return torch.cat([blocks[i] for i in order], dim)

@@ -1,5 +1,6 @@
-"""The encoder that ShaSpec has five of: a residual network of 50 layers with context at the bottleneck. Source: sheet
-shaspec, section 4.
+"""Encoder of ShaSpec, which has five of them: a residual network of 50 layers with context at the bottleneck.
+
+Source: sheet shaspec, section 4.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from anymri.systems.shaspec.blocks import EXPANSION, Bottleneck, Unit
 
 # The stem keeps the resolution along z: the authors' crops have half as many slices as columns.
 STEM_STRIDE = (2, 2, 1)
-# Of the four stages behind the stem: blocks, channels inside a block over the stem's, stride.
+# Of the four stages after the stem: number of blocks, channels inside a block relative to the stem's, stride.
 STAGES = ((3, 1, 1), (4, 2, 2), (6, 4, 2), (3, 5, 2))
-# Channels of the skips, stem first, over the stem's.
+# Channels of the skips, stem first, relative to the stem's.
 SKIPS = (1, *(EXPANSION * factor for _, factor, _ in STAGES[:-1]))
-# A side shrinks by this much from the stem to the bottleneck.
+# Ratio of the sides after the stem and at the bottleneck.
 COARSEST = 2 * prod(stride for _, _, stride in STAGES)
 NECK = 4
 DILATIONS = (2, 4, 8)
 
 
 class Context(nn.Module):
-    """Features at several dilations side by side, reduced to as many channels: (B, C, X, Y, Z) to the same.
+    """Concatenation of convolutions at several dilations, reduced to the input channels: (B, C, X, Y, Z) to the same.
 
-    The authors have a fifth branch, the mean over the volume. It is the same everywhere, so the norm behind `join`
-    takes it away exactly; what it has in `join` acts on the standardisation of the kernel alone.
+    The authors have a fifth branch, the mean over the volume. It is constant in space, so that the norm after `join`
+    removes it exactly; its weights in `join` affect the standardisation of the kernel alone.
     """
 
     def __init__(self, channels: int) -> None:
@@ -37,12 +38,13 @@ class Context(nn.Module):
         self.join = Unit((len(self.branches) + 1) * channels, channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return features with context, of the shape of the input."""
         branches = torch.cat([branch(features) for branch in self.branches], dim=1)
-        return self.join.finish(self.join.conv.part(branches))
+        return self.join.finish(self.join.conv.contribution(branches))
 
 
 class Encoder(nn.Module):
-    """A residual network of 50 layers, for one modality: (B, 1, X, Y, Z)."""
+    """Residual network of 50 layers for images of one modality, (B, 1, X, Y, Z)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class Encoder(nn.Module):
         self.context = Context(NECK * width)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Skips, finest first, and at last the bottleneck, to which `context` is still to be added."""
+        """Return the skips, finest first, and last the features at the bottleneck, before `context`."""
         scales = [self.stem(image)]
         features = self.pool(scales[0])
         for stage in self.stages:

@@ -13,7 +13,7 @@ from anymri.systems.batch import Batch
 from anymri.systems.losses import StepLoss, region_channels
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_SPLIT
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
 from anymri.systems.shaspec.network import ShaSpec
 
 SHARED_WEIGHT = 0.1
@@ -21,7 +21,7 @@ SPECIFIC_WEIGHT = 0.02
 
 
 def losses(system: ShaSpec, batch: Batch) -> StepLoss:
-    """Losses of one step as published. Absent modalities take part as empty images."""
+    """Return the losses of one step as published; missing modalities take part as empty images."""
     with system.folded_weights():
         encoding = system.encode(batch.images, batch.available)
         logits = system.decode(encoding, batch.available).logits
@@ -31,7 +31,7 @@ def losses(system: ShaSpec, batch: Batch) -> StepLoss:
 
 
 def available_losses(system: ShaSpec, batch: Batch) -> StepLoss:
-    """As `losses`, but what modalities have in common and what tells them apart is learnt from available ones alone."""
+    """Return the losses of one step; missing modalities take part in the segmentation alone."""
     with system.folded_weights():
         encoding = system.encode(batch.images, batch.available)
         logits = system.decode(encoding, batch.available).logits
@@ -39,53 +39,68 @@ def available_losses(system: ShaSpec, batch: Batch) -> StepLoss:
     return _named(logits, encoding.shared, domains, batch.labels, batch.available)
 
 
-def _named(logits: Tensor, shared: Tensor, domains: Tensor, labels: Tensor, part: Tensor) -> StepLoss:
-    """Losses of logits (B, K, X, Y, Z), and of features and domain logits of the modalities in `part`, (B, M) bool."""
+def _named(logits: Tensor, shared: Tensor, domains: Tensor, labels: Tensor, included: Tensor) -> StepLoss:
+    """Return the losses of a step.
+
+    logits    (B, K, X, Y, Z)
+    shared    shared features at the bottleneck, (B, M, C, X, Y, Z)
+    domains   domain logits, (B, M, M)
+    labels    (B, X, Y, Z) int64, classes
+    included  (B, M) bool: modalities in the losses of `shared` and `domains`
+    """
     target = region_channels(labels, logits.shape[1]).to(logits.dtype)
     bce = binary_cross_entropy_with_logits(logits, target, reduction="none")
     named = {
         "dice": region_dice_loss(logits.sigmoid(), target),
         "bce": _sum_over_regions(bce),
-        "shared": ring_distance(shared, part),
-        "spec": cross_entropy(domains[part], part.nonzero()[:, 1]),
+        "shared": ring_distance(shared, included),
+        "spec": cross_entropy(domains[included], included.nonzero()[:, 1]),
     }
     total = named["dice"] + named["bce"] + SHARED_WEIGHT * named["shared"] + SPECIFIC_WEIGHT * named["spec"]
     return StepLoss(total, named)
 
 
 def region_dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:
-    """Mean over regions and samples of 1 - the Dice of (B, K, X, Y, Z); an empty region costs 1 whatever the answer."""
+    """Return the mean over regions and samples of 1 - Dice; an empty region costs 1 whatever the prediction.
+
+    probabilities  (B, K, X, Y, Z) in 0..1
+    target         (B, K, X, Y, Z), zeros and ones
+    """
     axes = (2, 3, 4)
     overlap = (probabilities * target).sum(axes)
     return 1 - (2 * overlap / (probabilities.sum(axes) + target.sum(axes) + 1)).mean()
 
 
-def ring_distance(shared: Tensor, part: Tensor) -> Tensor:
-    """Mean absolute difference of shared features (B, M, C, X, Y, Z), summed over pairs of neighbours.
+def ring_distance(shared: Tensor, included: Tensor) -> Tensor:
+    """Return the mean absolute difference of shared features, summed over pairs of neighbouring modalities.
 
-    The last modality is the first one's neighbour, as in the authors' order. Pairs that are not in `part`, (B, M) bool,
-    count as alike.
+    shared    (B, M, C, X, Y, Z); the last modality is a neighbour of the first, as in the authors' order
+    included  (B, M) bool: the distance of pairs that are not included counts as zero
     """
     distance = (shared - shared.roll(-1, dims=1)).abs().flatten(2).mean(2)
-    return (distance * (part & part.roll(-1, dims=1))).sum(1).mean()
+    return (distance * (included & included.roll(-1, dims=1))).sum(1).mean()
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Region Dice and binary cross-entropy of (B, K, X, Y, Z) against classes (B, X, Y, Z)."""
+    """Return Dice loss and binary cross-entropy of the regions.
+
+    probabilities  (B, K, X, Y, Z) in 0..1
+    labels         (B, X, Y, Z) int64, classes
+    """
     target = region_channels(labels, probabilities.shape[1])
     bce = binary_cross_entropy(probabilities, target, reduction="none")
     return {"dice": region_dice_loss(probabilities, target), "bce": _sum_over_regions(bce)}
 
 
 def _sum_over_regions(values: Tensor) -> Tensor:
-    """Mean over samples and voxels of (B, K, X, Y, Z), summed over regions."""
+    """Return the mean over samples and voxels of (B, K, X, Y, Z), summed over regions."""
     return values.sum(1).mean()
 
 
 OBJECTIVES = {"train": losses, "train_available": available_losses}
 
 RATE = 1e-2
-# The second stage goes on where a schedule over all 406,000 steps would be after the 245,000 of the first.
+# Learning rate of a schedule over all 406,000 steps after the 245,000 steps of the first stage.
 SECOND_RATE = RATE * (161 / 406) ** 0.9
 
 
@@ -93,7 +108,7 @@ def _sgd(learning_rate: float) -> Optimiser:
     return Optimiser(name="sgd", learning_rate=learning_rate, momentum=0.99)
 
 
-_NANO_PARTS: dict[str, Any] = {
+_NANO_PATCHES: dict[str, Any] = {
     "objective": "train_available",
     "crop": 64,
     "optimiser": Optimiser(learning_rate=5e-3),
@@ -103,8 +118,8 @@ RECIPES = {
     "published": Recipe(
         system="shaspec",
         about="As IM-Fuse's port trains it on BraTS 2023: all modalities first, then random subsets. Cost: 406,000 "
-        "steps of one patch, about 0.7 T multiply-adds a pass. The authors evaluate the last weights "
-        "(checkpoints/last). Dice by subset: not in the sources at hand.",
+        "steps of one patch, about 0.7 T multiply-adds per pass. The authors evaluate the last weights "
+        "(checkpoints/last). Dice by subset is not in the sources at hand.",
         source="sheet shaspec, section 7, what it says of the port",
         sources={
             "network": "sheet shaspec, section 4",
@@ -122,15 +137,15 @@ RECIPES = {
             "Intensities have no upper bound; the authors' have one from a histogram.",
             "Means and deviations are over the voxels of the brain; the authors' over those of each scan that differ "
             "from its first voxel.",
-            "Half of the patches lie around a voxel of a random class, somewhere in their middle half; the authors' "
-            "with a voxel of a random region in their middle.",
-            "The other half lies anywhere; the authors' keeps 15 voxels off the ends of x and 10 off those of y.",
+            "Half of the patches contain a voxel of a random class in their middle half; the authors' have a voxel of "
+            "a random region in their middle.",
+            "The other half is anywhere; the authors' keep 15 voxels from the ends of x and 10 from those of y.",
             "Half of the authors' patches are cut up to a tenth smaller or larger, and resized.",
             "Resampling is linear; the authors' cubic for images, linear for labels.",
-            "The second stage's momentum begins at zero; the authors' goes on.",
-            OWN_SPLIT,
+            "The second stage's momentum begins at zero; the authors' continues from the first stage.",
+            OUR_SPLIT,
             "The best epoch is chosen by Dice of label maps; the authors' by Dice of probabilities.",
-            "Windows follow each other by 85 voxels; the authors' by 86.",
+            "Windows are 85 voxels apart; the authors' 86.",
         ),
         network={"width": 64, "init": "reference"},
         preprocessing=Preprocessing(normalisation="zscore_background_zero", crop_to_brain=False),
@@ -166,15 +181,15 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="shaspec",
-        about=f"{FOR_A_LAPTOP} Absent ones stay out of the auxiliary losses, which spares their encoders.",
+        about=f"{FOR_A_LAPTOP} Missing ones are excluded from the auxiliary losses, which saves their encoders.",
         source=OURS,
         network={"width": 8},
         preprocessing=Preprocessing(normalisation="zscore_background_zero"),
         validation_share=0.05,
         stages=[
-            # The bottleneck is 32 times deep_supervision: smaller patches would leave it too few voxels for its norms.
-            small_patches(1, name="warmup", subsets="all", **_NANO_PARTS),
-            small_patches(3, **_NANO_PARTS),
+            # The bottleneck is 32 times coarser: with smaller patches it would have too few voxels for its norms.
+            small_patches(1, name="warmup", subsets="all", **_NANO_PATCHES),
+            small_patches(3, **_NANO_PATCHES),
             large_patches(
                 96, 3, steps_per_epoch=15, objective="train_available", optimiser=Optimiser(learning_rate=2e-3)
             ),

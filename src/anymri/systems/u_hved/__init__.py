@@ -1,4 +1,4 @@
-"""U-HVED (Dorent et al., MICCAI 2019): card, and the parts behind it once they are asked for."""
+"""U-HVED (Dorent et al., MICCAI 2019): card and specification."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ CARD = Card(
     title="U-HVED: hetero-modal variational encoder-decoder",
     paper="Dorent et al., MICCAI 2019, arXiv 1907.11150",
     reference="PyTorch port in AImageLab-zip/IM-Fuse (fbbd48e), folder UHVED; original in TensorFlow: ReubenDo/U-HVED",
-    idea="One U-Net encoder a modality gives Gaussians at four scales; the product of the available ones is decoded "
-    "to the segmentation, and in training to all four images.",
+    idea="One U-Net encoder per modality computes Gaussians at four scales; the product of the available ones is "
+    "decoded to the segmentation, and in training to all four images.",
     presets={"published": {"width": 8}, "nano": {"width": 8, "reconstruction": False}},
     parameters=1_250_552,
     inference_parameters=959_112,
     reference_parameters=1_250_552,
-    gmacs={"encode four modalities": 48.1, "decode one subset": 12.7, "15 subsets": 238.6},
+    gmacs={"encode four modalities": 48.1, "decode one subset": 12.8, "15 subsets": 240.2},
     switches={
         "width": "channels of the first encoder level",
-        "reconstruction": "true (default), or false: no image decoders, half the cost of a training step (nano)",
-        "init": "he_fan_in (default), or port: the reference's rule, which starts norm gains around zero",
+        "reconstruction": "true (default), or false: without image decoders, half the cost of a training step (nano)",
+        "init": "he_fan_in (default), or port: the reference's rule, which draws norm gains around zero",
     },
     deviations=(
-        "Modalities go by name; the port reads the columns of its mask as t1, t1c, t2, flair while its data come as "
-        "flair, t1c, t1, t2, so the row labels of its test output are permuted.",
+        "Modalities are selected by name; the port reads the columns of its mask as t1, t1c, t2, flair while its "
+        "data come as flair, t1c, t1, t2, so the row labels of its test output are permuted.",
         "Windows are blended as probabilities, where the port averages raw logits.",
-        "Where scans do not exist, reconstruction and divergences reach over those that do; with four scans the "
-        "losses are the port's.",
+        "Where scans are missing, reconstruction and divergences cover those that exist; with four scans the losses "
+        "are the port's.",
     ),
-    published_results="none by subset in the paper or the port's repository at hand",
+    published_results="none per subset in the paper or the port's repository",
     licence=f"original: MIT; port: {NO_LICENCE}",
 )
 
 
 def spec() -> SystemSpec:
-    """Network, recipes, objectives and converter; imports torch."""
+    """Return network, recipes, objectives and converter; imports torch."""
     from anymri.systems.spec import SystemSpec
     from anymri.systems.u_hved.converter import convert
     from anymri.systems.u_hved.network import UHVED

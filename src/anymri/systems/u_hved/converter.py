@@ -1,6 +1,6 @@
-"""From the reference's state dict (IM-Fuse repository, folder UHVED) to ours.
+"""Conversion of the reference's state dict (IM-Fuse repository, folder UHVED) to ours.
 
-The reference slices its four modalities by name, so weights need no permutation; only its mask columns did.
+The reference selects its four modalities by name, so weights need no permutation; only its mask columns do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _BLOCK = re.compile(r"[ed](\d)_c(\d)\.(.+)")
 
 
 def our_name(name: str) -> str | None:
-    """`t1ce_encoder.e2_c1.conv.weight` -> `encoders.T1c.levels.1.0.conv.weight`; None for a foreign name."""
+    """Return our name of a parameter, None for a foreign name.
+
+    For example `encoders.T1c.levels.1.0.conv.weight` for `t1ce_encoder.e2_c1.conv.weight`.
+    """
     module, _, leaf = name.partition(".")
     if module not in _MODULES:
         return None
@@ -38,7 +41,7 @@ def our_name(name: str) -> str | None:
 
 
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """The reference's checkpoint or state dict as ours; width and number of classes are read from its shapes."""
+    """Return the reference's checkpoint or state dict as ours; width and number of classes come from its shapes."""
     state = plain_names(checkpoint)
     with checkpoint_of("U-HVED's reference"):
         width = state["flair_encoder.conv1.weight"].shape[0]

@@ -1,15 +1,14 @@
 """U-HVED: hetero-modal variational encoder-decoder. Dorent et al., MICCAI 2019, arXiv 1907.11150.
 
-One small U-Net encoder a modality gives a Gaussian at each of four scales; the product of the available modalities'
-Gaussians is the skip pyramid of five decoders: four reconstruct the modalities (training only), one segments.
-Source: sheet u_hved, after the PyTorch port in IM-Fuse's repository. Modalities go by name here; in the port the
-columns of its mask were permuted against its data.
+One small U-Net encoder per modality computes a Gaussian at each of four scales; the product of the available
+modalities' Gaussians is the skip pyramid of five decoders: four reconstruct the modalities (training only), one
+segments. Source: sheet u_hved, after the PyTorch port in IM-Fuse's repository. Modalities are selected by name here; in
+the port the columns of the mask are permuted against the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from math import prod, sqrt
 from typing import ClassVar, Literal
 
@@ -20,7 +19,8 @@ from anymri.layers.gaussians import Gaussians
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
-from anymri.systems.contract import Encoding, Prediction, System
+from anymri.systems.contract import Prediction
+from anymri.systems.families.hved.system import GaussiansEncoding, VariationalSystem
 
 SCALES = 4
 NEGATIVE_SLOPE = 0.01
@@ -28,7 +28,7 @@ NORM_EPS = 1e-6
 
 
 def pre(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Instance norm, leaky ReLU, 3x3x3 convolution without bias."""
+    """Return a block of instance norm, leaky ReLU and a 3x3x3 convolution without bias."""
     block = nn.Sequential()
     block.add_module("norm", nn.InstanceNorm3d(in_channels, eps=NORM_EPS, affine=True))
     block.add_module("activation", nn.LeakyReLU(NEGATIVE_SLOPE))
@@ -37,7 +37,7 @@ def pre(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """One modality, (B, 1, X, Y, Z), to four scales; channels width, 2, 4 and 8 times width."""
+    """Encoder of one modality, (B, 1, X, Y, Z), to four scales with 1, 2, 4 and 8 times `width` channels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -49,6 +49,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the features of each scale, finest first, from an image (B, 1, X, Y, Z)."""
         features = nn.functional.leaky_relu(self.stem(image), NEGATIVE_SLOPE)
         scales = []
         for depth, level in enumerate(self.levels):
@@ -58,7 +59,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A skip pyramid (finest first, width/2 to 4 times width channels) to one image of `out_channels`."""
+    """Decoder of a skip pyramid, finest first with width/2, ..., 4 times `width` channels, to one image."""
 
     def __init__(self, width: int, out_channels: int) -> None:
         super().__init__()
@@ -69,25 +70,22 @@ class Decoder(nn.Module):
         self.out = nn.Conv3d(skips[0], out_channels, 1, bias=False)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Return (B, out_channels, X, Y, Z) from skips (B, C, X, Y, Z), finest first."""
         *skips, features = pyramid
         for level, skip in zip(self.levels, reversed(skips), strict=True):
             upsampled = nn.functional.interpolate(features, scale_factor=2, mode="trilinear", align_corners=True)
             features = level(torch.cat([upsampled, skip], dim=1))
-        return self.out(features)  # type: ignore[no-any-return]
+        image: Tensor = self.out(features)
+        return image
 
 
-@dataclass
-class UHVEDEncoding(Encoding):
-    """gaussians  four scales, finest first: one Gaussian a modality with width/2, ..., 4 times width channels."""
+class UHVED(VariationalSystem[GaussiansEncoding]):
+    """U-HVED network.
 
-    gaussians: list[Gaussians]
-
-
-class UHVED(System[UHVEDEncoding]):
-    """width         channels of the first encoder level, an even number (published: 8)
-    num_classes    channels of the segmentation, background included
-    init           weights drawn at the start: `he_fan_in`, or `port` as the reference does (see `_initialise_as_port`)
-    reconstruction  whether training reconstructs the four images, as published; without, a step costs half
+    width           channels of the first encoder level, an even number (published: 8)
+    num_classes     channels of the segmentation, with background
+    init            initialisation: `he_fan_in`, or `port` as in the reference (see `_initialise_as_port`)
+    reconstruction  training reconstructs the four images, as published; without, a step costs half
     """
 
     output_kind: ClassVar[OutputKind] = "classes"
@@ -108,8 +106,6 @@ class UHVED(System[UHVEDEncoding]):
         self.segmentation_decoder = Decoder(width, num_classes)
         reconstructed = self.modalities if reconstruction else ()
         self.image_decoders = nn.ModuleDict({name: Decoder(width, 1) for name in reconstructed})
-        # How training draws its standard-normal noise, finest scale first; a parity test puts fixed noise here.
-        self.draw_noise: Callable[[Tensor], Tensor] = torch.randn_like
         if init == "port":
             self._initialise_as_port()
         else:
@@ -117,15 +113,16 @@ class UHVED(System[UHVEDEncoding]):
 
     @property
     def reconstructs(self) -> bool:
+        """Whether `decode` can reconstruct the images: only with image decoders."""
         return bool(self.image_decoders)
 
-    def _encode(self, images: Tensor, present: Tensor) -> UHVEDEncoding:
+    def _encode(self, images: Tensor, present: Tensor) -> GaussiansEncoding:
         scales = encode_each(self.encoders, images, present)
-        return UHVEDEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in scales])
+        return GaussiansEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in scales])
 
-    def _decode(self, encoding: UHVEDEncoding, available: Tensor, reconstruct: bool) -> Prediction:
+    def _decode(self, encoding: GaussiansEncoding, available: Tensor, reconstruct: bool) -> Prediction:
         posteriors = [gaussians.product(available) for gaussians in encoding.gaussians]
-        pyramid = [p.sample(self.draw_noise(p.mean)) if self.training else p.mean for p in posteriors]
+        pyramid = [self.latent(posterior) for posterior in posteriors]
         images = [decoder(pyramid) for decoder in self.image_decoders.values()] if reconstruct else []
         reconstruction = torch.cat(images, dim=1) if images else None
         return Prediction(self.segmentation_decoder(pyramid), self.output_kind, reconstruction)
@@ -136,7 +133,7 @@ class UHVED(System[UHVEDEncoding]):
                 nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
 
     def _initialise_as_port(self) -> None:
-        """A rule for TensorFlow's kernel layout applied to PyTorch's: norm gains start random around zero."""
+        """Apply the reference's rule, made for the kernel layout of TensorFlow: norm gains are drawn around zero."""
         for name, parameter in self.named_parameters():
             if name.endswith("weight"):
                 std = sqrt(2 / prod(parameter.shape[:-1]))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from anymri.layers.gaussians import subset_divergences
 from anymri.systems.batch import Batch
+from anymri.systems.families.hved.objective import reconstruction_loss
 from anymri.systems.losses import (
     StepLoss,
     class_channels,
@@ -16,7 +17,7 @@ from anymri.systems.losses import (
 )
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OURS, OWN_BOX, OWN_SPLIT
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_BOX, OUR_SPLIT, OURS
 from anymri.systems.u_hved.network import UHVED
 
 DIVERGENCE_WEIGHT = 0.1
@@ -24,10 +25,10 @@ RECONSTRUCTION_WEIGHT = 0.1
 
 
 def losses(system: UHVED, batch: Batch) -> StepLoss:
-    """Losses of one step.
+    """Return the losses of one step.
 
-    All modalities that exist are encoded, because reconstruction and divergences use them even where the subset drawn
-    for the step leaves them out: their encoders learn in every step.
+    All modalities that exist are encoded: reconstruction and divergences also use those that are missing in the subset
+    drawn for the step, so that all encoders learn in every step.
     """
     encoding = system.encode(batch.images, batch.present)
     prediction = system.decode(encoding, batch.available, reconstruct=True)
@@ -40,26 +41,21 @@ def losses(system: UHVED, batch: Batch) -> StepLoss:
     named["kld"] = torch.stack(divergences).mean()
     total = named["ce"] + named["dice"] + DIVERGENCE_WEIGHT * named["kld"]
     if prediction.reconstruction is not None:
-        named["rec"] = _reconstruction_loss(prediction.reconstruction, batch)
+        named["rec"] = reconstruction_loss(prediction.reconstruction, batch)
         total = total + RECONSTRUCTION_WEIGHT * named["rec"]
     return StepLoss(total, named)
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Cross-entropy (classes unweighted) and soft Dice of (B, K, X, Y, Z) against (B, X, Y, Z)."""
+    """Return cross-entropy (classes unweighted) and soft Dice loss of (B, K, X, Y, Z) against (B, X, Y, Z)."""
     target = class_channels(labels, probabilities.shape[1])
     return {"ce": cross_entropy_loss(probabilities, target), "dice": soft_dice_loss(probabilities, target)}
 
 
 def validation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What steers the learning rate: as `segmentation_losses`, but with classes weighted."""
+    """Return the losses that control the learning rate: those of `segmentation_losses`, with classes weighted."""
     target = class_channels(labels, probabilities.shape[1])
     return {"ce": weighted_cross_entropy_loss(probabilities, target), "dice": soft_dice_loss(probabilities, target)}
-
-
-def _reconstruction_loss(reconstruction: Tensor, batch: Batch) -> Tensor:
-    """Mean squared error over the modalities that exist and all voxels."""
-    return (reconstruction - batch.images)[batch.present].square().mean()
 
 
 RECIPES = {
@@ -78,10 +74,10 @@ RECIPES = {
             "augmentation": "sheet robust_mseg, Training (port)",
         },
         deviations=(
-            OWN_SPLIT,
-            OWN_BOX,
-            "Windows are blended as probabilities; the authors' as logits.",
-            "The loss that steers the learning rate is of probabilities; the authors' of logits.",
+            OUR_SPLIT,
+            OUR_BOX,
+            "Windows are blended as probabilities; those of the authors as logits.",
+            "The loss that controls the learning rate is computed from probabilities; that of the authors from logits.",
         ),
         network={"width": 8, "init": "port"},
         validation_share=0.125,
@@ -105,7 +101,7 @@ RECIPES = {
     "nano": Recipe(
         system="u_hved",
         about=f"{FOR_A_LAPTOP} Not the published training: no reconstruction, which halves the cost of a step. Small "
-        "patches around each part of a tumour teach the parts; large ones, where healthy tissue is.",
+        "patches around each region of a tumour teach the regions; large ones teach healthy tissue.",
         source=OURS,
         network={"width": 8, "reconstruction": False},
         validation_share=0.05,
@@ -113,9 +109,9 @@ RECIPES = {
     ),
     "one_case": Recipe(
         system="u_hved",
-        about="To see whether a network can learn your data at all: train on one case, evaluate on the same (see "
-        "docs/one-case.md). A quarter of an hour on two cores, 8 GB of memory. As nano, but nothing is changed at "
-        "random, and patches hold most of a brain, because instance norm takes a healthy patch for a bright one.",
+        about="Shows whether a network can learn your data at all: train on one case and evaluate on the same (see "
+        "docs/one-case.md). A quarter of an hour on two cores, 8 GB of memory. As nano, but without augmentation, "
+        "and patches contain most of a brain, because instance norm makes a healthy patch look bright.",
         source=OURS,
         network={"width": 8, "reconstruction": False},
         validation_share=0.0,

@@ -1,6 +1,6 @@
-"""The baseline: MONAI's residual U-Net over all modalities, with a constant in place of an absent one.
+"""Baseline: MONAI's residual U-Net over all modalities, with a constant in place of a missing one.
 
-It fuses in its first convolution, so that next to nothing can be shared between subsets.
+It fuses in its first convolution, so that subsets cannot share an encoding.
 """
 
 from __future__ import annotations
@@ -13,35 +13,44 @@ import torch
 from torch import Tensor, nn
 
 from anymri.errors import ConfigurationError
+from anymri.extras import need
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
 from anymri.systems.contract import Encoding, Prediction, System
 
 LEVELS = 5
-# Resolutions that training looks at. As in nnU-Net, all of the decoder's but the coarsest.
+# Number of resolutions with a loss. As in nnU-Net, all of the decoder's but the coarsest.
 SUPERVISED = LEVELS - 2
 NEGATIVE_SLOPE = 0.01
 
 
 @dataclass
 class UNetDropoutEncoding(Encoding):
-    """images  (B, M, X, Y, Z): the scans as they came"""
+    """Encoding of the baseline: only the images, because the network fuses the modalities first.
+
+    images  (B, M, X, Y, Z) as given
+    """
 
     images: Tensor
 
 
-@dataclass
+@dataclass(kw_only=True)
 class UNetDropoutPrediction(Prediction):
-    """deep_supervision  in training, logits of the next resolutions, each half the one before"""
+    """Prediction with the outputs of deep supervision.
 
-    deep_supervision: Sequence[Tensor] = ()
+    deep_supervision  in training, logits of the next resolutions, each half the one before
+    """
+
+    deep_supervision: Sequence[Tensor]
 
 
 class UNetDropout(System[UNetDropoutEncoding]):
-    """width       channels at full resolution; twice as many at each of the next levels
+    """Residual U-Net over all modalities, with a constant in place of each missing one.
+
+    width        channels at full resolution, doubled at each of the next levels
     num_classes  classes, background included
-    blocks       residual blocks of each level of the encoder, finest first; one a level in the decoder
-    substitute   for an absent modality: `learnt`, a constant each, or `zeros`
+    blocks       residual blocks of each level of the encoder, finest first; the decoder has one per level
+    substitute   replacement of a missing modality: `learnt`, a constant per modality, or `zeros`
     """
 
     output_kind: ClassVar[OutputKind] = "classes"
@@ -63,7 +72,8 @@ class UNetDropout(System[UNetDropoutEncoding]):
                 f"The network cannot be built with blocks of {len(blocks)} levels: it has {LEVELS}.",
                 "Give as many numbers, as in blocks=[1,2,2,4,4].",
             )
-        # Imported here, because it takes seconds.
+        need("train", "monai", purpose="The network of unet_dropout")
+        # Imported here, because the import takes seconds.
         from monai.networks.nets.segresnet_ds import SegResNetDS
 
         self.unet = SegResNetDS(
@@ -82,7 +92,7 @@ class UNetDropout(System[UNetDropoutEncoding]):
         self.substitute = nn.Parameter(blank) if substitute == "learnt" else None
 
     def train(self, mode: bool = True) -> Self:
-        # Heads of deep_supervision levels never run in evaluation.
+        """Set the mode; in evaluation, only the head at full resolution runs."""
         self.unet.dsdepth = SUPERVISED if mode else 1
         return super().train(mode)
 
@@ -92,6 +102,6 @@ class UNetDropout(System[UNetDropoutEncoding]):
     def _decode(self, encoding: UNetDropoutEncoding, available: Tensor, reconstruct: bool) -> UNetDropoutPrediction:
         images = encoding.images
         substitute = torch.zeros_like(images) if self.substitute is None else self.substitute.to(images.dtype)
-        answer = self.unet(torch.where(available[..., None, None, None], images, substitute))
-        logits, *deep_supervision = answer if self.training else [answer]
+        output = self.unet(torch.where(available[..., None, None, None], images, substitute))
+        logits, *deep_supervision = output if self.training else [output]
         return UNetDropoutPrediction(logits, self.output_kind, deep_supervision=deep_supervision)

@@ -1,4 +1,4 @@
-"""Objective and recipes of the baseline: nnU-Net's habits, with modality dropout."""
+"""Objective and recipes of the baseline: nnU-Net's settings with modality dropout."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from anymri.systems.recipes.sources import OURS
 from anymri.systems.unet_dropout import CARD
 from anymri.systems.unet_dropout.network import UNetDropout, UNetDropoutPrediction
 
-# Of the resolutions, finest first.
+# Weights of the resolutions, finest first.
 LEVEL_WEIGHTS = tuple(weight / 7 for weight in (4, 2, 1))
 
 
 def losses(system: UNetDropout, batch: Batch) -> StepLoss:
-    """Dice and cross-entropy at three resolutions; scans that the step leaves out are not looked at."""
+    """Return the losses of one step: Dice and cross-entropy at three resolutions."""
     prediction = system(batch.images, batch.available)
     assert isinstance(prediction, UNetDropoutPrediction)
     named: dict[str, Tensor] = {}
@@ -38,7 +38,11 @@ def losses(system: UNetDropout, batch: Batch) -> StepLoss:
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Soft Dice and cross-entropy of (B, K, X, Y, Z) against classes (B, X, Y, Z)."""
+    """Return soft Dice loss and cross-entropy.
+
+    probabilities  (B, K, X, Y, Z) in 0..1
+    labels         (B, X, Y, Z) int64, classes
+    """
     target = class_channels(labels, probabilities.shape[1])
     return {"dice": soft_dice_loss(probabilities, target), "ce": cross_entropy_loss(probabilities, target)}
 
@@ -46,15 +50,15 @@ def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tens
 OBJECTIVES = {"train": losses}
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
-# All 15 subsets are seen: each modality is left out in every other step.
+# Each modality is dropped in half of the steps, so that all 15 subsets occur.
 DROPOUT = dict.fromkeys(MODALITIES, 0.5)
 
 RECIPES = {
     "published": Recipe(
         system="unet_dropout",
-        about="Ours, not a publication's; it follows nnU-Net: 250,000 steps of two patches of 128^3, a third of them "
-        "around tumour, its optimiser and augmentation, its weights of three resolutions. Each modality is left out in "
-        'every other step; to target one alone: --set "subsets={FLAIR: 0.35}". Not yet measured.',
+        about="Ours, after nnU-Net: 250,000 steps of two patches of 128^3, a third of them around tumour, with its "
+        "optimiser, augmentation and weights of three resolutions. Each modality is dropped in half of the steps; to "
+        'target one alone: --set "subsets={FLAIR: 0.35}". Not yet measured.',
         source="nnU-Net's defaults, some of them in sheet mam, Data and training",
         sources=dict.fromkeys(("network", "validation_share", "seed", "subsets", "validation_epochs"), "ours"),
         network=dict(PUBLISHED),

@@ -1,4 +1,4 @@
-"""XLSTM-HVED (ISBI 2025): card, and the parts behind it once they are asked for."""
+"""XLSTM-HVED (ISBI 2025): card and specification."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ CARD = Card(
     title="XLSTM-HVED: hetero-modal variational encoder-decoder with spatial attention and a Vision-LSTM",
     paper="XLSTM-HVED, ISBI 2025",
     reference="Quanato607/XLSTM-HVED (77470a8), class XLSTM_HVED",
-    idea="RA-HVED, smaller, with attention maps from all modalities on each one's encoder, one mLSTM block over the "
-    "voxels of the bottleneck, and gates exchanged between the decoders of segmentation and images.",
+    idea="A smaller RA-HVED with attention maps, computed from all modalities, on the encoder of each one, an mLSTM "
+    "block over the voxels of the bottleneck, and gates exchanged between the decoders of segmentation and images.",
     presets={"published": {"width": 4}, "nano": {"width": 4}},
     parameters=326_222,
     inference_parameters=326_146,
@@ -24,41 +24,41 @@ CARD = Card(
     gmacs={"encode four modalities": 7.5, "decode one subset": 22.1, "15 subsets": 321.4},
     switches={
         "width": "channels of the first encoder level, a multiple of 4; in the reference only 4 works",
-        "shared_reconstruction": "true (default): one decoder for all images; false: one each, the segmentation beside "
-        "each of them",
+        "shared_reconstruction": "true (default): one decoder for all images; false: one decoder per image, each "
+        "coupled with one pass of the segmentation decoder",
         "save_source": "input (default): attention maps from the images; latent: from each level's fused skip, as in "
-        "the paper's figure; none: no SAVE (the reference's ablation also takes vil_gate none)",
+        "the paper's figure; none: without SAVE (the reference's ablation also has vil_gate none)",
         "vil_gate": "residual (default): h + v; softmax: h + h * softmax(v), as in the paper; none: no Vision-LSTM",
         "dusfe_levels": "3 (default): DuSFE after every decoder level; 2: not after the finest, as in the paper; 0: "
-        "decoders apart",
-        "reference_leak": "false (default); true: in training, attention maps see the modalities left out, as in the "
-        "reference",
-        "init": "anymri (default): the Vision-LSTM starts by its own rule; reference: overwritten with N(0, 1) biases, as "
-        "in the reference",
+        "separate decoders",
+        "reference_leak": "false (default); true: in training, attention maps also use the missing modalities, as in "
+        "the reference",
+        "init": "anymri (default): the Vision-LSTM keeps the initialisation of its layers; reference: it is "
+        "overwritten, biases with N(0, 1), as in the reference",
     },
     deviations=(
-        "In training, absent modalities are zeros to the attention maps; the authors leave them in (switch "
+        "In training, attention maps receive zeros for missing modalities; the authors keep their images (switch "
         "reference_leak).",
-        "An attention map is computed once instead of once a modality; its batch norms move as far.",
-        "The mLSTM goes through its sequence in chunks: the same function at a small share of the memory.",
+        "An attention map is computed once instead of once per modality; its running statistics change as much.",
+        "The mLSTM processes its sequence in chunks: the same function with a small share of the memory.",
         "The 7^3 depthwise and the 1^3 convolution of a gate run as one dense 7^3 convolution: the same function of "
         "the same weights.",
-        "What the reference stores and never uses is left out: 96,366 parameters of 422,588.",
+        "Parameters that the reference stores and never uses do not exist: 96,366 of 422,588.",
         "Labels come from the data set's scheme; the authors read BraTS-PEDs values whatever the data set.",
         "All 14 incomplete subsets are drawn; the authors never draw T1+T2+FLAIR (stage option subsets: "
         "by_size_reference).",
-        "Evaluation reconstructs no images unless asked to, and covers the whole volume in windows; the authors score one "
-        "random crop.",
-        "Where scans do not exist, the complete pass and the reconstruction reach over those that do.",
+        "Evaluation reconstructs images only on request, and covers the whole volume in windows; the authors evaluate "
+        "one random crop.",
+        "Where scans are missing, the complete pass and the reconstruction cover those that exist.",
     ),
-    published_results="own 80/20 split of BraTS 2024 (paper, Table 1), mean Dice over 15 subsets WT 74.53, TC 58.19, "
-    "ET 53.40 (printed: 53.83); the rows of T2 and FLAIR may be exchanged (sheet, section 10)",
+    published_results="the authors' 80/20 split of BraTS 2024 (paper, Table 1), mean Dice over 15 subsets WT 74.53, "
+    "TC 58.19, ET 53.40 (printed: 53.83); the rows of T2 and FLAIR may be exchanged (sheet, section 10)",
     licence=NO_LICENCE,
 )
 
 
 def spec() -> SystemSpec:
-    """Network, recipes, objectives and converter; imports torch."""
+    """Return network, recipes, objectives and converter; imports torch."""
     from anymri.systems.families.hved.objective import DISCRIMINATORS, OBJECTIVES, segmentation_losses
     from anymri.systems.spec import SystemSpec
     from anymri.systems.xlstm_hved.converter import convert

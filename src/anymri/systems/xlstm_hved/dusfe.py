@@ -1,4 +1,4 @@
-"""DuSFE: after a level, the segmentation and the images in the making tell each other what matters.
+"""DuSFE: cross-attention between the segmentation decoder and the image decoders after a level.
 
 The paper calls it SFECA. Source: sheet xlstm_hved, sections 3, 4 and 6.
 """
@@ -13,11 +13,8 @@ from torch import Tensor, nn
 from anymri.systems.families.hved.blocks import Decoder, decoder_levels
 
 
-class Side(nn.Module):
-    """What one of the two branches has of its own.
-
-    channels  (B, C), place (B, 1, X, Y, Z): the summary of both branches, from which this one takes its gates
-    """
+class Branch(nn.Module):
+    """Modules of one of the two branches of DuSFE: its part of the summary, its gates and its norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,32 +24,39 @@ class Side(nn.Module):
         self.norm = nn.BatchNorm3d(channels)
 
     def forward(self, features: Tensor, channels: Tensor, place: Tensor) -> Tensor:
+        """Return the gated features of this branch, (B, C, X, Y, Z).
+
+        features         (B, C, X, Y, Z)
+        channels, place  (B, C) and (B, 1, X, Y, Z): summary of both branches
+        """
         gate = self.channel_gate(channels).sigmoid()[:, :, None, None, None] + self.place_gate(place).sigmoid()
-        return self.norm(features + features * gate)  # type: ignore[no-any-return]
+        gated: Tensor = self.norm(features + features * gate)
+        return gated
 
 
 class DuSFE(nn.Module):
-    """Images and segmentation, both (B, C, X, Y, Z), to the same two, gated by channel and by voxel from both."""
+    """Block that gates image and segmentation features, both (B, C, X, Y, Z), per channel and per voxel from both."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = nn.Linear(2 * channels, channels)
         self.place = nn.Conv3d(2, 1, 1)
-        self.image = Side(channels)
-        self.segmentation = Side(channels)
+        self.image = Branch(channels)
+        self.segmentation = Branch(channels)
 
     def forward(self, image: Tensor, segmentation: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both features gated, (B, C, X, Y, Z) each."""
         channels = self.channels(torch.cat([image.mean((2, 3, 4)), segmentation.mean((2, 3, 4))], dim=1))
         place = self.place(torch.cat([self.image.squeeze(image), self.segmentation.squeeze(segmentation)], dim=1))
         return self.image(image, channels, place), self.segmentation(segmentation, channels, place)
 
 
 class CoupledDecoder(nn.Module):
-    """The segmentation's decoder, run beside the decoder of each stream of images, with DuSFE after the first levels.
+    """Segmentation decoder that runs beside each image decoder, with DuSFE between the two after the first levels.
 
-    streams    name of an image decoder -> how many images it reconstructs; the segmentation runs once for each, with the
-               same weights, and gives as many maps, which the last convolution joins
-    exchanges  levels with DuSFE, from the coarsest
+    streams    name of an image decoder -> number of images that it reconstructs. The segmentation decoder runs once per
+               image decoder, with the same weights, and computes as many maps; the last convolution joins all maps
+    exchanges  number of levels with DuSFE, from the coarsest
     """
 
     def __init__(
@@ -72,7 +76,10 @@ class CoupledDecoder(nn.Module):
     def forward(
         self, pyramid: Sequence[Tensor], image_decoders: nn.ModuleDict, reconstruct: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        """Scores, and the images of each stream if asked for, from a skip pyramid, finest first."""
+        """Return logits (B, K, X, Y, Z), and the images of each stream if requested, (B, n, X, Y, Z) each.
+
+        pyramid  skips (B, C, X, Y, Z), finest first
+        """
         maps, images = [], []
         for name, decoder in image_decoders.items():
             assert isinstance(decoder, Decoder)

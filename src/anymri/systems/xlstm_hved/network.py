@@ -1,9 +1,9 @@
 """XLSTM-HVED: hetero-modal variational encoder-decoder with spatial attention and a Vision-LSTM. ISBI 2025.
 
-As in RA-HVED, one encoder a modality gives a Gaussian at each of four scales, at half the scale's resolution, and the
-product of the available modalities' Gaussians, expanded again, is the skip pyramid of the decoders. Three parts are
-new: SAVE, a side path over all modalities whose attention maps steer their encoders; a Vision-LSTM at the bottleneck;
-and DuSFE between the decoders of segmentation and images. Source: sheet xlstm_hved, sections 2 to 6 and 11.
+As in RA-HVED, one encoder per modality computes a Gaussian at each of four scales, at half the resolution of the scale,
+and the product of the available modalities' Gaussians, expanded again, is the skip pyramid of the decoders. Three
+modules are new: SAVE, which computes attention maps for the encoders from all modalities; a Vision-LSTM at the
+bottleneck; and DuSFE between the decoders of segmentation and images. Source: sheet xlstm_hved, sections 2 to 6 and 11.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ from anymri.layers.gaussians import Gaussians, Posterior
 from anymri.layers.mlstm import VisionLSTM
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
-from anymri.systems.contract import Encoding
-from anymri.systems.families.hved.blocks import Decoder, Expansion, encoder_convs, initialise, single_conv
-from anymri.systems.families.hved.objective import HVED, HVEDPrediction
+from anymri.systems.families.hved.blocks import (
+    Decoder,
+    Expansion,
+    encoder_convs,
+    image_channels,
+    initialise,
+    single_conv,
+)
+from anymri.systems.families.hved.system import HVED, GaussiansEncoding, HVEDPrediction
 from anymri.systems.xlstm_hved.dusfe import CoupledDecoder
 from anymri.systems.xlstm_hved.save import AttentionMap, Guide
 
 SCALES = 4
-SHARED = "shared"
 NORM_GAIN_STD = 0.02
 
 
 class EncoderLevel(nn.Module):
-    """One level of one modality, (B, 1, C, X, Y, Z), to features, and to means and log-variances of their Gaussians.
+    """Encoder level of one modality: features, and the means and log-variances of its Gaussians.
 
-    The latter lie one after the other in the channels, half as many as the features', at half the resolution.
+    The moments are concatenated along the channels: half as many channels as the features, at half the resolution.
     """
 
     def __init__(self, entry: nn.Module, in_channels: int, out_channels: int) -> None:
@@ -43,31 +48,30 @@ class EncoderLevel(nn.Module):
         self.reduction = single_conv(out_channels, out_channels // 2, stride=2)
 
     def forward(self, features: Tensor) -> list[Tensor]:
+        """Return features and moments, (B, C, X, Y, Z) each, from finer features (B, 1, C, X, Y, Z)."""
         features = self.convs(self.entry(features[:, 0]))
         return [features, self.reduction(features)]
 
 
 @dataclass
-class XLSTMHVEDEncoding(Encoding):
-    """What no attention map has touched: the finest level, or without SAVE all of them.
+class XLSTMHVEDEncoding(GaussiansEncoding):
+    """Encoder levels that do not depend on attention maps: the finest level, or without SAVE all levels.
 
-    images     (B, M, X, Y, Z) as given
-    features   (B, M, C, X, Y, Z) of the last level encoded, zero where a modality is absent
-    gaussians  the levels encoded, finest first: one Gaussian a modality
+    images    (B, M, X, Y, Z) as given
+    features  (B, M, C, X, Y, Z) of the last encoded level, zero where a modality is missing
     """
 
     images: Tensor
     features: Tensor
-    gaussians: list[Gaussians]
 
 
 @dataclass
 class Fused:
-    """What a subset's modalities have in common, finest scale first.
+    """Result of the fusion of one subset; one entry per scale, finest first.
 
-    gaussians   one a modality, zero where it is not available
-    posteriors  their product
-    pyramid     the skips of the decoders, (B, C, X, Y, Z) each
+    gaussians   one Gaussian per modality, zero where it is not available
+    posteriors  product of these Gaussians
+    pyramid     skips of the decoders, (B, C, X, Y, Z) each
     """
 
     gaussians: list[Gaussians]
@@ -76,18 +80,21 @@ class Fused:
 
 
 class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
-    """width                  channels of the first encoder level, a multiple of 4 (published: 4)
-    num_classes            classes, background included; the logits are one region fewer: WT, TC, ET and perhaps RC
-    shared_reconstruction  one decoder reconstructs all images; otherwise one each, and the segmentation runs beside each
-    save_source            what attention maps are drawn from: the images (`input`, the code), each level's fused skip
-                           (`latent`, the paper's figure), or `none`: no SAVE
-    vil_gate               bottleneck h with v = ViL(h + SAVE's coarsest features): h + v (`residual`, the code),
+    """XLSTM-HVED network.
+
+    width                  channels of the first encoder level, a multiple of 4 (published: 4)
+    num_classes            classes with background; the logits have one region fewer: WT, TC, ET and perhaps RC
+    shared_reconstruction  one decoder reconstructs all images; otherwise one decoder per image, each coupled with one
+                           pass of the segmentation decoder
+    save_source            source of the attention maps: the images (`input`, the code), the fused skip of each level
+                           (`latent`, the paper's figure), or `none`: without SAVE
+    vil_gate               bottleneck h with v = ViL(h + coarsest features of SAVE): h + v (`residual`, the code),
                            h + h * softmax of v over channels (`softmax`, the paper), or `none`: h
-    dusfe_levels           decoder levels with DuSFE from the coarsest: 3 (the code), 2 (the paper); 0: decoders apart
-    reference_leak         in training, SAVE sees all modalities that exist, also those left out in the step, as the
-                           reference does; it never does in evaluation
-    init                   `anymri`: convolutions as published, other layers by their own rules; `reference`: as published,
-                           which overwrites the forget gates' memory of the Vision-LSTM
+    dusfe_levels           decoder levels with DuSFE from the coarsest: 3 (the code), 2 (the paper); 0: no DuSFE
+    reference_leak         in training, SAVE uses all modalities that exist, also those that are missing in the step, as
+                           the reference does; in evaluation it never does
+    init                   `anymri`: convolutions as published, other layers by their default rules; `reference`: all
+                           layers as published, which overwrites the biases of the forget gates of the Vision-LSTM
     """
 
     def __init__(
@@ -105,10 +112,9 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         super().__init__(num_classes, modalities)
         self.reference_leak = reference_leak
         self.vil_gate = vil_gate
-        count = len(self.modalities)
         channels = [width * 2**scale for scale in range(SCALES)]
         widths = channels[-2::-1]
-        streams = {SHARED: count} if shared_reconstruction else dict.fromkeys(self.modalities, 1)
+        streams = image_channels(self.modalities, shared_reconstruction)
 
         self.levels = nn.ModuleList(
             nn.ModuleDict(
@@ -120,12 +126,12 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
             for depth, (source, target) in enumerate(zip([width, *channels], channels, strict=False))
         )
         self.expansions = nn.ModuleList(Expansion(c // 4, c) for c in channels)
-        # Maps steer all levels but the first. The guide's coarsest features are for the Vision-LSTM alone.
-        steered = channels[:-1] if save_source != "none" else []
-        self.attention = nn.ModuleList(AttentionMap(c, uses=count) for c in steered)
+        # All levels but the first use attention maps. Only the Vision-LSTM uses the coarsest features of the guide.
+        guided = channels[:-1] if save_source != "none" else []
+        self.attention = nn.ModuleList(AttentionMap(c, uses=len(self.modalities)) for c in guided)
         self.guide = None
         if save_source == "input":
-            self.guide = Guide(count, channels if vil_gate != "none" else channels[:-1])
+            self.guide = Guide(len(self.modalities), channels if vil_gate != "none" else channels[:-1])
         self.vil = VisionLSTM(channels[-1]) if vil_gate != "none" else None
 
         self.image_decoders = nn.ModuleDict(
@@ -145,7 +151,7 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         for depth in range(1 if self.attention else SCALES):
             features, level = self._encode_level(depth, features, present)
             gaussians.append(level)
-        return XLSTMHVEDEncoding(present, images, features, gaussians)
+        return XLSTMHVEDEncoding(present, gaussians, images, features)
 
     def _encode_level(self, depth: int, features: Tensor, present: Tensor) -> tuple[Tensor, Gaussians]:
         level = self.levels[depth]
@@ -154,7 +160,7 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         return features, Gaussians(*moments.chunk(2, dim=2))
 
     def fuse(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> Fused:
-        """The rest of the encoders, and what the decoders start from, for the subset `available`, (B, M) bool."""
+        """Run the rest of the encoders and fuse the modalities in `available`, (B, M) bool."""
         fused = Fused(list(encoding.gaussians), [], [])
         guides = self._guides(encoding, available) if self.guide else fused.pyramid
         features = encoding.features
@@ -168,14 +174,14 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
             fused.pyramid.append(expansion(self.latent(posterior)))
         if self.vil:
             h = fused.pyramid[-1]
-            answer = self.vil(h + guides[-1] if self.guide else h)
-            fused.pyramid[-1] = h + answer if self.vil_gate == "residual" else h + h * answer.softmax(1)
+            v = self.vil(h + guides[-1] if self.guide else h)
+            fused.pyramid[-1] = h + v if self.vil_gate == "residual" else h + h * v.softmax(1)
         return fused
 
     def _guides(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> list[Tensor]:
-        seen = encoding.present if self.training and self.reference_leak else available
+        used = encoding.present if self.training and self.reference_leak else available
         assert self.guide is not None
-        guides: list[Tensor] = self.guide(encoding.images.masked_fill(~seen[..., None, None, None], 0))
+        guides: list[Tensor] = self.guide(encoding.images.masked_fill(~used[..., None, None, None], 0))
         return guides
 
     def _decode(self, encoding: XLSTMHVEDEncoding, available: Tensor, reconstruct: bool) -> HVEDPrediction:
@@ -189,6 +195,7 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         return HVEDPrediction(logits, self.output_kind, reconstruction, fused.posteriors)
 
     def reconstruct(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> tuple[Tensor, list[Posterior]]:
+        """Return all images, (B, M, X, Y, Z), and the posteriors that they were drawn from; see `HVED.reconstruct`."""
         fused = self.fuse(encoding, available)
         return torch.cat(self._images(fused), dim=1), fused.posteriors
 
@@ -196,7 +203,7 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         return [decoder(fused.pyramid) for decoder in self.image_decoders.values()]
 
     def _initialise_as_reference(self) -> None:
-        """Linear layers and batch norms too, those of the Vision-LSTM's gates and projections among them."""
+        """Draw linear layers and batch norms too, with the gates and projections of the Vision-LSTM among them."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_normal_(module.weight)

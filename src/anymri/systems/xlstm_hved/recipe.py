@@ -1,9 +1,9 @@
-"""Recipes of XLSTM-HVED, trained by the family's objectives. Source: sheet xlstm_hved, section 7."""
+"""Recipes of XLSTM-HVED, trained with the objectives of the HVED family. Source: sheet xlstm_hved, section 7."""
 
 from __future__ import annotations
 
 from anymri.data.preprocessing import Preprocessing
-from anymri.systems.families.hved.objective import NANO_STAGES
+from anymri.systems.families.hved.recipe import NANO_STAGES
 from anymri.systems.recipes.nano import FOR_A_LAPTOP
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 from anymri.systems.recipes.sources import OURS
@@ -13,29 +13,31 @@ RECIPES = {
         system="xlstm_hved",
         about="As the authors' main script trains it on BraTS 2024, without the paper's pre-training (stage option "
         "objective: pretraining) and with its batch of 1 (paper: 2). Cost: 3000 epochs of the training cases, taken as "
-        "80 % of 1350; the paper says 72 h on a V100. Dice by subset as published: sheet, section 10.",
+        "80 % of 1350; the paper states 72 h on a V100. Dice per subset as published: sheet, section 10.",
         source="sheet xlstm_hved, section 7",
         sources={
             "network": "sheet xlstm_hved, section 2",
             "validation_share": "protocol sheet, section 5",
-            "window_overlap": "ours: the authors have one window a case",
+            "window_overlap": "ours: the authors have one window per case",
             "window_blending": "sheet xlstm_hved, section 9",
             "steps_per_epoch": "protocol sheet, sections 1 and 5: 80 % of 1350 cases",
             "validation_epochs": "ours",
         },
         deviations=(
-            "Patches are cubes of 128 voxels; the authors' have 128x192x128.",
-            "A patch may touch the far end of an axis; the authors' ends one voxel before it.",
-            "The shift of intensities is a share of the patch's deviation; the authors' of the volume's.",
+            "Patches are cubes of 128 voxels; those of the authors have 128x192x128.",
+            "A patch may touch the far end of an axis; those of the authors end one voxel before it.",
+            "The shift of intensities is a share of the deviation of the patch; that of the authors, of the volume.",
             "All 14 incomplete subsets are drawn; the authors' code draws 13 (subsets: by_size_reference).",
-            "Absent modalities are hidden from SAVE (network.reference_leak: true shows them, as the authors' code).",
-            "float32; the authors' float16 (precision: 16-mixed).",
-            "Regions follow the data set's label scheme; the authors' the values of BraTS-PEDs on any data.",
-            "Validation is every 20 epochs, of whole volumes in overlapping windows; the authors' every epoch, of one "
-            "random crop a case.",
-            "Each case held out has its share of the 15 subsets; the authors' all scans and a random subset.",
-            "The cases held out are drawn by patient; the authors divided folders by hand.",
-            "Dice is of label maps, where inner regions lie within outer ones.",
+            "SAVE receives zeros for missing modalities (network.reference_leak: true keeps their images, as the "
+            "authors' code does).",
+            "Training is in float32; that of the authors in float16 (precision: 16-mixed).",
+            "Regions follow the label scheme of the data set; those of the authors always the values of BraTS-PEDs.",
+            "Validation is every 20 epochs, on whole volumes in overlapping windows; that of the authors every epoch, "
+            "on one random crop per case.",
+            "Each validation case has its share of the 15 subsets; those of the authors have all scans and a "
+            "random subset.",
+            "The validation cases are drawn by patient; the authors divided folders by hand.",
+            "Dice is computed from label maps, where inner regions are within outer ones.",
         ),
         network={"width": 4, "init": "reference"},
         preprocessing=Preprocessing(normalisation="divide_255", crop_to_brain=False),
@@ -58,7 +60,7 @@ RECIPES = {
     ),
     "nano": Recipe(
         system="xlstm_hved",
-        about=f"{FOR_A_LAPTOP} All the paper's stages: the images are learnt first, then all of it, against a "
+        about=f"{FOR_A_LAPTOP} All stages of the paper: the images are learnt first, then all losses with a "
         "discriminator, here a narrow one.",
         source=OURS,
         network={"width": 4},

@@ -1,4 +1,4 @@
-"""SAVE: a side path that looks at all modalities together and tells each one's encoder where to look.
+"""SAVE: attention maps, computed from all modalities together, for the encoder of each modality.
 
 Source: sheet xlstm_hved, sections 3 and 4.
 """
@@ -16,7 +16,7 @@ MOMENTUM = 0.1
 
 
 def separable_conv(channels: int, momentum: float) -> nn.Sequential:
-    """Depthwise 3x3x3 convolution without bias, 1x1x1 convolution with bias, batch norm, ReLU."""
+    """Return a block of depthwise 3x3x3 convolution without bias, 1x1x1 convolution with bias, batch norm and ReLU."""
     block = nn.Sequential()
     block.add_module("depthwise", nn.Conv3d(channels, channels, 3, padding=1, groups=channels, bias=False))
     block.add_module("pointwise", nn.Conv3d(channels, channels, 1))
@@ -26,10 +26,10 @@ def separable_conv(channels: int, momentum: float) -> nn.Sequential:
 
 
 class AttentionMap(nn.Module):
-    """Where to look: (B, C, X, Y, Z) to one factor in 0..1 a voxel, (B, 1, X, Y, Z).
+    """Attention map: (B, C, X, Y, Z) to one factor in 0..1 per voxel, (B, 1, X, Y, Z).
 
-    uses  how many modalities the map steers. The reference computes it anew for each, from the same input, so that
-          running statistics of the batch norms move as often in a pass; here they move once, as far.
+    uses  number of modalities that use the map. The reference computes it again for each of them from the same input,
+          which updates the running statistics of the batch norms as often per pass; here one update has the same effect
     """
 
     def __init__(self, channels: int, uses: int) -> None:
@@ -39,15 +39,14 @@ class AttentionMap(nn.Module):
         self.map = nn.Conv3d(2, 1, 1, bias=False)
 
     def forward(self, guide: Tensor) -> Tensor:
+        """Return the factors, (B, 1, X, Y, Z) in 0..1."""
         features = (self.convs(guide) + guide).relu()
-        return self.map(channel_pool(features)).sigmoid()  # type: ignore[no-any-return]
+        logits: Tensor = self.map(channel_pool(features))
+        return logits.sigmoid()
 
 
 class Guide(nn.Module):
-    """All modalities together, (B, M, X, Y, Z), to a pyramid of `channels`, finest first.
-
-    An absent modality is expected as zeros: images are not normalised in here.
-    """
+    """Encoder of all modalities together, (B, M, X, Y, Z), to a pyramid of `channels`, finest first."""
 
     def __init__(self, modalities: int, channels: Sequence[int]) -> None:
         super().__init__()
@@ -55,6 +54,7 @@ class Guide(nn.Module):
         self.levels = nn.ModuleList(encoder_convs(source, target) for source, target in pairwise(channels))
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Return features (B, C, X, Y, Z) per level, finest first, from images with zeros for missing modalities."""
         pyramid = [self.stem(images)]
         for level in self.levels:
             pyramid.append(level(nn.functional.max_pool3d(pyramid[-1], 2)))

@@ -1,4 +1,7 @@
-"""Who is trained on and who is held out: by lists, by folds, or a share of patients. Patients are never divided."""
+"""Split of a cohort into training, validation and test: by lists, by folds, or by a share of the patients.
+
+All cases of a patient are in the same part.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,22 @@ from anymri.errors import CohortError, ModalityError
 from anymri.modalities import Subset
 from anymri.systems.recipes.schema import Split
 
-# With fewer patients than this all are trained on, and no share is held out for validation.
+# With fewer patients than this, all are trained on and none is held out for validation.
 FEWEST_PATIENTS_TO_SPLIT = 5
 
-# What the flags of the community's lists mean where they were used: the loader of IM-Fuse's family (protocol sheet,
-# sections 2 and 5).
+# Order of the flags in the community's lists, as the loader of IM-Fuse's family reads them (protocol sheet, sections 2
+# and 5).
 MASK_ORDER = ("FLAIR", "T1c", "T1", "T2")
 _FLAG = re.compile(r"true|false|[01]", re.IGNORECASE)
 
 
 def read_list(path: Path) -> dict[str, Subset | None]:
-    """Names of cases, in the list's order, each with its subset if the list gives one.
+    """Return the names of the cases in a list, in its order, each with its subset if the list gives one.
 
-    Plain text holds a name a line. A CSV file has the column `case`, and perhaps `subset` (T1c+FLAIR) or `mask`, four
-    flags in the order of `MASK_ORDER`, as in `val15splits.csv`.
+    A text file has one name per line. A CSV file has the column `case`, and optionally `subset` (T1c+FLAIR) or `mask`:
+    four flags in the order of `MASK_ORDER`, as in `val15splits.csv`.
+
+    Raises `CohortError` with the line that is wrong.
     """
     is_table = path.suffix.lower() == ".csv"
     try:
@@ -49,12 +54,15 @@ def read_list(path: Path) -> dict[str, Subset | None]:
             continue
         place = f"{path}, line {number}"
         if len(cells) != len(columns):
-            raise CohortError(f"{place}: {len(cells)} cells under {len(columns)} columns.", "Quote masks.")
+            raise CohortError(
+                f"{place}: {len(cells)} cells under {len(columns)} columns.",
+                "Put masks in double quotes.",
+            )
         if cells[0] in listed:
-            raise CohortError(f"{place}: case {cells[0]} stands twice.", "Name every case once.")
+            raise CohortError(f"{place}: case {cells[0]} is listed twice.", "Name every case once.")
         listed[cells[0]] = _subset(place, columns[1], cells[1]) if len(cells) > 1 else None
     if not listed:
-        raise CohortError(f"The list {path} names no case.", "Write one name a line.")
+        raise CohortError(f"The list {path} is empty.", "Write one case name per line.")
     return listed
 
 
@@ -75,40 +83,40 @@ def _subset(place: str, column: str, text: str) -> Subset:
 
 @dataclass
 class Listed:
-    """A cohort as its lists divide it; without any, all cases are in `training`.
+    """A cohort divided by lists; without any, all cases are in `training`.
 
-    training    to train on; where no list names those held out, some of these may be
-    validation  held out by a list
-    test        neither trained on nor judged
-    left_out    in no list, where there is a list of what to train on
-    subsets     case -> the subset that it is judged on, where the list of those held out says
+    training    cases to train on; without a list for validation, some of these may be held out later
+    validation  cases of the validation list
+    test        cases of the test list: neither trained nor validated on
+    unused      cases in none of the lists, where there is a list of training cases
+    subsets     case -> the subset that it is validated on, where the validation list gives one
     """
 
     training: list[Case]
     validation: list[Case] = field(default_factory=list)
     test: list[Case] = field(default_factory=list)
-    left_out: list[Case] = field(default_factory=list)
+    unused: list[Case] = field(default_factory=list)
     subsets: dict[str, Subset] = field(default_factory=dict)
 
 
 def divide(cases: Iterable[Case], split: Split) -> Listed:
-    """Cases by the lists of `split`.
+    """Return the cases divided by the lists of `split`.
 
-    Raises `CohortError` if a list names a case that is not there, or if a case or a patient stands on two sides.
+    Raises `CohortError` if a list names an unknown case, or if a case or a patient is in two parts.
     """
-    left = {case.name: case for case in cases}
+    unlisted = {case.name: case for case in cases}
     files = {"test": split.test, "validation": split.validation, "train": split.train}
     lists = {part: read_list(file) for part, file in files.items() if file is not None}
     found: dict[str, list[Case]] = {part: [] for part in files}
     part_of: dict[str, str] = {}
     for part, listed in lists.items():
-        check_names(listed, [*left, *part_of], files[part])
+        check_names(listed, [*unlisted, *part_of], files[part])
         for name in listed:
             if name in part_of:
                 raise CohortError(f"Case {name} is listed for {part_of[name]} and for {part}.", "Keep one of them.")
             part_of[name] = part
-            found[part].append(left.pop(name))
-    rest = sorted(left.values(), key=lambda case: case.name)
+            found[part].append(unlisted.pop(name))
+    rest = sorted(unlisted.values(), key=lambda case: case.name)
     divided = Listed(
         sorted(found["train"], key=lambda case: case.name) if split.train else rest,
         found["validation"],
@@ -121,31 +129,36 @@ def divide(cases: Iterable[Case], split: Split) -> Listed:
 
 
 def check_names(listed: Iterable[str], known: Iterable[str], file: Path | None) -> None:
-    """Raises `CohortError` if a list names cases that are not there."""
-    if strangers := sorted(set(listed) - set(known)):
+    """Raise `CohortError` if a list names cases that are not in the cohort."""
+    if unknown := sorted(set(listed) - set(known)):
         raise CohortError(
-            f"{file} names {len(strangers)} cases that are not in the cohort with a label: {', '.join(strangers[:5])}"
-            f"{', ...' if len(strangers) > 5 else ''}.",
-            "Names are those of the cases' folders; give the list and the cohort that belong together.",
+            f"{file} names {len(unknown)} cases that are not in the cohort with a label: {', '.join(unknown[:5])}"
+            f"{', ...' if len(unknown) > 5 else ''}.",
+            "Case names are the names of the cases' folders; give a list and a cohort that belong together.",
         )
 
 
 def _check_patients(divided: Listed) -> None:
-    side_of: dict[str | None, tuple[str, Case]] = {}
-    for side in ("training", "validation", "test"):
-        for case in getattr(divided, side):
-            other_side, other = side_of.setdefault(case.patient, (side, case))
-            if other_side != side:
+    part_of: dict[str | None, tuple[str, Case]] = {}
+    for part, cases in (
+        ("training", divided.training),
+        ("validation", divided.validation),
+        ("test", divided.test),
+    ):
+        for case in cases:
+            other_part, other = part_of.setdefault(case.patient, (part, case))
+            if other_part != part:
                 raise CohortError(
-                    f"Patient {case.patient} stands on two sides: {other.name} in {other_side}, {case.name} in {side}.",
-                    "Keep all scans of a patient on one side; with a list of training cases, others are left out.",
+                    f"Patient {case.patient} is in two parts: {other.name} in {other_part}, {case.name} in {part}.",
+                    "Keep all cases of a patient in one part; with a list of training cases, unlisted ones are unused.",
                 )
 
 
 def held_out(strata: Mapping[str, tuple[str, bool]], split: Split, share: float, seed: int) -> set[str]:
-    """Patients held out: one fold, or a share of all, at least one; of few patients none.
+    """Return the patients held out for validation: one fold, or a share of all, at least one; none of few patients.
 
-    strata  patient -> what shall be as frequent among those held out as among the others, as far as numbers allow
+    strata  patient -> stratum; strata are as frequent among the patients held out as among the others, as far as
+            numbers allow
     """
     patients = np.random.default_rng(seed).permutation(sorted(strata)).tolist()
     groups: dict[tuple[str, bool], list[str]] = defaultdict(list)
@@ -163,7 +176,7 @@ def held_out(strata: Mapping[str, tuple[str, bool]], split: Split, share: float,
     count = max(1, round(share * len(patients)))
     exact = {stratum: count * len(group) / len(patients) for stratum, group in groups.items()}
     quota = {stratum: int(value) for stratum, value in exact.items()}
-    # What is left over after rounding down goes where most was cut off.
+    # Places that remain after rounding down go to the strata that lost most by it.
     by_rest = sorted(exact, key=lambda stratum: (quota[stratum] - exact[stratum], stratum))
     for stratum in by_rest[: count - sum(quota.values())]:
         quota[stratum] += 1

@@ -1,8 +1,8 @@
-"""Encoders and decoders of content and style, from which Robust-Mseg and SFusion are built.
+"""Encoders and decoders of content and style, which Robust-Mseg and SFusion share.
 
-Content is a pyramid of features with `width` channels at full resolution and twice as many at each half; style is a few
-numbers. How a convolution is padded, normed and activated is the system's: it gives a function that makes blocks.
-Source: sheets robust_mseg and sfusion, Architecture.
+Content is a pyramid of features with `width` channels at full resolution and twice as many at each halving; style is a
+vector of 8 numbers. The two systems pad, normalise and activate convolutions differently, so each passes a function
+that makes its blocks. Source: sheets robust_mseg and sfusion, Architecture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RESIDUALS = 4
 
 
 class MakeBlock(Protocol):
-    """Makes a convolution of `side` voxels with what follows it: dropout, norm, activation."""
+    """Function that makes a convolution with kernel side `side`, followed by dropout, norm and activation."""
 
     def __call__(
         self, in_channels: int, out_channels: int, side: int = 3, stride: int = 1, dropout: float = 0.0
@@ -28,7 +28,7 @@ class MakeBlock(Protocol):
 
 
 class StyleEncoder(nn.Module):
-    """One modality, (B, 1, X, Y, Z), to a list of its style alone, (B, S, 1, 1, 1)."""
+    """Encoder of one modality's style: (B, 1, X, Y, Z) to a list of one tensor, (B, 8, 1, 1, 1)."""
 
     def __init__(self, make: MakeBlock, width: int) -> None:
         super().__init__()
@@ -39,11 +39,12 @@ class StyleEncoder(nn.Module):
         self.out = nn.Conv3d(channels[-1], STYLE_SIZE, 1)
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the style of images (B, 1, X, Y, Z): the mean of the last features over the volume, projected."""
         return [self.out(self.convs(image).mean((2, 3, 4), keepdim=True))]
 
 
 class ContentLevel(nn.Module):
-    """`first` changes the channels, and the resolution if it has a stride; two blocks add to what it gives."""
+    """Level of a content encoder: a convolution, strided or not, and a residual block of two convolutions."""
 
     def __init__(self, make: MakeBlock, in_channels: int, channels: int, stride: int, dropout: float) -> None:
         super().__init__()
@@ -51,12 +52,17 @@ class ContentLevel(nn.Module):
         self.residual = nn.Sequential(make(channels, channels, dropout=dropout), make(channels, channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        features = self.first(features)
-        return features + self.residual(features)  # type: ignore[no-any-return]
+        """Return features (B, C, X', Y', Z') of features (B, in, X, Y, Z)."""
+        strided: Tensor = self.first(features)
+        residual: Tensor = self.residual(strided)
+        return strided + residual
 
 
 class ContentEncoder(nn.Module):
-    """One modality, (B, 1, X, Y, Z), to its content at four scales, finest first; dropouts: one a scale."""
+    """Encoder of one modality's content: (B, 1, X, Y, Z) to features at four scales, finest first.
+
+    dropouts  dropout rate of each scale
+    """
 
     def __init__(self, make: MakeBlock, width: int, dropouts: Sequence[float]) -> None:
         super().__init__()
@@ -67,6 +73,7 @@ class ContentEncoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the content of images (B, 1, X, Y, Z), finest scale first."""
         scales = [image]
         for level in self.levels:
             scales.append(level(scales[-1]))
@@ -74,7 +81,7 @@ class ContentEncoder(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Features of twice the channels and half the resolution, joined with a skip, to this level's."""
+    """Level of the segmentation decoder: upsamples features of twice the channels and joins them with a skip."""
 
     def __init__(self, make: MakeBlock, channels: int, upsample: nn.Module) -> None:
         super().__init__()
@@ -84,12 +91,14 @@ class DecoderLevel(nn.Module):
         self.out = make(channels, channels, side=1)
 
     def forward(self, below: Tensor, skip: Tensor) -> Tensor:
+        """Return features (B, C, X, Y, Z) of `below`, (B, 2C, X/2, Y/2, Z/2), and `skip`, (B, C, X, Y, Z)."""
         features = self.widen(self.upsample(below))
-        return self.out(self.join(torch.cat([features, skip], dim=1)))  # type: ignore[no-any-return]
+        joined: Tensor = self.out(self.join(torch.cat([features, skip], dim=1)))
+        return joined
 
 
 class SegmentationDecoder(nn.Module):
-    """Fused content at four scales, finest first, to logits."""
+    """Decoder of fused content at four scales, finest first, to logits (B, K, X, Y, Z)."""
 
     def __init__(self, make: MakeBlock, width: int, out_channels: int, upsample: nn.Module) -> None:
         super().__init__()
@@ -99,20 +108,26 @@ class SegmentationDecoder(nn.Module):
         self.out = nn.Conv3d(width, out_channels, 1)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Return the logits of fused content, finest scale first."""
         *skips, features = pyramid
         for level, skip in zip(self.levels, reversed(skips), strict=True):
             features = level(features, skip)
-        return self.out(features)  # type: ignore[no-any-return]
+        logits: Tensor = self.out(features)
+        return logits
 
 
 def adaptive_instance_norm(features: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
-    """Each channel of (B, C, X, Y, Z) to mean `shift` and standard deviation `scale`, (B, C, 1, 1, 1) each."""
+    """Return features (B, C, X, Y, Z) whose channels have mean `shift` and standard deviation `scale`.
+
+    scale, shift  (B, C, 1, 1, 1)
+    eps           added to the variance that is replaced
+    """
     variance, mean = torch.var_mean(features, (2, 3, 4), keepdim=True)
     return torch.addcmul(shift, features - mean, scale * (variance + eps).rsqrt())
 
 
 class StyledResidual(nn.Module):
-    """Two convolutions, each brought to a style, on top of the content."""
+    """Residual block of two convolutions, each followed by an adaptive instance norm."""
 
     def __init__(self, make: MakeBlock, channels: int, activation: nn.Module, eps: float) -> None:
         super().__init__()
@@ -121,17 +136,18 @@ class StyledResidual(nn.Module):
         self.eps = eps
 
     def forward(self, content: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Return styled content (B, C, X, Y, Z); `scale` and `shift` are (B, C, 1, 1, 1)."""
         features = self.activation(adaptive_instance_norm(self.first(content), scale, shift, self.eps))
         return content + adaptive_instance_norm(self.second(features), scale, shift, self.eps)
 
 
 class ImageDecoder(nn.Module):
-    """A modality's image, (B, 1, X, Y, Z), from the coarsest fused content and the modality's style.
+    """Decoder of one modality's image, (B, 1, X, Y, Z), from the coarsest fused content and the modality's style.
 
-    make      makes blocks of the residuals
-    levels    from C to C/2 channels at twice the resolution, and so on
-    out       from the last level's channels to the image
-    eps       added to variances that styles replace
+    make      function that makes the convolutions of the residual blocks
+    levels    modules that each double the resolution and halve the channels
+    out       module from the channels of the last level to the image
+    eps       added to the variances that styles replace
     """
 
     def __init__(
@@ -154,24 +170,26 @@ class ImageDecoder(nn.Module):
         self.out = out
 
     def modulation(self, style: Tensor) -> tuple[Tensor, Tensor]:
-        """A style (B, S, 1, 1, 1) as scale and shift of each channel of the residuals, (B, C) each."""
+        """Return scale and shift of each channel of the residual blocks, (B, C) each, of a style (B, 8, 1, 1, 1)."""
         shared = self.shared(style.flatten(1))
         return self.scale(shared), self.shift(shared)
 
     def forward(self, content: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Return images (B, 1, X, Y, Z) of content (B, C, X/8, Y/8, Z/8); `scale` and `shift` are (B, C)."""
         for residual in self.residuals:
             content = residual(content, scale[..., None, None, None], shift[..., None, None, None])
-        return self.out(self.levels(content))  # type: ignore[no-any-return]
+        image: Tensor = self.out(self.levels(content))
+        return image
 
 
 def image_levels(
     channels: int, make: Callable[[int, int], Sequence[nn.Module]], upsample: nn.Module
 ) -> list[nn.Module]:
-    """Levels of an `ImageDecoder`, each of which doubles the resolution; `make` gives what follows, from C to C/2."""
+    """Return the levels of an `ImageDecoder`; `make` gives the modules after upsampling, from C to C/2 channels."""
     halves = [channels // 2**level for level in range(SCALES)]
     return [nn.Sequential(upsample, *make(source, target)) for source, target in pairwise(halves)]
 
 
 def scale_widths(width: int) -> list[int]:
-    """Channels of all scales, finest first."""
+    """Return the channels of all scales, finest first."""
     return [width * 2**scale for scale in range(SCALES)]

@@ -1,7 +1,7 @@
-"""What Robust-Mseg and SFusion share beside layers: a system of content and style, and its objective.
+"""Base class and objective of the systems that disentangle content and style: Robust-Mseg and SFusion.
 
-Segmentation needs the content alone. Images are reconstructed from the fused content and each modality's style, in training
-and where asked for. Source: sheet robust_mseg, Forward and Losses; sheet sfusion, Losses.
+Segmentation needs the content alone. Images are reconstructed from the fused content and the style of each modality, in
+training and on request. Source: sheet robust_mseg, Forward and Losses; sheet sfusion, Losses.
 """
 
 from __future__ import annotations
@@ -25,29 +25,38 @@ from anymri.systems.losses import StepLoss, class_channels, soft_dice_loss, weig
 
 RECONSTRUCTION_WEIGHT = 0.1
 DIVERGENCE_WEIGHT = 0.1
-# The logarithm of a variance is kept within this.
+# Limit of the absolute logarithm of a variance.
 LOG_LIMIT = 50
 
 
 @dataclass
 class DisentanglingEncoding(Encoding):
-    """images  (B, M, X, Y, Z) as given: styles are taken from them where images are to be reconstructed."""
+    """Encoding that keeps the images, because reconstruction takes the styles from them.
+
+    images  (B, M, X, Y, Z) as given
+    """
 
     images: Tensor
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DisentanglingPrediction(Prediction):
-    """content  fused, at the coarsest scale, (B, C, X/8, Y/8, Z/8)."""
+    """Prediction with the fused content that images are reconstructed from.
 
-    content: Tensor | None = None
+    content  fused content at the coarsest scale, (B, C, X/8, Y/8, Z/8)
+    """
+
+    content: Tensor
 
 
 @dataclass
 class Reconstructed:
-    """images  (B, M, X, Y, Z)
-    styles  (B, M, S), zero where a modality is absent
-    scales  (B, M, C), shifts (B, M, C): what image decoders made of the styles
+    """Reconstructed images, with the styles that they were made with.
+
+    images  (B, M, X, Y, Z)
+    styles  (B, M, S), zero where a modality is missing
+    scales  (B, M, C): scales that the image decoders compute from the styles
+    shifts  (B, M, C): shifts that they compute from the styles
     """
 
     images: Tensor
@@ -60,7 +69,7 @@ D = TypeVar("D", bound=DisentanglingEncoding)
 
 
 class Disentangling(System[D]):
-    """A system that segments from fused content, and can reconstruct the images from it and from styles."""
+    """System that segments from fused content, and reconstructs the images from fused content and styles."""
 
     output_kind: ClassVar[OutputKind] = "classes"
     divisor = 8
@@ -72,10 +81,11 @@ class Disentangling(System[D]):
 
     @abstractmethod
     def _fuse(self, encoding: D, available: Tensor) -> list[Tensor]:
-        """The content of the modalities in `available`, (B, M) bool, at four scales, finest first."""
+        """Return the fused content of the modalities in `available`, (B, M) bool, at four scales, finest first."""
 
     @property
     def reconstructs(self) -> bool:
+        """Whether the network was built with style encoders and image decoders."""
         return bool(self.image_decoders)
 
     def _decode(self, encoding: D, available: Tensor, reconstruct: bool) -> DisentanglingPrediction:
@@ -86,10 +96,11 @@ class Disentangling(System[D]):
         return prediction
 
     def reconstruct(self, content: Tensor, images: Tensor, present: Tensor) -> Reconstructed:
-        """All images from fused content at the coarsest scale.
+        """Reconstruct all images from fused content and the styles of the images.
 
-        images   (B, M, X, Y, Z), present (B, M) bool: from where styles are taken. An absent modality has none, so it
-                 is reconstructed in the style that its decoder makes of zeros
+        content  fused content at the coarsest scale, (B, C, X/8, Y/8, Z/8)
+        images   (B, M, X, Y, Z)
+        present  (B, M) bool: modalities whose style is encoded; the style of the others is zero
         """
         (styles,) = encode_each(self.style_encoders, images, present)
         reconstructed = []
@@ -97,21 +108,22 @@ class Disentangling(System[D]):
             assert isinstance(decoder, ImageDecoder)
             scale, shift = decoder.modulation(style)
             reconstructed.append((decoder(content, scale, shift)[:, 0], scale, shift))
-        made, scales, shifts = (torch.stack(each, dim=1) for each in zip(*reconstructed, strict=True))
-        return Reconstructed(made, styles.flatten(2), scales, shifts)
+        stacked, scales, shifts = (torch.stack(each, dim=1) for each in zip(*reconstructed, strict=True))
+        return Reconstructed(stacked, styles.flatten(2), scales, shifts)
 
 
 def losses(system: Disentangling[Any], batch: Batch, divergence: Callable[[Tensor], Tensor]) -> StepLoss:
-    """Losses of one step.
+    """Return the losses of one step: segmentation, reconstruction and divergence of the styles from a Gaussian prior.
 
-    Content is encoded of the subset drawn for the step, style of all modalities that exist: all of them are reconstructed.
+    The content is encoded from the subset drawn for the step, the style from all modalities that exist; all of them are
+    reconstructed.
 
-    divergence  how terms of a modality's channels, (B, C), become one number
+    divergence  function that reduces the terms of one modality's channels, (B, C), to a scalar
     """
-    prediction = system(batch.images, batch.available)
+    prediction: DisentanglingPrediction = system(batch.images, batch.available)
     named = segmentation_losses(prediction.probabilities(), batch.labels)
     total = named["ce"] + named["dice"]
-    if not system.image_decoders:
+    if not system.reconstructs:
         return StepLoss(total, named)
     reconstructed = system.reconstruct(prediction.content, batch.images, batch.present)
     pairs = []
@@ -128,20 +140,24 @@ def losses(system: Disentangling[Any], batch: Batch, divergence: Callable[[Tenso
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Weighted cross-entropy and soft Dice of (B, K, X, Y, Z) against classes (B, X, Y, Z)."""
+    """Return weighted cross-entropy and soft Dice loss.
+
+    probabilities  (B, K, X, Y, Z) in 0..1
+    labels         (B, X, Y, Z) int64, classes
+    """
     target = class_channels(labels, probabilities.shape[1])
     return {"ce": weighted_cross_entropy_loss(probabilities, target), "dice": soft_dice_loss(probabilities, target)}
 
 
 def prior_divergence(mean: Tensor, deviation: Tensor) -> Tensor:
-    """Of a Gaussian from the standard-normal one, element by element; a deviation may be negative, even zero."""
+    """Return the KL divergence of Gaussians from N(0, 1), element-wise; `deviation` may be zero or negative."""
     # The limits are beyond half precision.
     mean, deviation = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (mean, deviation))
     variance = deviation.square().clamp(exp(-LOG_LIMIT), exp(LOG_LIMIT))
     return 0.5 * (mean.square() + variance - 1 - variance.log())
 
 
-# As the port has it, and as in the original, where it weighs as many times more as there are channels.
+# The port averages the divergence over channels; the original sums it, which weights it by the number of channels.
 OBJECTIVES: dict[str, Callable[..., StepLoss]] = {
     "train": partial(losses, divergence=torch.mean),
     "train_summed_divergence": partial(losses, divergence=lambda terms: terms.sum(1).mean()),

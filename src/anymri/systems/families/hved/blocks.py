@@ -1,7 +1,7 @@
 """Blocks of the convolutional variational encoder-decoders RA-HVED and XLSTM-HVED.
 
-Instance norm here has neither gains nor running statistics. Biases in front of one have no effect; they are kept, so
-that parameters are the published ones. Source: sheet ra_hved, section 3; sheet xlstm_hved, section 3.
+Instance norm has neither gains nor running statistics here. Biases before an instance norm have no effect; they are
+kept, so that the parameters are the published ones. Source: sheet ra_hved, section 3; sheet xlstm_hved, section 3.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, interpolate
+from torch.nn import functional
 
 NEGATIVE_SLOPE = 0.01
 GATE_SIDE = 7
-# Maps that a gate's depthwise convolution makes of each pooled one.
+# Number of maps that the depthwise convolution of a gate makes of each pooled map.
 GATE_MULTIPLIER = 4
+# Name of the image decoder that reconstructs all modalities.
+SHARED = "shared"
 
 Join = Literal["attentive", "upsampled_first", "skip_first"]
 
 
 def single_conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """Instance norm, leaky ReLU, 3x3x3 convolution."""
+    """Return a block of instance norm, leaky ReLU and a 3x3x3 convolution."""
     block = nn.Sequential()
     block.add_module("norm", nn.InstanceNorm3d(in_channels))
     block.add_module("activation", nn.LeakyReLU(NEGATIVE_SLOPE))
@@ -31,18 +33,18 @@ def single_conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequ
 
 
 def encoder_convs(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Two of `single_conv`, the first of which keeps the channels or halves the result's."""
+    """Return two `single_conv` blocks; the first keeps the channels or has half of the output channels."""
     middle = max(in_channels, out_channels // 2)
     return nn.Sequential(single_conv(in_channels, middle), single_conv(middle, out_channels))
 
 
 def decoder_convs(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Two of `single_conv`, the first of which reduces the channels."""
+    """Return two `single_conv` blocks, the first of which reduces the channels."""
     return nn.Sequential(single_conv(in_channels, out_channels), single_conv(out_channels, out_channels))
 
 
 def basic_conv(in_channels: int, out_channels: int, side: int, groups: int = 1) -> nn.Sequential:
-    """Convolution without bias, instance norm, leaky ReLU."""
+    """Return a block of a convolution without bias, instance norm and leaky ReLU."""
     block = nn.Sequential()
     block.add_module("conv", nn.Conv3d(in_channels, out_channels, side, padding=side // 2, groups=groups, bias=False))
     block.add_module("norm", nn.InstanceNorm3d(out_channels))
@@ -51,12 +53,15 @@ def basic_conv(in_channels: int, out_channels: int, side: int, groups: int = 1) 
 
 
 def upsample(features: Tensor, like: Tensor) -> Tensor:
-    """Trilinear, to the size of `like`."""
-    return interpolate(features, size=like.shape[2:], mode="trilinear", align_corners=False)
+    """Interpolate (B, C, X, Y, Z) trilinearly to the spatial size of `like`."""
+    return functional.interpolate(features, size=like.shape[2:], mode="trilinear", align_corners=False)
 
 
 class Expansion(nn.Module):
-    """A latent at half resolution, (B, z, X/2, Y/2, Z/2), to the skip features of its level, (B, C, X, Y, Z)."""
+    """Block that turns a latent at half resolution into the skip features of its level.
+
+    (B, z, X/2, Y/2, Z/2) to (B, C, X, Y, Z).
+    """
 
     def __init__(self, latent_channels: int, channels: int) -> None:
         super().__init__()
@@ -64,22 +69,25 @@ class Expansion(nn.Module):
         self.smooth = basic_conv(channels, channels, 3, groups=channels)
 
     def forward(self, latent: Tensor) -> Tensor:
-        upsampled = interpolate(self.widen(latent), scale_factor=2, mode="trilinear", align_corners=False)
-        return self.smooth(upsampled)  # type: ignore[no-any-return]
+        """Return the skip features, (B, C, X, Y, Z)."""
+        wide = self.widen(latent)
+        upsampled = functional.interpolate(wide, scale_factor=2, mode="trilinear", align_corners=False)
+        features: Tensor = self.smooth(upsampled)
+        return features
 
 
 def channel_pool(features: Tensor) -> Tensor:
-    """Maximum and mean over channels: (B, C, X, Y, Z) to (B, 2, X, Y, Z)."""
+    """Return the maximum and the mean over channels: (B, C, X, Y, Z) to (B, 2, X, Y, Z)."""
     return torch.cat([features.amax(1, keepdim=True), features.mean(1, keepdim=True)], dim=1)
 
 
 class SpatialGate(nn.Module):
-    """Pooled maps (B, P, X, Y, Z) to one factor in 0..1 a voxel, (B, 1, X, Y, Z).
+    """Gate that turns pooled maps, (B, P, X, Y, Z), into one factor in 0..1 per voxel, (B, 1, X, Y, Z).
 
-    As published, a depthwise 7x7x7 convolution to 4P maps, then a 1x1x1 convolution of them, both with bias and nothing
-    between. The two are one dense convolution P -> 1 of a quarter of the multiply-adds, and run as that one. It is
-    made anew in each pass: a few thousand multiply-adds against a billion keep it true to its weights, and gradients
-    reach those as published.
+    As published, it is a depthwise 7x7x7 convolution to 4P maps and a 1x1x1 convolution of these, both with bias and
+    without activation between them. The two equal one dense convolution P -> 1 with a quarter of the multiply-adds, and
+    run as that one. It is computed again in each pass: a few thousand multiply-adds against a billion keep it equal to
+    its weights, and gradients reach these as published.
     """
 
     def __init__(self, pooled: int) -> None:
@@ -89,24 +97,25 @@ class SpatialGate(nn.Module):
         self.pointwise = nn.Conv3d(maps, 1, 1)
 
     def forward(self, pooled: Tensor) -> Tensor:
+        """Return the factors, (B, 1, X, Y, Z) in 0..1."""
         if pooled.device.type == "cpu":
-            # Forward it takes half the time in this layout, backward a third.
+            # In this layout the forward pass takes half the time, the backward pass a third.
             pooled = pooled.contiguous(memory_format=torch.channels_last_3d)
-        return conv3d(pooled, *self.folded(), padding=GATE_SIDE // 2).sigmoid()
+        return functional.conv3d(pooled, *self.folded(), padding=GATE_SIDE // 2).sigmoid()
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight (1, P, 7, 7, 7) and bias (1,) of the dense convolution."""
+        """Return weight (1, P, 7, 7, 7) and bias (1,) of the dense convolution."""
         assert self.depthwise.bias is not None and self.pointwise.bias is not None
         share = self.pointwise.weight.view(-1, 1, 1, 1)
-        # Each pooled map has its own run of GATE_MULTIPLIER filters.
+        # The filters of one pooled map are GATE_MULTIPLIER neighbours.
         weight = (share * self.depthwise.weight[:, 0]).reshape(1, -1, GATE_MULTIPLIER, *[GATE_SIDE] * 3).sum(2)
         return weight, self.pointwise.bias + self.pointwise.weight.flatten() @ self.depthwise.bias
 
 
 class AttentiveJoin(nn.Module):
-    """Upsampled and skip features side by side, each amplified up to twofold where a gate finds the region of interest.
+    """Concatenation of upsampled and skip features, each amplified up to twofold in the region of interest.
 
-    The gate of the skip looks at both, that of the upsampled features at them alone.
+    The gate of the skip reads both, that of the upsampled features reads them alone.
     """
 
     def __init__(self) -> None:
@@ -115,43 +124,50 @@ class AttentiveJoin(nn.Module):
         self.upsampled_gate = SpatialGate(2)
 
     def forward(self, upsampled: Tensor, skip: Tensor) -> Tensor:
+        """Return (B, C1 + C2, X, Y, Z) of upsampled features (B, C1, X, Y, Z) and a skip (B, C2, X, Y, Z)."""
         pooled = channel_pool(upsampled)
         skip_gate = self.skip_gate(torch.cat([pooled, channel_pool(skip)], dim=1))
         return torch.cat([upsampled * (1 + self.upsampled_gate(pooled)), skip * (1 + skip_gate)], dim=1)
 
 
 class DecoderLevel(nn.Module):
-    """Features from below, upsampled and joined with a skip, to the features of this level.
+    """Decoder level that upsamples coarser features and joins them with a skip.
 
-    join  `attentive` (see `AttentiveJoin`), or which of the two comes first
+    join  `attentive` (see `AttentiveJoin`), or plain concatenation: `upsampled_first` or `skip_first`
     """
 
-    def __init__(self, below_channels: int, skip_channels: int, out_channels: int, join: Join) -> None:
+    def __init__(self, coarse_channels: int, skip_channels: int, out_channels: int, join: Join) -> None:
         super().__init__()
         self.join = AttentiveJoin() if join == "attentive" else None
         self.skip_first = join == "skip_first"
-        self.convs = decoder_convs(below_channels + skip_channels, out_channels)
+        self.convs = decoder_convs(coarse_channels + skip_channels, out_channels)
 
-    def forward(self, below: Tensor, skip: Tensor) -> Tensor:
-        upsampled = upsample(below, skip)
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        """Return the features of this level, (B, C, X, Y, Z), from coarser ones and a skip (B, S, X, Y, Z)."""
+        upsampled = upsample(coarse, skip)
         if self.join is not None:
             joined = self.join(upsampled, skip)
         else:
             joined = torch.cat([skip, upsampled] if self.skip_first else [upsampled, skip], dim=1)
-        return self.convs(joined)  # type: ignore[no-any-return]
+        features: Tensor = self.convs(joined)
+        return features
 
 
 def decoder_levels(skips: Sequence[int], widths: Sequence[int], join: Join) -> nn.ModuleList:
-    """From coarse to fine. skips: channels of a skip pyramid, finest first; widths: of the levels, one fewer."""
-    below = (skips[-1], *widths)
+    """Return the levels of a decoder, coarsest first.
+
+    skips   channels of the skip pyramid, finest first
+    widths  channels of the levels, coarsest first; one fewer than skips
+    """
+    coarse = (skips[-1], *widths)
     return nn.ModuleList(
         DecoderLevel(source, skip, width, join)
-        for source, skip, width in zip(below, reversed(skips[:-1]), widths, strict=False)
+        for source, skip, width in zip(coarse, reversed(skips[:-1]), widths, strict=False)
     )
 
 
 class Decoder(nn.Module):
-    """A skip pyramid, finest first, to one image of `out_channels`; for the rest see `decoder_levels`."""
+    """Decoder of a skip pyramid, finest first, to one image of `out_channels`; see `decoder_levels`."""
 
     def __init__(self, skips: Sequence[int], widths: Sequence[int], out_channels: int, join: Join) -> None:
         super().__init__()
@@ -159,14 +175,24 @@ class Decoder(nn.Module):
         self.out = nn.Conv3d(widths[-1], out_channels, 1)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Return (B, out_channels, X, Y, Z) from skips (B, C, X, Y, Z), finest first."""
         *skips, features = pyramid
         for level, skip in zip(self.levels, reversed(skips), strict=True):
             features = level(features, skip)
-        return self.out(features)  # type: ignore[no-any-return]
+        image: Tensor = self.out(features)
+        return image
+
+
+def image_channels(modalities: Sequence[str], shared: bool) -> dict[str, int]:
+    """Return the number of images that each image decoder reconstructs, by the name of the decoder.
+
+    shared  one decoder reconstructs all images; otherwise one decoder per modality
+    """
+    return {SHARED: len(modalities)} if shared else dict.fromkeys(modalities, 1)
 
 
 def initialise(network: nn.Module) -> None:
-    """Convolutions as published: weights by Kaiming's normal rule, biases standard normal."""
+    """Draw the parameters of all convolutions as published: weights by Kaiming's normal rule, biases from N(0, 1)."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight)

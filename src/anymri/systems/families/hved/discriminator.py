@@ -1,4 +1,4 @@
-"""A convolutional discriminator of patches, trained by least squares. Source: sheet ra_hved, section 5."""
+"""Convolutional discriminator of patches, trained by least squares. Source: sheet ra_hved, section 5."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ LEVELS = 4
 
 
 class PatchDiscriminator(nn.Module):
-    """(B, C, X, Y, Z) to a map of about an eighth of the sides: near 1 where a patch looks real, near 0 where not.
+    """Discriminator that maps (B, C, X, Y, Z) to about an eighth of the sides: near 1 where a patch looks real, else 0.
 
-    width  channels of the first of four levels, each of which doubles them
+    width  channels of the first of four levels; each further level doubles them
     """
 
     def __init__(self, in_channels: int, width: int = 64) -> None:
@@ -28,4 +28,6 @@ class PatchDiscriminator(nn.Module):
         initialise(self)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.last(self.blocks(features))  # type: ignore[no-any-return]
+        """Return one value per patch, (B, 1, x, y, z), not limited to a range."""
+        patches: Tensor = self.last(self.blocks(features))
+        return patches

@@ -1,0 +1,1 @@
+"""What mmFormer and IM-Fuse share: blocks, objective and names in their references' checkpoints."""

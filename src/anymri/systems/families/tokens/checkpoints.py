@@ -1,7 +1,8 @@
-"""What checkpoints of mmFormer's and IM-Fuse's references share: names and shapes of all but the fusion of tokens.
+"""Names and shapes of tensors that checkpoints of mmFormer's and IM-Fuse's references share.
 
-Systems name their parts alike: `streams` by modality, `transformer` and `widen` behind them, `fusions` and `decoder`,
-and `shared_decoder` for each modality alone; levels count from the finest.
+Both networks name their modules alike: `streams` per modality, then `transformer` and `widen`, `fusions` and `decoder`,
+and `shared_decoder` for each modality alone. Levels are counted from the finest. The Mamba blocks of IM-Fuse are in its
+converter.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from anymri.layers.preactivation import LEVELS, STRIDE
 from anymri.modalities import MODALITIES, parse_modality
-from anymri.systems.checkpoints import checkpoint_of
+from anymri.systems.checkpoints import checkpoint_of, reorder_blocks, translate
 
 MODALITY_ORDER = ("flair", "t1ce", "t1", "t2")
-# Stored by some versions, used by none.
+# Modules that some versions of the references store and none uses.
 UNUSED = re.compile(rf"(?:{'|'.join(MODALITY_ORDER)})_decode_conv\.")
 _M = rf"(?P<m>{'|'.join(MODALITY_ORDER)})"
 _LEAF = r"(?P<leaf>weight|bias)"
@@ -30,7 +30,7 @@ _TRANSFORMER = {
     "cross_ffn_list.0.fn.fn.net.0": "mlp.1",
     "cross_ffn_list.0.fn.fn.net.3": "mlp.4",
 }
-_PART = rf"(?P<part>{'|'.join(map(re.escape, _TRANSFORMER))})"
+_MODULE = rf"(?P<module>{'|'.join(map(re.escape, _TRANSFORMER))})"
 _RULES = {
     rf"{_M}_pos": "streams.{m}.position",
     rf"{_M}_encoder\.e(?P<level>1)_c1\.{_LEAF}": "streams.{m}.encoder.levels.{level}.first.{leaf}",
@@ -39,8 +39,8 @@ _RULES = {
         "streams.{m}.encoder.levels.{level}.residual.{block}.conv.{leaf}"
     ),
     rf"{_M}_encode_conv\.{_LEAF}": "streams.{m}.embed.{leaf}",
-    rf"{_M}_transformer\.{_PART}\.{_LEAF}": "streams.{m}.transformer.{part}.{leaf}",
-    rf"multimodal_transformer\.{_PART}\.{_LEAF}": "transformer.{part}.{leaf}",
+    rf"{_M}_transformer\.{_MODULE}\.{_LEAF}": "streams.{m}.transformer.{module}.{leaf}",
+    rf"multimodal_transformer\.{_MODULE}\.{_LEAF}": "transformer.{module}.{leaf}",
     rf"multimodal_decode_conv\.{_LEAF}": "widen.{leaf}",
     rf"decoder_fuse\.RFM(?P<level>\d)\.fusion_layer\.0\.conv\.{_LEAF}": "fusions.{level}.reduce.conv.{leaf}",
     rf"decoder_fuse\.RFM(?P<level>\d)\.fusion_layer\.(?P<mix>[12])\.conv\.{_LEAF}": (
@@ -52,12 +52,12 @@ _RULES = {
         "{decoder}.levels.{level}.{conv}.conv.{leaf}"
     ),
 }
-_TRANSLATIONS: Mapping[str, Callable[[str], str]] = {
+_WORDS: Mapping[str, Callable[[str], str]] = {
     "m": parse_modality,
     "level": lambda number: str(int(number) - 1),
     "block": lambda number: str(int(number) - 2),
     "mix": lambda number: str(int(number) - 1),
-    "part": _TRANSFORMER.__getitem__,
+    "module": _TRANSFORMER.__getitem__,
     "decoder": {"decoder_fuse": "decoder", "decoder_sep": "shared_decoder"}.__getitem__,
     "conv": {"c1": "widen", "c2": "join", "out": "out"}.__getitem__,
     "leaf": str,
@@ -65,17 +65,17 @@ _TRANSLATIONS: Mapping[str, Callable[[str], str]] = {
 
 
 def our_name(name: str) -> str | None:
-    """`t1ce_encoder.e2_c1.conv.bias` -> `streams.T1c.encoder.levels.1.first.conv.bias`; None for a foreign name."""
-    for pattern, ours in _RULES.items():
-        if found := re.fullmatch(pattern, name):
-            return ours.format(**{key: _TRANSLATIONS[key](part) for key, part in found.groupdict().items()})
-    return None
+    """Return our name of a tensor of the reference, or None for a foreign name.
+
+    Example: `t1ce_encoder.e2_c1.conv.bias` -> `streams.T1c.encoder.levels.1.first.conv.bias`.
+    """
+    return translate(name, _RULES, _WORDS)
 
 
 def settings(state: Mapping[str, Tensor], system: str) -> dict[str, Any]:
-    """Arguments of the network that show in the shapes of a reference's state dict; the number of heads does not.
+    """Return the arguments of the network that the shapes of a reference's state dict show: all but `heads`.
 
-    system  the method's name, for the error where a shape is missing
+    system  name of the method, for the `WeightsError` if a tensor is missing
     """
     with checkpoint_of(f"{system}'s reference"):
         _, tokens, token_width = state["flair_pos"].shape
@@ -89,14 +89,16 @@ def settings(state: Mapping[str, Tensor], system: str) -> dict[str, Any]:
 
 
 def reorder(state: dict[str, Tensor]) -> None:
-    """Brings input channels of a state dict under our names into our order, in place."""
+    """Bring the input channels of convolutions over modalities and skips into our order, in place.
+
+    state  the state dict under our names
+    """
     order = [[parse_modality(m) for m in MODALITY_ORDER].index(m) for m in MODALITIES]
     for level in range(LEVELS - 1):
         name = f"fusions.{level}.reduce.conv.weight"
+        # With as many input as output channels, the convolution reads one fused map (IM-Fuse).
         if name in state and state[name].shape[1] > state[name].shape[0]:
-            blocks = state[name].chunk(len(order), dim=1)
-            state[name] = torch.cat([blocks[i] for i in order], dim=1)
-        # The separate decoder has the skip behind what comes from below, the fusing one before it; ours, before.
+            state[name] = reorder_blocks(state[name], order, dim=1)
+        # The references' decoder of single modalities has the skip last, their fusing one first; both of ours first.
         name = f"shared_decoder.levels.{level}.join.conv.weight"
-        below, skip = state[name].chunk(2, dim=1)
-        state[name] = torch.cat([skip, below], dim=1)
+        state[name] = reorder_blocks(state[name], (1, 0), dim=1)

@@ -1,14 +1,13 @@
-"""The objective that mmFormer and IM-Fuse share: the fused answer, each modality's own and those of deep_supervision levels.
+"""Training objective of mmFormer and IM-Fuse: the fused output, each modality alone, and all levels of the decoder.
 
-Each is judged by a weighted cross-entropy and a soft Dice: 18 terms with four modalities, all of weight 1. Source:
-sheet mmformer, Loss.
+Each of these outputs is supervised by a weighted cross-entropy and a soft Dice: 18 terms with four modalities, all of
+weight 1. Source: sheet mmformer, Loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,49 +20,63 @@ from anymri.systems.losses import StepLoss, class_channels, soft_dice_loss, weig
 
 @dataclass
 class TokenEncoding(Encoding):
-    """alone  in training, logits from each modality alone, (B, M, K, X, Y, Z), zero where one is absent."""
+    """Encoding with a segmentation from each modality alone.
+
+    alone  (B, M, K, X, Y, Z) logits from each modality alone, zero where it is missing; None outside training
+    """
 
     alone: Tensor | None
 
 
 @dataclass
 class TokenPrediction(Prediction):
-    """deep_supervision  in training, logits of the decoder's other levels, finest first, each in its own resolution."""
+    """Prediction with logits for deep supervision.
+
+    deep_supervision  logits of the coarser decoder levels, finest first, each (B, K, X', Y', Z') at the resolution of
+                      its level; empty outside training
+    """
 
     deep_supervision: Sequence[Tensor] = ()
 
     def deep_supervision_probabilities(self) -> list[Tensor]:
-        """Probabilities of those levels, (B, K, X, Y, Z): as published, softmax comes first, then full resolution."""
+        """Return probabilities of those levels at full resolution, (B, K, X, Y, Z) in 0..1.
+
+        As published, softmax comes before upsampling.
+        """
         full = self.logits.shape[2:]
         return [interpolate(s.softmax(1), full, mode="trilinear", align_corners=True) for s in self.deep_supervision]
 
 
-def losses(system: System[Any], batch: Batch) -> StepLoss:
-    """Losses of one step; the total is their sum.
+def losses(system: System[TokenEncoding], batch: Batch) -> StepLoss:
+    """Return the losses of one step; `total` is their sum.
 
-    All modalities that exist learn to segment alone, those left out of the step's subset too.
+    Every modality that exists is trained to segment alone, also when it is not in the subset of the step.
     """
     encoding = system.encode(batch.images, batch.present)
     prediction = system.decode(encoding, batch.available)
-    assert isinstance(encoding, TokenEncoding) and isinstance(prediction, TokenPrediction)
-    assert encoding.alone is not None
+    assert isinstance(prediction, TokenPrediction) and encoding.alone is not None
     target = class_channels(batch.labels, system.num_classes)
-    named = _judged("fused", prediction.probabilities(), target)
+    named = _supervised("fused", prediction.probabilities(), target)
     for number, modality in enumerate(system.modalities):
         exists = batch.present[:, number]
         if exists.any():
-            named |= _judged(f"alone_{modality}", encoding.alone[exists, number].softmax(1), target[exists])
+            named |= _supervised(f"alone_{modality}", encoding.alone[exists, number].softmax(1), target[exists])
     for level, probabilities in enumerate(prediction.deep_supervision_probabilities(), start=1):
-        named |= _judged(f"level{level}", probabilities, target)
+        named |= _supervised(f"level{level}", probabilities, target)
     return StepLoss(torch.stack(list(named.values())).sum(), named)
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Weighted cross-entropy and soft Dice of (B, K, X, Y, Z) against classes (B, X, Y, Z)."""
-    return _judged("fused", probabilities, class_channels(labels, probabilities.shape[1]))
+    """Return the weighted cross-entropy and the soft Dice of one segmentation.
+
+    probabilities  (B, K, X, Y, Z) in 0..1
+    labels         (B, X, Y, Z) int64 classes
+    """
+    return _supervised("fused", probabilities, class_channels(labels, probabilities.shape[1]))
 
 
-def _judged(name: str, probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
+def _supervised(name: str, probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Return both losses of one output by name; `target` is (B, K, X, Y, Z), one-hot."""
     return {
         f"{name}_ce": weighted_cross_entropy_loss(probabilities, target),
         f"{name}_dice": soft_dice_loss(probabilities, target),

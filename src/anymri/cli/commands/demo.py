@@ -1,4 +1,4 @@
-"""The demo: everything from phantoms to a report, small enough for a laptop."""
+"""`anymri demo`: everything from phantoms to a report, small enough for a laptop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
+from anymri.cli.console import console
+from anymri.cli.options import Output
 from anymri.cli.progress import TrainingProgress, case_progress
 from anymri.errors import RunError
 from anymri.modalities import SUBSETS
@@ -16,24 +16,33 @@ from anymri.modalities import SUBSETS
 SYSTEM, RECIPE, SCHEME = "u_hved", "nano", "brats2023"
 TRAINING_CASES, TEST_CASES = 24, 6
 TRAINING_SEED, TEST_SEED = 0, 1
-# Shown in the report: everything, two missing, and single scans that do well and badly.
+# Shown in the report: all modalities, two missing, and single scans that do well and badly.
 SHOWN_SUBSETS = ("T1+T1c+T2+FLAIR", "T1c+FLAIR", "FLAIR", "T1")
 
 
-def run_demo(folder: Path, console: Console) -> None:
-    """Phantom cohorts, a trained nano network, its table of 15 subsets, a segmented case and `report.html`.
+def demo(output: Output = Path("demo")) -> None:
+    """Train, evaluate and report on phantoms, in minutes.
 
-    A second run keeps what the first finished, also if it was interrupted.
+    A few minutes on two CPU cores. A second run keeps what the first finished.
     """
+    from anymri.extras import need
+
+    need("train", "lightning", "monai", "tensorboard")
+    need("report", "pandas", "matplotlib", "jinja2")
+    run_demo(output)
+
+
+def run_demo(folder: Path) -> None:
+    """Write phantom cohorts, a trained nano network, its table of 15 subsets, segmentations and `report.html`."""
     if folder.exists() and any(folder.iterdir()) and not (folder / "training-cohort").exists():
-        raise RunError(f"{folder} is not empty and holds no demo.", "Choose another folder with -o.")
-    with _timed(console, f"Writing {TRAINING_CASES} + {TEST_CASES} phantoms"):
+        raise RunError(f"{folder} is not empty and is not a demo.", "Choose another folder with -o.")
+    with _timed(f"Writing {TRAINING_CASES} + {TEST_CASES} phantoms"):
         _write_phantoms(folder)
-    with _timed(console, f"Training {SYSTEM}, recipe {RECIPE}"):
-        _train(folder, console)
-    with _timed(console, f"Evaluating {len(SUBSETS)} subsets on {TEST_CASES} held-out cases"):
-        table = _evaluate(folder, console)
-    with _timed(console, "Segmenting a held-out case and writing the report"):
+    with _timed(f"Training {SYSTEM}, recipe {RECIPE}"):
+        _train(folder)
+    with _timed(f"Evaluating {len(SUBSETS)} subsets on {TEST_CASES} held-out cases"):
+        table = _evaluate(folder)
+    with _timed("Segmenting a held-out case and writing the report"):
         report = _report(folder)
     console.print()
     console.print(table, markup=False, soft_wrap=True)
@@ -47,7 +56,7 @@ def _write_phantoms(folder: Path) -> None:
     write_cohort(folder / "test-cohort", TEST_CASES, seed=TEST_SEED)
 
 
-def _train(folder: Path, console: Console) -> None:
+def _train(folder: Path) -> None:
     from anymri.training.configuration import resolve
     from anymri.training.engine import train
     from anymri.training.run import Run
@@ -60,7 +69,7 @@ def _train(folder: Path, console: Console) -> None:
         train(configuration, run, callback, resume=Run(run).config.exists())
 
 
-def _evaluate(folder: Path, console: Console) -> str:
+def _evaluate(folder: Path) -> str:
     from anymri.analysis.tables import write_tables
     from anymri.evaluation.runner import evaluate
 
@@ -73,15 +82,16 @@ def _evaluate(folder: Path, console: Console) -> str:
 def _report(folder: Path) -> Path:
     from anymri.analysis.reading import read_evaluations
     from anymri.data.layouts import find_cases
-    from anymri.inference import segment
+    from anymri.inference import Segmenter
     from anymri.regions import label_scheme
     from anymri.report.cases import case_montage
     from anymri.report.pages import Examples, write_report
 
     case = find_cases(folder / "test-cohort")[0]
+    segmenter = Segmenter.load(folder / "run", "cpu")
     segmentations = {subset: folder / "segmentations" / subset for subset in SHOWN_SUBSETS}
     for subset, output in segmentations.items():
-        segment(next(iter(case.scans.values())).parent, weights=folder / "run", subset=subset, output=output)
+        segmenter.segment(case, subset).save(output)
     picture = case_montage(case, label_scheme(SCHEME), segmentations)
     caption = f"{case.name}, a held-out phantom: its label map, and the segmentations of four subsets."
     return write_report(
@@ -98,7 +108,7 @@ def _report(folder: Path) -> Path:
 
 
 @contextmanager
-def _timed(console: Console, what: str) -> Iterator[None]:
+def _timed(what: str) -> Iterator[None]:
     console.print(f"[bold]{what}[/bold]")
     began = time.monotonic()
     yield

@@ -1,0 +1,119 @@
+"""Functions of the Python API that compose several modules; `anymri` exports them with those of other modules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anymri.data.case import Case, Study
+    from anymri.training.callbacks import TrainingCallback
+
+
+def list_systems() -> list[str]:
+    """Return the names of all systems, those of installed packages included.
+
+    >>> import anymri
+    >>> "mmformer" in anymri.list_systems()
+    True
+    """
+    from anymri.systems.registry import names
+
+    return names()
+
+
+def find_cases(folder: Path | str) -> list[Case]:
+    """Return the cases of a cohort, sorted by name.
+
+    folder  a folder in the layout of BraTS 2018 to 2024, BIDS or nnU-Net, a CSV manifest, or a folder of one case
+
+    Raises `CohortError` if there is no case.
+
+    >>> import anymri
+    >>> [str(case.subset) for case in anymri.find_cases("COHORT")]
+    ['T1+T1c+T2+FLAIR', 'T1+T1c+T2+FLAIR']
+    """
+    from anymri.data.layouts import find_cases as find
+
+    return find(Path(folder))
+
+
+def read_case(case: Case | Path | str | Mapping[str, Path | str], label_scheme: str | None = None) -> Study:
+    """Read the scans of a case as arrays on one grid.
+
+    case          a case, a case folder, or scans: any alias of a modality -> file, as in {"t1c": "t1c.nii.gz"}
+    label_scheme  meaning of the label values, for example "brats2023", to read the label map too
+    returns       `images`: modality -> (X, Y, Z) float32 in LPS, values as in the file; `affine`: voxels to RAS+ mm
+
+    Raises an `AnymriError` that names the file and the remedy.
+
+    >>> import anymri
+    >>> study = anymri.read_case("CASE", label_scheme="brats2023")
+    >>> study.images["T1c"].shape == study.classes.shape
+    True
+    """
+    from anymri.data.case import read_study
+    from anymri.inference.segmenter import as_case
+    from anymri.regions import label_scheme as find_scheme
+
+    return read_study(as_case(case), None if label_scheme is None else find_scheme(label_scheme))
+
+
+def train(
+    system: str,
+    data: Path | str,
+    label_scheme: str,
+    output: Path | str,
+    recipe: str = "published",
+    *,
+    device: str = "auto",
+    cache: Path | str | None = None,
+    loggers: Sequence[str] = (),
+    resume: bool = False,
+    callback: TrainingCallback | None = None,
+    **settings: Any,
+) -> Path:
+    """Train a system on a cohort and return the file of its best weights.
+
+    data          a labelled cohort: a folder or CSV manifest
+    label_scheme  meaning of its label values, for example "brats2023"
+    output        run folder to write
+    recipe        a recipe of the system: published, nano, ...
+    device        auto, cpu, cuda, cuda:1, mps
+    cache         folder of preprocessed cases; by default $ANYMRI_CACHE or the cache of the user
+    loggers       mlflow, wandb
+    resume        continue the run in `output`
+    callback      receives each case, step and epoch; by default nothing is shown
+    settings      changes of the recipe as in --set: epochs=2, or nested ones as in **{"network.width": 4}
+
+    Raises an `AnymriError` before any work if something does not fit, `Interrupted` after Ctrl-C with all saved.
+
+    >>> import anymri
+    >>> changes = {"epochs": 1, "steps_per_epoch": 1, "crop": 32, "network.width": 4}
+    >>> weights = anymri.train("u_hved", "COHORT", "brats2023", "NEW_RUN", recipe="nano", **changes)
+    >>> weights.name
+    'best.safetensors'
+    """
+    from anymri.extras import need
+
+    need("train", "lightning", "monai", "tensorboard")
+    from anymri.training.callbacks import TrainingCallback
+    from anymri.training.configuration import resolve
+    from anymri.training.engine import train as run_training
+    from anymri.training.run import Run
+
+    options = {
+        "data": Path(data).absolute(),
+        "label_scheme": label_scheme,
+        "device": device,
+        "cache": None if cache is None else Path(cache).absolute(),
+        "loggers": tuple(loggers),
+    }
+    # JSON is YAML, which assignments are read as.
+    assignments = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    configuration = resolve(system, recipe, options, assignments=assignments)
+    run = Run(Path(output))
+    run_training(configuration, run.folder, callback or TrainingCallback(), resume)
+    return run.best if run.best.exists() else run.last

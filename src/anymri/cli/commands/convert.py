@@ -1,0 +1,32 @@
+"""`anymri convert`: weights from an authors' checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anymri.cli.console import console
+from anymri.cli.options import SystemName
+
+
+def convert(
+    system: SystemName,
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the authors (.pth, .pt).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SWITCH=VALUE", help="Switch that a checkpoint does not show; repeatable."),
+    ] = None,
+) -> None:
+    """Convert an authors' checkpoint into weights of anymri.
+
+    Only tensors are read from it; no code in it is run.
+    """
+    from anymri.training.assignments import read_assignment
+    from anymri.weights.convert import convert_checkpoint
+
+    pairs = map(read_assignment, assignments or [])
+    convert_checkpoint(system, checkpoint, output, {".".join(keys): value for keys, value in pairs})
+    console.print(f"{output}", soft_wrap=True)

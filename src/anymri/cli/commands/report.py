@@ -1,0 +1,72 @@
+"""`anymri report`: one page about evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from anymri.cli.console import console
+from anymri.cli.options import Device, Evaluations, Quote
+from anymri.errors import ConfigurationError
+
+
+def report(
+    evaluations: Evaluations,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The .html file; default: EVALUATION/report.html.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    quote: Quote = None,
+    pictures: Annotated[
+        bool,
+        typer.Option("--pictures/--no-pictures", help="Pictures of the worst and the median case."),
+    ] = True,
+    device: Device = "auto",
+) -> None:
+    """Write one self-contained page about evaluations.
+
+    Data, protocol, tables, plots, worst cases, statistics, provenance. The page opens offline.
+    """
+    from anymri.extras import need
+
+    need("report", "pandas", "matplotlib", "jinja2")
+    page = make_report(console, evaluations, output, title, quote or [], pictures, device)
+    console.print(f"{page}", soft_wrap=True)
+
+
+def make_report(
+    console: Console,
+    evaluations: Sequence[Path],
+    output: Path | None,
+    title: str | None,
+    quoted: Sequence[str],
+    pictures: bool,
+    device: str,
+) -> Path:
+    """Write the page of one or several evaluations, and return its path."""
+    if output is None and len(evaluations) > 1:
+        raise ConfigurationError(
+            "A report of several evaluations needs the name of its file.", "Name it, as in: -o report.html"
+        )
+    from anymri.analysis.published import quote
+    from anymri.analysis.reading import read_evaluations
+    from anymri.cli.progress import case_progress
+    from anymri.report.pages import write_report
+
+    published = [quote(name) for name in quoted]
+    found = read_evaluations(evaluations)
+    path = evaluations[0] / "report.html" if output is None else output
+    examples = []
+    if pictures:
+        from anymri.evaluation.originals import Originals
+        from anymri.report.examples import examples as make_examples
+
+        with case_progress(console, "segmenting examples") as progress:
+            examples = make_examples(found, Originals(device), progress)
+    names = ", ".join(found) if len(found) <= 3 else f"{len(found)} systems"
+    return write_report(path, title or f"Evaluation of {names}", found, examples=examples, quoted=published)

@@ -1,0 +1,55 @@
+"""`anymri systems`: cards of the systems."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from anymri.cli.console import console
+
+
+def systems(
+    name: Annotated[str | None, typer.Argument(help="System whose whole card is shown.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Cards as JSON.")] = False,
+) -> None:
+    """List the systems, or show the card of one."""
+    from anymri.systems.registry import card, names
+
+    cards = [card(name)] if name else [card(each) for each in names()]
+    if as_json:
+        print(json.dumps([asdict(each) for each in cards], indent=2))  # noqa: T201  for other programs, unwrapped
+    elif name:
+        stated = {key: value for key, value in asdict(cards[0]).items() if value not in (None, "", (), {})}
+        for key, value in stated.items():
+            console.print(f"[bold]{key.replace('_', ' ')}[/bold]")
+            console.print("\n".join(f"  {line}" for line in _lines(value)), markup=False)
+    else:
+        table = Table("system", "what", "paper", "presets", "parameters", "GMAC, 15 subsets of 128³", box=None)
+        for each in cards:
+            macs = each.gmacs.get("15 subsets")
+            table.add_row(
+                each.name,
+                each.title,
+                each.paper,
+                ", ".join(each.presets),
+                f"{each.parameters:,}",
+                f"{macs:,.0f}" if macs else "",
+            )
+        console.print(table)
+
+
+def _lines(value: object) -> list[str]:
+    """Return a field of a card as lines to print."""
+    if isinstance(value, dict):
+        return [f"{name}: {_plain(each)}" for name, each in value.items()]
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else [_plain(value)]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={each}" for name, each in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)

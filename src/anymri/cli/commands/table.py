@@ -1,0 +1,68 @@
+"""`anymri table`: evaluations side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anymri.cli.console import console
+from anymri.cli.options import Evaluations, Quote
+from anymri.errors import ConfigurationError, did_you_mean
+
+
+def table(
+    evaluations: Evaluations,
+    *,
+    metric: Annotated[str, typer.Option(help="Metric that was evaluated.")] = "dice",
+    form: Annotated[str, typer.Option("--format", help="markdown, latex (booktabs), csv or html.")] = "markdown",
+    quote: Quote = None,
+    average: Annotated[bool, typer.Option("--average", help="One row per system, as for ablations.")] = False,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Intervals, paired tests and modality contributions.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: print.")] = None,
+) -> None:
+    """Make the table of 15 subsets, evaluations side by side.
+
+    The best value of a row is bold; a significant difference from it is marked.
+    """
+    from anymri.extras import need
+
+    need("report", "pandas")
+    text = make_table(evaluations, metric, form, quote or [], average, statistics)
+    if output is None:
+        print(text, end="")  # noqa: T201  unwrapped, for a file or another program
+    else:
+        from anymri.files import write_text
+
+        write_text(output, text)
+        console.print(f"{output}", soft_wrap=True)
+
+
+def make_table(
+    evaluations: Sequence[Path], metric: str, form: str, quoted: Sequence[str], average: bool, statistics: bool
+) -> str:
+    """Return the text of one table, or the tables of statistics one below the other."""
+    from anymri.analysis.comparison import average_grid, read_comparison, subset_grid
+    from anymri.analysis.grid import FORMATS
+    from anymri.analysis.published import quote
+    from anymri.analysis.statistics_tables import statistics_grids
+
+    if form not in FORMATS:
+        hint = did_you_mean(form, FORMATS)
+        raise ConfigurationError(f"There is no format named {form!r}.", f"{hint}Known: {', '.join(FORMATS)}.")
+    if statistics and (average or quoted):
+        raise ConfigurationError(
+            "--statistics does not combine with --average or --quote: it needs measured values, in tables of its own.",
+            "Run anymri table twice.",
+        )
+    published = [quote(name) for name in quoted]
+    comparison = read_comparison(evaluations, metric)
+    if statistics:
+        grids = statistics_grids(comparison)
+    else:
+        grids = [average_grid(comparison, published) if average else subset_grid(comparison, published)]
+    return "\n".join(FORMATS[form](grid) for grid in grids)

@@ -1,0 +1,68 @@
+"""`anymri train`: a run folder with weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anymri.cli.console import console
+from anymri.cli.options import Assignments, Output
+
+
+def train(
+    system: Annotated[
+        str | None, typer.Argument(help="Name of a system; list: anymri systems. Not needed with --resume.")
+    ] = None,
+    *,
+    output: Output,
+    data: Annotated[Path | None, typer.Option(help="Cohort: a folder or a CSV manifest.")] = None,
+    label_scheme: Annotated[str | None, typer.Option(help="Meaning of the label values, e.g. brats2023.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe of the system, e.g. published, nano; default: published.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with changes of the recipe.")] = None,
+    assignments: Assignments = None,
+    device: Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps; default: auto.")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of preprocessed cases; default: $ANYMRI_CACHE or the cache of the user."),
+    ] = None,
+    loggers: Annotated[
+        list[str] | None, typer.Option("--logger", help="Logger beside TensorBoard: mlflow or wandb; repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")] = False,
+) -> None:
+    """Train a system on a cohort.
+
+    Weights are written to OUTPUT/checkpoints/best.safetensors and last.safetensors. Ctrl-C keeps what is done.
+    """
+    from anymri.errors import ConfigurationError
+    from anymri.extras import need
+
+    need("train", "lightning", "monai", "tensorboard")
+    from anymri.training.configuration import resolve
+    from anymri.training.launch import Launch
+    from anymri.training.run import Run
+
+    console.quiet = Launch.from_environment().rank > 0
+    run = Run(output)
+    if resume:
+        system = system or run.configuration().recipe.system
+        config = config or (None if recipe else run.config)
+    elif system is None:
+        raise ConfigurationError("A system was not named.", "Name one, as in: anymri train u_hved; see: anymri systems")
+    else:
+        run.check_new()
+    paths = {"data": data and data.absolute(), "cache": cache and cache.absolute()}
+    options = {**paths, "label_scheme": label_scheme, "device": device, "loggers": loggers or None}
+    configuration = resolve(system, recipe or "published", options, config, assignments or [])
+    console.print(configuration.to_yaml(), markup=False, soft_wrap=True)
+
+    from anymri.cli.progress import TrainingProgress
+    from anymri.training.engine import train as run_training
+
+    with TrainingProgress(console) as callback:
+        run_training(configuration, output, callback, resume, callback.expect)
+    console.print(f"Weights: {run.best if run.best.exists() else run.last}")

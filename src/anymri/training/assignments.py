@@ -1,0 +1,88 @@
+"""Assignments: `--set key=value` applied to a recipe, and places in a recipe by the keys that were typed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from anymri.errors import ConfigurationError
+from anymri.systems.recipes.schema import Recipe, Stage
+from anymri.systems.registry import card
+
+# Place of a value in nested models, as pydantic names it: field names and list indices.
+Location = tuple[int | str, ...]
+
+
+def read_assignment(assignment: str) -> tuple[list[str], Any]:
+    """Return `a.b=1` as its keys, none of them empty, and its value, read as YAML."""
+    path, separator, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigurationError(f"--set {assignment} is not an assignment.", "Write it as --set key=value.")
+    try:
+        return keys, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            f"--set {assignment}: the value is not YAML.", f"Quote it: --set {path}=\"'...'\""
+        ) from error
+
+
+def assign(recipe: dict[str, Any], assignment: str) -> None:
+    """Apply `seed=1`, `network.width=4`, `epochs=2` (to all stages) or `train.epochs=2` (to one) to a recipe."""
+    keys, value = read_assignment(assignment)
+    typed = ".".join(keys)
+    stages = {stage["name"]: stage for stage in recipe["stages"]}
+    if keys[0] in Recipe.model_fields:
+        targets = [recipe]
+    elif keys[0] in stages:
+        if len(keys) == 1:
+            raise ConfigurationError(
+                f"--set {assignment} names a stage without a field.", f"Name both, as in --set {typed}.epochs=2"
+            )
+        targets = [stages[keys.pop(0)]]
+    elif keys[0] in Stage.model_fields:
+        targets = list(stages.values())
+    else:
+        known = [*Recipe.model_fields, *Stage.model_fields, *stages]
+        hint = did_you_mean(keys[0], known, keys[1:])
+        raise ConfigurationError(f"A recipe has no {keys[0]!r} to set.", f"{hint}Known: {', '.join(known)}.")
+    if keys[0] == "network" and len(keys) > 1 and keys[1] not in (options := card(recipe["system"]).switches):
+        raise ConfigurationError(
+            f"The network of {recipe['system']} has no option {keys[1]!r}, as in --set {assignment}.",
+            f"{did_you_mean(keys[1], options, keys[2:], 'network.')}Its options are {', '.join(options)}; "
+            f"see: anymri systems {recipe['system']}",
+        )
+    change: Any = value
+    for key in reversed(keys[1:]):
+        change = {key: change}
+    for target in targets:
+        merge(target, {keys[0]: change})
+    merge(recipe, {"sources": {typed: "--set"}})
+
+
+def merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Change nested values in place; a mapping changes only the keys that it has."""
+    for key, change in changes.items():
+        if isinstance(change, dict) and isinstance(values.get(key), dict):
+            merge(values[key], change)
+        else:
+            values[key] = change
+
+
+def typed_name(recipe: Mapping[str, Any], where: Location, assignments: Sequence[str]) -> str:
+    """Return the place of a value in a recipe as `--set` names it, with its stage unless all were set at once."""
+    path = [str(part) for part in where]
+    if len(where) < 2 or where[0] != "stages":
+        return ".".join(path)
+    path[:2] = [recipe["stages"][where[1]]["name"]]
+    typed = (read_assignment(assignment)[0] for assignment in assignments)
+    return ".".join(path[1:] if any(path[1 : 1 + len(keys)] == keys for keys in typed) else path)
+
+
+def did_you_mean(name: str, known: Iterable[str], rest: Sequence[str] = (), prefix: str = "") -> str:
+    """Return "Did you mean ...? " with the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {prefix}{'.'.join([*close, *rest])}? " if close else ""
