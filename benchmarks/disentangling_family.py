@@ -15,7 +15,7 @@ from anymri.layers.streams import encode_each
 from anymri.modalities import ALL, SUBSETS
 from anymri.systems import registry
 from anymri.systems.sfusion.fusion import SFusionBlock
-from measure import decode_all, gmacs, images, median_ms, this_peak_gb, peak_gb, show
+from measure import decode_all, gmacs, images, median_ms, peak_gb, show, this_peak_gb
 
 CUBE = 128
 # The cost of attention does not depend on the crop, so that SFusion's ratio is lower here than at its published crop.

@@ -71,10 +71,10 @@ class DisentanglingFixture:
 
     def check_evaluation(self, name):
         """Missing modalities are NaN, where the reference masks their features."""
-        available = self.available(name)
+        network, available = self.network, self.available(name)
         images = self.images.masked_fill(~available[..., None, None, None], torch.nan)
         with torch.inference_mode():
-            prediction = self.network(images, available)
+            prediction = network(images, available)
         self.check(name, {"seg_pred": prediction.probabilities()}, "eval_outputs_abs")
 
     def step(self, name):

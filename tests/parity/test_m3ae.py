@@ -35,7 +35,9 @@ REFERENCE_LEVELS = dict(zip(LEVELS, ("out1", "out3", "out4"), strict=True))
 precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 
+# Tests share these tensors, in inference mode and in training.
 @cache
+@torch.inference_mode(False)
 def converted_state(stage):
     model = FIXTURE["stages"][stage]
     return M3AE.convert(reference.filled_state(SEED, {**model, "parameters": model["parameters"].items()}))

@@ -31,7 +31,9 @@ DEAD = "encoder."
 DEAD_HEAD = "decoder.seg_layers.0"
 
 
+# Tests share these tensors, in inference mode and in training.
 @cache
+@torch.inference_mode(False)
 def state(name):
     shapes = dict(map(tuple, CASES[name]["parameters"]))
     live = {parameter: shape for parameter, shape in shapes.items() if not parameter.startswith(DEAD)}
@@ -43,6 +45,7 @@ def state(name):
 
 
 @cache
+@torch.inference_mode(False)
 def converted(name):
     return MAM.convert(state(name))
 

@@ -152,8 +152,9 @@ def test_converted_modalities_and_axes_are_in_our_order(tmp_path):
     # Theirs are FLAIR, T1, T1c, T2 and z, y, x: T2 is the third of ours and the fourth of theirs.
     assert torch.equal(system.tokens[2, :, 0, 1, 0], state["learned_bottleneck_tokens"][3, :, 0, 1, 0])
     assert torch.equal(system.tokens[2, :, 1, 0, 0], state["learned_bottleneck_tokens"][3, :, 0, 0, 1])
-    theirs = state["feature_reconstruction.pos_embedding"].view(4, 2, 2, 2, -1)
-    assert torch.equal(system.positions.view(4, 2, 2, 2, -1)[3, 1, 1, 0], theirs[0, 0, 1, 1])
+    grid = (4, *system.tokens.shape[2:], -1)
+    theirs = state["feature_reconstruction.pos_embedding"].view(grid)
+    assert torch.equal(system.positions.view(grid)[3, 1, 1, 0], theirs[0, 0, 1, 1])
     kernel = state["modality_specific_encoders.3.stages.0.0.convs.0.conv.weight"]
     assert torch.equal(system.encoders["T2"].levels[0][0].conv.weight[..., 2, 1, 0], kernel[..., 0, 1, 2])
 

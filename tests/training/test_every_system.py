@@ -18,7 +18,7 @@ from anymri.training.learner import Learners
 from anymri.training.patches import batches
 from anymri.training.process_group import start_process_group
 
-STEPS = 3
+STEPS = 2
 REGIMES = {
     "simulated": ["subsets=uniform"],
     "incomplete": ["missing={T1: 0.7, T1c: 0.2, T2: 0.4}", "subsets=all"],
@@ -38,10 +38,10 @@ TINY = {
     "mam": {"max_width": 8, "mlp_width": 8},
     "unet_dropout": {"width": 4},
 }
-# Slow enough that three steps do not overshoot, and fast enough that the loss falls far more than rounding changes it.
+# Slow enough that a step does not overshoot, and fast enough that the loss falls far more than rounding changes it.
 RATES = {"shaspec": 3e-3}
-# A loss falls by this share at least: a thousand times more than float32 sums differ between orders.
-MARGIN = 1e-4
+# A loss falls by this share at least: float32 sums in different orders differ a thousand times less.
+MARGIN = 1e-3
 
 
 def every_objective():
@@ -67,7 +67,7 @@ def test_losses_are_finite_and_fall(place, name, recipe, stage_name, regime):
     spec = registry.spec(name)
     side = max(16, spec.network.minimum_side, spec.network.divisor)
     options = {"data": place / "cohort", "label_scheme": "brats2023", "device": "cpu", "cache": place / "cache"}
-    network = {**spec.recipes["nano"].network, **TINY[name]}
+    network = {**spec.recipes["nano"].network, **TINY.get(name, {})}
     if "crop" in registry.card(name).switches:
         network["crop"] = side
     small = [f"crop={side}", "batch_size=2", "optimiser.name=adam", f"optimiser.learning_rate={RATES.get(name, 2e-4)}"]
@@ -82,5 +82,4 @@ def test_losses_are_finite_and_fall(place, name, recipe, stage_name, regime):
     del learners.optimisers[1:]  # against a discriminator that learns, a loss may rise
     # The same number each time: the same noise.
     totals = [learners.step([batch], 1)["total"] for _ in range(STEPS)]
-    print(f"MARG {name} {stage_name} {regime} {(totals[0] - totals[-1]) / totals[0]:.2e}")
     assert np.isfinite(totals).all() and totals[-1] < totals[0] * (1 - MARGIN), totals

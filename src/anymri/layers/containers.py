@@ -1,6 +1,6 @@
 """Lists and dictionaries of modules that keep the type of their items, which those of PyTorch lose.
 
-They behave like `nn.ModuleList` and `nn.ModuleDict`; names of parameters are the same.
+They behave like `nn.ModuleList` and `nn.ModuleDict`, with the same parameter names. `outputs_of_levels` runs encoders.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
-from torch import nn
+from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -36,3 +36,15 @@ class ModuleDict(nn.ModuleDict, Generic[M]):
         def __getitem__(self, key: str) -> M: ...
         def values(self) -> ValuesView[M]: ...
         def items(self) -> ItemsView[str, M]: ...
+
+
+def outputs_of_levels(levels: Iterable[nn.Module], features: Tensor) -> list[Tensor]:
+    """Return the output of every level, each applied to the output of the level before.
+
+    features  input of the first level, for example images (B, 1, X, Y, Z)
+    """
+    outputs: list[Tensor] = []
+    for level in levels:
+        features = level(features)
+        outputs.append(features)
+    return outputs

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import instance_norm, interpolate, leaky_relu
 
-from anymri.layers.containers import ModuleList
+from anymri.layers.containers import ModuleList, outputs_of_levels
 
 LEVELS = 5
 # Ratio of a side of the crop to that of the coarsest level.
@@ -87,10 +87,7 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features of all levels, finest first, each (B, C, X, Y, Z)."""
-        scales = [image]
-        for level in self.levels:
-            scales.append(level(scales[-1]))
-        return scales[1:]
+        return outputs_of_levels(self.levels, image)
 
 
 class DecoderLevel(nn.Module):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -20,17 +19,14 @@ from anymri.layers.preactivation import STRIDE, Decoder, level_widths
 from anymri.layers.streams import encode_each
 from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
-from anymri.regions import OutputKind
-from anymri.systems.contract import System
 from anymri.systems.families.tokens.blocks import (
-    SEQUENCE,
     Fusion,
-    TokenStream,
     as_volume,
     fuse_skips,
     positions,
 )
 from anymri.systems.families.tokens.objective import TokenEncoding, TokenPrediction
+from anymri.systems.families.tokens.system import TokenSystem
 
 # Leaky ReLU that the initialisation assumes, as in the reference; the network's activations have another slope.
 NEGATIVE_SLOPE = 0.01
@@ -51,24 +47,15 @@ class IMFuseEncoding(TokenEncoding):
     fused: list[FusedTokens]
 
 
-class IMFuse(System[IMFuseEncoding]):
+class IMFuse(TokenSystem[IMFuseEncoding]):
     """IM-Fuse: one encoder and transformer per modality, Mamba blocks that fuse them, a transformer and a decoder.
 
-    width        channels of the first encoder level (published: 8)
-    token_width  channels of a token (512), a multiple of heads
-    mlp_width    channels of the transformers' hidden layers (4096)
-    heads        attention heads of the transformers (8)
-    crop         side of the only cubic crop that fits, in voxels, a multiple of 16: each voxel has a fused token
+    Arguments beside those of `TokenSystem`:
+
     interleaved  order of the sequences, see `MambaFusion`
     mamba_skip   whether skips are fused by Mamba blocks; if false, by a convolution, as in mmFormer
     first_skip   whether there is a skip at full resolution
-    dropout      of the transformers, in training
     """
-
-    output_kind: ClassVar[OutputKind] = "classes"
-    divisor = STRIDE
-    # Reflecting padding and instance norm need more than one voxel at the coarsest level.
-    minimum_side = 2 * STRIDE
 
     def __init__(
         self,
@@ -84,14 +71,9 @@ class IMFuse(System[IMFuseEncoding]):
         first_skip: bool = True,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(num_classes, modalities)
-        self.crop = crop
-        self.sequence = [self.modalities.index(m) for m in SEQUENCE if m in self.modalities]
+        super().__init__(width, token_width, mlp_width, heads, crop, dropout, num_classes, modalities)
         count, (*widths, coarsest) = len(self.modalities), level_widths(width)
         self.skip_levels = range(0 if first_skip else 1, len(widths))
-        self.streams = ModuleDict(
-            {name: TokenStream(width, token_width, mlp_width, heads, crop, dropout) for name in self.modalities}
-        )
         sides = [crop // 2**level for level in range(len(widths))]
         self.skip_readers = ModuleDict(
             {str(i): MambaFusion(widths[i], sides[i] ** 3, interleaved) for i in self.skip_levels if mamba_skip}

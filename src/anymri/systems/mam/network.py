@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv3d, leaky_relu
 
 from anymri.errors import ConfigurationError
+from anymri.layers.containers import outputs_of_levels
 from anymri.layers.instance_norm import InstanceNorm
 from anymri.layers.streams import encode_existing
 from anymri.layers.tokens import Transformer
@@ -56,10 +57,7 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features of images (B, 1, X, Y, Z) at all levels, finest first."""
-        scales = [image]
-        for level in self.levels:
-            scales.append(level(scales[-1]))
-        return scales[1:]
+        return outputs_of_levels(self.levels, image)
 
 
 class DecoderLevel(nn.Module):

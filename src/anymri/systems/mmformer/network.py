@@ -11,20 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from anymri.layers.containers import ModuleDict, ModuleList
-from anymri.layers.preactivation import STRIDE, Decoder, level_widths
+from anymri.layers.containers import ModuleList
+from anymri.layers.preactivation import Decoder, level_widths
 from anymri.layers.streams import encode_each
 from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
-from anymri.regions import OutputKind
-from anymri.systems.contract import System
-from anymri.systems.families.tokens.blocks import SEQUENCE, Fusion, TokenStream, fuse_skips
+from anymri.systems.families.tokens.blocks import Fusion, fuse_skips
 from anymri.systems.families.tokens.objective import TokenEncoding, TokenPrediction
+from anymri.systems.families.tokens.system import TokenSystem
 from anymri.systems.mmformer.fusion import fuse_tokens
 
 
@@ -40,22 +38,13 @@ class MMFormerEncoding(TokenEncoding):
     tokens: Tensor
 
 
-class MMFormer(System[MMFormerEncoding]):
+class MMFormer(TokenSystem[MMFormerEncoding]):
     """mmFormer: one encoder and transformer per modality, and a fusing transformer and decoder.
 
-    width           channels of the first encoder level (published: 8)
-    token_width     channels of a token (512), a multiple of heads
-    mlp_width       channels of the transformers' hidden layers (4096)
-    heads           attention heads of the transformers (8)
-    crop            side of the only cubic crop that fits, in voxels, a multiple of 16: positions of tokens are learnt
-    aligned_tokens  how voxels read the tokens after the second transformer, see `fuse_tokens`; false as published
-    dropout         of the transformers, in training
-    """
+    Arguments beside those of `TokenSystem`:
 
-    output_kind: ClassVar[OutputKind] = "classes"
-    divisor = STRIDE
-    # Reflecting padding and instance norm need more than one voxel at the coarsest level.
-    minimum_side = 2 * STRIDE
+    aligned_tokens  how voxels read the tokens after the second transformer, see `fuse_tokens`; false as published
+    """
 
     def __init__(
         self,
@@ -69,14 +58,9 @@ class MMFormer(System[MMFormerEncoding]):
         aligned_tokens: bool = False,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(num_classes, modalities)
-        self.crop = crop
+        super().__init__(width, token_width, mlp_width, heads, crop, dropout, num_classes, modalities)
         self.aligned_tokens = aligned_tokens
-        self.sequence = [self.modalities.index(m) for m in SEQUENCE if m in self.modalities]
         count, widths = len(self.modalities), level_widths(width)
-        self.streams = ModuleDict(
-            {name: TokenStream(width, token_width, mlp_width, heads, crop, dropout) for name in self.modalities}
-        )
         self.transformer = Transformer(token_width, mlp_width, heads, dropout)
         self.widen = nn.Conv3d(count * token_width, count * widths[-1], 1)
         self.fusions = ModuleList(Fusion(count * channels, channels) for channels in widths)

@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from anymri.layers.containers import outputs_of_levels
+
 SCALES = 4
 STYLE_SIZE = 8
 RESIDUALS = 4
@@ -74,10 +76,7 @@ class ContentEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the content of images (B, 1, X, Y, Z), finest scale first."""
-        scales = [image]
-        for level in self.levels:
-            scales.append(level(scales[-1]))
-        return scales[1:]
+        return outputs_of_levels(self.levels, image)
 
 
 class DecoderLevel(nn.Module):
