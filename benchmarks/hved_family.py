@@ -7,11 +7,10 @@ which is checked first.
 
 import sys
 from contextlib import ExitStack
-from math import sqrt
 from unittest.mock import patch
 
 import torch
-from torch.nn.functional import logsigmoid, pad
+from torch.nn.functional import pad
 
 from anymri.layers import mlstm
 from anymri.modalities import ALL, SUBSETS
@@ -19,6 +18,7 @@ from anymri.systems import registry
 from anymri.systems.families.hved.blocks import GATE_SIDE, AttentiveJoin, SpatialGate
 from anymri.systems.xlstm_hved.save import AttentionMap
 from measure import counted, decode_all, gmacs, images, peak_gb, show, this_peak_gb
+from parallel_mlstm import parallel_mlstm
 
 CUBE = (128, 128, 128)
 PUBLISHED_CROP = (128, 192, 128)
@@ -26,17 +26,6 @@ TIMED = (64, 64, 64)
 CHECKED = (32, 32, 32)
 RECONSTRUCTING = {"ra_hved"}
 CLOSE = 1e-4
-
-
-def parallel_mlstm(query, key, value, input_gate, forget_gate):
-    total = logsigmoid(forget_gate).cumsum(-1)
-    log_weights = total[..., :, None] - total[..., None, :] + input_gate[..., None, :]
-    future = torch.ones(log_weights.shape[-2:], dtype=torch.bool).triu(1)
-    log_weights = log_weights.masked_fill(future, -torch.inf)
-    maximum = log_weights.amax(-1, keepdim=True)
-    weights = query @ key.mT / sqrt(query.shape[-1]) * (log_weights - maximum).exp()
-    normaliser = torch.maximum(weights.sum(-1, keepdim=True).abs(), (-maximum).exp())
-    return weights @ value / (normaliser + mlstm.NORMALISER_EPS)
 
 
 def two_convolutions(self, pooled):

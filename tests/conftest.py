@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from anymri.cli import keep_freed_memory
+
+# As in the command: networks are up to twice as fast with it.
+keep_freed_memory()
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

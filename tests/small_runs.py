@@ -52,10 +52,10 @@ class AtStep(Recorder):
             self.act()
 
 
-def configured(data, cache, *assignments, scheme="brats2023", system="u_hved"):
-    """Return the configuration of a small training."""
+def configured(data, cache, *assignments, scheme="brats2023", system="u_hved", base=SMALL):
+    """Return the configuration of a small training; `assignments` come after those of `base`."""
     options = {"data": Path(data), "label_scheme": scheme, "device": "cpu", "cache": Path(cache)}
-    return resolve(system, "nano", options, assignments=[*SMALL, *assignments])
+    return resolve(system, "nano", options, assignments=[*base, *assignments])
 
 
 def weights(run, name="last"):

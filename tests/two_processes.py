@@ -21,14 +21,11 @@ from anymri.training.launch import Launch
 from anymri.training.learner import Learners
 from small_runs import AtStep, Recorder, configured
 
-ONE_STEP = ("steps_per_epoch=1", "epochs=1", "validation_share=0")
+# SGD, because the first step of Adam has the length of the rate even where a gradient is zero up to rounding.
+ONE_STEP = ("steps_per_epoch=1", "epochs=1", "validation_share=0", "optimiser.name=sgd")
 MEANS = (*ONE_STEP, "network.reconstruction=true")
-# Without dropout, which may drop all channels of a stem: gradients through norms of constant maps are amplified rounding
-# errors. SGD, because the first step of Adam has the length of the rate even where a gradient is zero up to rounding.
-ADVERSARIAL = (
-    *(*ONE_STEP, "crop=32", "network.dropout=0", "discriminator_width=4"),
-    *("optimiser.name=sgd", "optimiser.clip_norm=1"),
-)
+# Without dropout, which may drop all channels of a stem: norms of constant maps amplify the rounding of gradients.
+ADVERSARIAL = (*ONE_STEP, "crop=32", "network.dropout=0", "optimiser.clip_norm=1", "discriminator_width=4")
 
 
 def means_over_samples(system, batch):

@@ -1,26 +1,12 @@
 """Chunkwise mLSTM against its formula, and the Vision-LSTM block."""
 
-from math import sqrt
-
 import pytest
 import torch
-from torch.nn.functional import logsigmoid
 
 from anymri.layers.mlstm import CHUNK, VisionLSTM, mlstm
+from parallel_mlstm import parallel_mlstm
 
 EXTREME = 50.0
-
-
-def parallel(query, key, value, input_gate, forget_gate):
-    """Compute the definition with all its S x S matrices."""
-    total = logsigmoid(forget_gate).cumsum(-1)
-    log_weights = total[..., :, None] - total[..., None, :] + input_gate[..., None, :]
-    future = torch.ones(log_weights.shape[-2:], dtype=torch.bool).triu(1)
-    log_weights = log_weights.masked_fill(future, -torch.inf)
-    maximum = log_weights.amax(-1, keepdim=True)
-    weights = query @ key.mT / sqrt(query.shape[-1]) * (log_weights - maximum).exp()
-    normaliser = torch.maximum(weights.sum(-1, keepdim=True).abs(), (-maximum).exp())
-    return weights @ value / (normaliser + 1e-6)
 
 
 def random(length, gates="mild", batch=2, heads=3, channels=5, dtype=torch.float64):
@@ -51,7 +37,9 @@ GATES = ["mild", "mixed", "++", "+-", "-+", "--"]
 @pytest.mark.parametrize("length", [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 7])
 def test_chunks_equal_the_formula(length, gates):
     inputs = random(length, gates)
-    (ours, *our_gradients), (expected, *gradients) = (output_and_gradients(form, inputs) for form in (mlstm, parallel))
+    (ours, *our_gradients), (expected, *gradients) = (
+        output_and_gradients(form, inputs) for form in (mlstm, parallel_mlstm)
+    )
     # The gates determine the scale: outputs down to 1e-20, gradients up to 1e7, some zero up to rounding.
     assert (ours - expected).abs().max() <= 1e-9 * expected.abs().max()
     for found, gradient in zip(our_gradients, gradients, strict=True):

@@ -50,7 +50,7 @@ def test_contributions_of_skips_add_up_to_the_convolution_with_zeros_for_missing
 
 
 def test_transformer_runs_for_missing_modalities_and_replaces_them_alone():
-    system = create(crop=64)
+    system = create(crop=64, width=1, max_width=16)
     ran = []
     system.transformer.register_forward_hook(lambda *_: ran.append(1))
     with torch.inference_mode():
@@ -84,7 +84,7 @@ def test_missing_modalities_are_targets_without_gradient(subset):
 
 @torch.no_grad()
 def test_scans_that_do_not_exist_are_not_reconstructed():
-    system = create(crop=64).train()
+    system = create(crop=64, width=1, max_width=16).train()
     whole = batch(system, available=SOME)
     one, two = (Subset.parse(s).as_tensor() for s in ("T1+T1c+FLAIR", "T1c+FLAIR"))
     errors = [

@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import small_runs
 from anymri.data.case import Case
 from anymri.errors import AnymriWarning, CohortError, ConfigurationError
 from anymri.inference.segmenter import Segmenter
 from anymri.modalities import MODALITIES, SUBSETS, Subset
-from anymri.synthesis.phantoms import write_cohort
 from anymri.training.cohort.find import prepare
 from anymri.training.cohort.missing import fixed_subset, incomplete, random_subset
-from anymri.training.configuration import resolve
 from anymri.training.engine import train
 from anymri.training.patches import batches
 from anymri.training.validation import subsets_for
-from small_runs import SIZE, Recorder, same, weights
+from small_runs import Recorder, same, weights
 
 TINY = (
     *("network.width=2", "crop=16", "window_overlap=0", "steps_per_epoch=1", "batch_size=2", "epochs=1"),
@@ -27,17 +26,8 @@ TINY = (
 RATES = {"T1": 0.7, "T1c": 0.2, "T2": 0.4, "FLAIR": 0.0}
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Folder with a cohort of six small phantoms, and the cache of it that all tests share."""
-    folder = tmp_path_factory.mktemp("place")
-    write_cohort(folder / "cohort", 6, size=SIZE)
-    return folder
-
-
 def configured(place, *assignments, data=None):
-    options = {"data": data or place / "cohort", "label_scheme": "brats2023", "device": "cpu", "cache": place / "cache"}
-    return resolve("u_hved", "nano", options, assignments=[*TINY, *assignments])
+    return small_runs.configured(data or place / "cohort", place / "cache", *assignments, base=TINY)
 
 
 def prepared(place, *assignments, data=None):

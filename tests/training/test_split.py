@@ -9,31 +9,22 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import small_runs
 from anymri.data.case import Case
 from anymri.errors import AnymriWarning, CohortError, ConfigurationError, GeometryError, RunError
 from anymri.modalities import Subset
-from anymri.synthesis.phantoms import write_cohort
 from anymri.systems.recipes.schema import Split
 from anymri.training.cohort.find import prepare
 from anymri.training.cohort.split import divide, held_out, read_list
-from anymri.training.configuration import resolve
 from anymri.training.engine import train
-from small_runs import SIZE, Recorder
+from small_runs import Recorder
 
 TINY = ("network.width=2", "crop=16", "window_overlap=0", "steps_per_epoch=1", "epochs=1", "validation_epochs=1")
 NAMES = [f"PHANTOM-0000{number}-000" for number in range(6)]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    write_cohort(folder / "cohort", 6, size=SIZE)
-    return folder
-
-
 def configured(place, *assignments, data=None):
-    options = {"data": data or place / "cohort", "label_scheme": "brats2023", "device": "cpu", "cache": place / "cache"}
-    return resolve("u_hved", "nano", options, assignments=[*TINY, *assignments])
+    return small_runs.configured(data or place / "cohort", place / "cache", *assignments, base=TINY)
 
 
 def split_of(place, *assignments, data=None):

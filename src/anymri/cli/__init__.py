@@ -19,7 +19,7 @@ def main() -> None:
     from anymri.cli.app import app
     from anymri.errors import AnymriError, AnymriWarning, Interrupted
 
-    _keep_freed_memory()
+    keep_freed_memory()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -71,7 +71,7 @@ def main() -> None:
         )
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep the memory of freed tensors for the next ones.
 
     By default it returns large blocks to the system and faults them in again page by page, which takes up to half of
