@@ -18,10 +18,9 @@ test: $(STAMP)
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
 	$(RUN)/lint-imports
-	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) -m "not demo and not acceptance"
-	$(RUN)/pytest -q -m demo
+	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) -m "not acceptance"
 
-# Full-size trials, which take longer than `make test`.
+# Full-size trials, the whole demo among them, which take longer than `make test`.
 acceptance: $(STAMP)
 	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) -m acceptance
 

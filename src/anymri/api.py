@@ -66,7 +66,7 @@ def train(
     data: Path | str,
     label_scheme: str,
     output: Path | str,
-    recipe: str = "published",
+    recipe: str | None = None,
     *,
     device: str = "auto",
     cache: Path | str | None = None,
@@ -80,7 +80,7 @@ def train(
     data          a labelled cohort: a folder or CSV manifest
     label_scheme  meaning of its label values, for example "brats2023"
     output        run folder to write
-    recipe        a recipe of the system: published, nano, ...
+    recipe        a recipe of the system: published (the default), nano, ...
     device        auto, cpu, cuda, cuda:1, mps
     cache         folder of preprocessed cases; by default $ANYMRI_CACHE or the cache of the user
     loggers       mlflow, wandb

@@ -21,10 +21,13 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "Did you mean X? " with the closest of the known names, or nothing if none is close."""
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "", suffix: str = "") -> str:
+    """Return "Did you mean X? " with the closest of the known names, or nothing if none is close.
+
+    prefix, suffix  text around the name, as in "network.X"
+    """
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {close[0]}? " if close else ""
+    return f"Did you mean {prefix}{close[0]}{suffix}? " if close else ""
 
 
 class AnymriError(Exception):

@@ -8,6 +8,7 @@ from unittest.mock import patch
 import pytest
 import yaml
 
+from anymri.cli.commands.demo import run_demo
 from cli.command import TRAINING, anymri, anymri_alone, check_refused
 
 
@@ -88,7 +89,16 @@ def test_a_logger_that_is_not_installed_is_refused_with_its_extra(workshop, tmp_
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.demo
+def test_a_small_demo_writes_its_table_segmentations_and_page(tmp_path):
+    small = ("epochs=1", "steps_per_epoch=1", "batch_size=1", "crop=96", "network.width=2", "window_overlap=0")
+    run_demo(tmp_path / "demo", 2, 1, small)
+    assert (tmp_path / "demo" / "evaluation" / "table.md").read_text().startswith("# u_hved on 1 case")
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("data:image") >= 4 and "T1c+FLAIR" in page
+    assert len(list((tmp_path / "demo" / "segmentations").glob("*/segmentation.nii.gz"))) == 4
+
+
+@pytest.mark.acceptance
 def test_the_demo_learns_the_cost_of_a_missing_modality(tmp_path):
     """The whole demo, as `make demo` runs it, with bounds below what it reaches and far above chance."""
     import pandas as pd

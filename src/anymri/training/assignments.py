@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from anymri.errors import ConfigurationError
+from anymri.errors import ConfigurationError, did_you_mean
 from anymri.systems.recipes.schema import Recipe, Stage
 from anymri.systems.registry import card
 
@@ -47,12 +46,12 @@ def assign(recipe: dict[str, Any], assignment: str) -> None:
         targets = list(stages.values())
     else:
         known = [*Recipe.model_fields, *Stage.model_fields, *stages]
-        hint = did_you_mean(keys[0], known, keys[1:])
+        hint = did_you_mean(keys[0], known, suffix=_dotted(keys[1:]))
         raise ConfigurationError(f"A recipe has no {keys[0]!r} to set.", f"{hint}Known: {', '.join(known)}.")
     if keys[0] == "network" and len(keys) > 1 and keys[1] not in (options := card(recipe["system"]).switches):
         raise ConfigurationError(
             f"The network of {recipe['system']} has no option {keys[1]!r}, as in --set {assignment}.",
-            f"{did_you_mean(keys[1], options, keys[2:], 'network.')}Its options are {', '.join(options)}; "
+            f"{did_you_mean(keys[1], options, 'network.', _dotted(keys[2:]))}Its options are {', '.join(options)}; "
             f"see: anymri systems {recipe['system']}",
         )
     change: Any = value
@@ -82,7 +81,5 @@ def typed_name(recipe: Mapping[str, Any], where: Location, assignments: Sequence
     return ".".join(path[1:] if any(path[1 : 1 + len(keys)] == keys for keys in typed) else path)
 
 
-def did_you_mean(name: str, known: Iterable[str], rest: Sequence[str] = (), prefix: str = "") -> str:
-    """Return "Did you mean ...? " with the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {prefix}{'.'.join([*close, *rest])}? " if close else ""
+def _dotted(keys: Sequence[str]) -> str:
+    return "".join(f".{key}" for key in keys)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -12,11 +11,11 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from anymri.data.cache import default_folder
-from anymri.errors import ConfigurationError, LabelError
+from anymri.errors import ConfigurationError, LabelError, did_you_mean
 from anymri.regions import label_scheme
 from anymri.systems.recipes.schema import Recipe
 from anymri.systems.registry import build, spec
-from anymri.training.assignments import Location, assign, did_you_mean, merge, typed_name
+from anymri.training.assignments import Location, assign, merge, typed_name
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -61,13 +60,14 @@ class TrainingConfiguration(BaseModel):
 
 def resolve(
     system: str,
-    recipe: str,
+    recipe: str | None,
     options: Mapping[str, Any],
     file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> TrainingConfiguration:
     """Return the configuration of a recipe, changed by a YAML file, then by options, then by `--set key=value`.
 
+    recipe       name of the recipe; by default "published", and without it the first
     options      data, label_scheme, device, cache and loggers where given (None is skipped)
     file         YAML with any of these and recipe; only what differs from the recipe is needed
     assignments  texts such as "seed=1", "network.width=4", "epochs=2" (all stages) or "whole.epochs=2" (one stage)
@@ -118,8 +118,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def resolve_recipe(system: str, recipe: str, assignments: Sequence[str] = ()) -> Recipe:
-    """Return a recipe by name with the changes of `--set key=value`, checked as before a training."""
+def resolve_recipe(system: str, recipe: str | None, assignments: Sequence[str] = ()) -> Recipe:
+    """Return a recipe, see `resolve`, with the changes of `--set key=value`, checked as before a training."""
     values = _recipe(system, recipe).model_dump()
     for assignment in assignments:
         assign(values, assignment)
@@ -150,8 +150,8 @@ def validated(kind: type[M], values: Any, source: str, name_of: Callable[[Locati
             reason = reason[:1].lower() + reason[1:]
             if each["type"] == "extra_forbidden":
                 known, last = _fields_at(kind, where[:-1]), str(where[-1])
-                close = difflib.get_close_matches(last, known, n=1)
-                meant = f"did you mean {name.removesuffix(last)}{close[0]}?" if close else f"known: {', '.join(known)}"
+                hint = did_you_mean(last, known, name.removesuffix(last)).strip()
+                meant = hint.replace("Did", "did", 1) or f"known: {', '.join(known)}"
                 reason = f"there is no such field; {meant}"
             elif not isinstance(given, dict | list | tuple | BaseModel):
                 reason += f" (given: {given!r})"
@@ -163,8 +163,10 @@ def validated(kind: type[M], values: Any, source: str, name_of: Callable[[Locati
         ) from error
 
 
-def _recipe(system: str, name: str) -> Recipe:
+def _recipe(system: str, name: str | None) -> Recipe:
     recipes = spec(system).recipes
+    if name is None:
+        return recipes.get("published") or next(iter(recipes.values()))
     if name not in recipes:
         raise ConfigurationError(
             f"{system} has no recipe {name!r}.",

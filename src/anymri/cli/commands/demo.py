@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,38 +32,46 @@ def demo(output: Output = Path("demo")) -> None:
     run_demo(output)
 
 
-def run_demo(folder: Path) -> None:
-    """Write phantom cohorts, a trained nano network, its table of 15 subsets, segmentations and `report.html`."""
+def run_demo(
+    folder: Path,
+    training_cases: int = TRAINING_CASES,
+    test_cases: int = TEST_CASES,
+    assignments: Sequence[str] = (),
+) -> None:
+    """Write phantom cohorts, a trained nano network, its table of 15 subsets, segmentations and `report.html`.
+
+    assignments  changes of the recipe, as by `--set`
+    """
     if folder.exists() and any(folder.iterdir()) and not (folder / "training-cohort").exists():
         raise RunError(f"{folder} is not empty and is not a demo.", "Choose another folder with -o.")
-    with _timed(f"Writing {TRAINING_CASES} + {TEST_CASES} phantoms"):
-        _write_phantoms(folder)
+    with _timed(f"Writing {training_cases} + {test_cases} phantoms"):
+        _write_phantoms(folder, training_cases, test_cases)
     with _timed(f"Training {SYSTEM}, recipe {RECIPE}"):
-        _train(folder)
-    with _timed(f"Evaluating {len(SUBSETS)} subsets on {TEST_CASES} held-out cases"):
+        _train(folder, assignments)
+    with _timed(f"Evaluating {len(SUBSETS)} subsets on {test_cases} held-out cases"):
         table = _evaluate(folder)
     with _timed("Segmenting a held-out case and writing the report"):
-        report = _report(folder)
+        report = _report(folder, training_cases, test_cases)
     console.print()
     console.print(table, markup=False, soft_wrap=True)
     console.print(f"Report: {report}", soft_wrap=True)
 
 
-def _write_phantoms(folder: Path) -> None:
+def _write_phantoms(folder: Path, training_cases: int, test_cases: int) -> None:
     from anymri.synthesis.phantoms import write_cohort
 
-    write_cohort(folder / "training-cohort", TRAINING_CASES, seed=TRAINING_SEED)
-    write_cohort(folder / "test-cohort", TEST_CASES, seed=TEST_SEED)
+    write_cohort(folder / "training-cohort", training_cases, seed=TRAINING_SEED)
+    write_cohort(folder / "test-cohort", test_cases, seed=TEST_SEED)
 
 
-def _train(folder: Path) -> None:
+def _train(folder: Path, assignments: Sequence[str]) -> None:
     from anymri.training.configuration import resolve
     from anymri.training.engine import train
     from anymri.training.run import Run
 
     cohort = (folder / "training-cohort").absolute()
     options = {"data": cohort, "label_scheme": SCHEME, "cache": (folder / "cache").absolute(), "device": "cpu"}
-    configuration = resolve(SYSTEM, RECIPE, options)
+    configuration = resolve(SYSTEM, RECIPE, options, assignments=assignments)
     run = folder / "run"
     with TrainingProgress(console) as callback:
         train(configuration, run, callback, resume=Run(run).config.exists())
@@ -79,7 +87,7 @@ def _evaluate(folder: Path) -> str:
     return write_tables(output, evaluation.metrics)
 
 
-def _report(folder: Path) -> Path:
+def _report(folder: Path, training_cases: int, test_cases: int) -> Path:
     from anymri.analysis.reading import read_evaluations
     from anymri.data.layouts import find_cases
     from anymri.inference import Segmenter
@@ -101,7 +109,7 @@ def _report(folder: Path) -> Path:
         run=folder / "run",
         examples=[Examples("Segmentations", pictures={caption: picture})],
         facts={
-            "Phantoms": f"{TRAINING_CASES} to train on, {TEST_CASES} others to evaluate on (procedural brains)",
+            "Phantoms": f"{training_cases} to train on, {test_cases} others to evaluate on (procedural brains)",
             "Training": f"{SYSTEM}, recipe {RECIPE}, on the CPU",
         },
     )

@@ -11,7 +11,9 @@ from anymri.cli.options import Assignments, SystemName
 
 def recipe(
     system: SystemName,
-    name: Annotated[str, typer.Option("--recipe", help="Recipe of the system, e.g. published, nano.")] = "published",
+    name: Annotated[
+        str | None, typer.Option("--recipe", help="Recipe of the system, e.g. published, nano; default: published.")
+    ] = None,
     assignments: Assignments = None,
 ) -> None:
     """Print a recipe as YAML, with the source of each number.

@@ -57,7 +57,7 @@ def train(
         run.check_new()
     paths = {"data": data and data.absolute(), "cache": cache and cache.absolute()}
     options = {**paths, "label_scheme": label_scheme, "device": device, "loggers": loggers or None}
-    configuration = resolve(system, recipe or "published", options, config, assignments or [])
+    configuration = resolve(system, recipe, options, config, assignments or [])
     console.print(configuration.to_yaml(), markup=False, soft_wrap=True)
 
     from anymri.cli.progress import TrainingProgress
