@@ -90,7 +90,7 @@ def test_a_logger_that_is_not_installed_is_refused_with_its_extra(workshop, tmp_
 
 
 def test_a_small_demo_writes_its_table_segmentations_and_page(tmp_path):
-    small = ("epochs=1", "steps_per_epoch=1", "batch_size=1", "crop=96", "network.width=2", "window_overlap=0")
+    small = ("epochs=1", "steps_per_epoch=1", "batch_size=1", "crop=32", "network.width=2", "window_overlap=0")
     run_demo(tmp_path / "demo", 2, 1, small)
     assert (tmp_path / "demo" / "evaluation" / "table.md").read_text().startswith("# u_hved on 1 case")
     page = (tmp_path / "demo" / "report.html").read_text()
