@@ -18,11 +18,11 @@ test: $(STAMP)
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
 	$(RUN)/lint-imports
-	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) -m "not acceptance"
+	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) --dist worksteal -m "not acceptance"
 
 # Full-size trials, the whole demo among them, which take longer than `make test`.
 acceptance: $(STAMP)
-	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) -m acceptance
+	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) --dist worksteal -m acceptance
 
 format: $(STAMP)
 	$(RUN)/ruff check --fix
