@@ -11,7 +11,7 @@ def test_evaluate_writes_metrics_and_the_table(workshop, tmp_path):
     assert result.returncode == 0, result.stderr
     written = {p.name for p in (tmp_path / "out").iterdir()}
     assert written == {"cases", "provenance.json", "metrics.csv", "settings.json", "table.md"}
-    assert "trained on 2 of the cases" in result.stdout and "Dice WT" in result.stdout
+    assert "trained on 2 of these cases" in result.stdout and "Dice WT" in result.stdout
     check_refused(anymri("evaluate", workshop / "run", "--data", workshop / "data", "--subsets", ",", "-o", "x"), "15")
 
 

@@ -74,8 +74,8 @@ def main() -> None:
 def keep_freed_memory() -> None:
     """Let glibc keep the memory of freed tensors for the next ones.
 
-    By default it returns large blocks to the system and faults them in again page by page, which takes up to half of
-    the time of a network on a CPU.
+    By default it returns large blocks to the operating system and faults them in again page by page, which takes up to
+    half of the time of a network on a CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -29,7 +29,7 @@ _RESTORE = "Restore the files that were evaluated, or evaluate again."
 
 
 class Recorded(Protocol):
-    """What an evaluation folder records of its inputs."""
+    """Inputs of an evaluation, as its folder records them."""
 
     @property
     def folder(self) -> Path:
@@ -145,5 +145,5 @@ def _case_in_cohort(labels: Path, case: str, label: Path) -> Case:
     except CohortError:
         found = {}
     if case not in found or found[case].label != label:
-        raise RunError(f"{labels} holds no scans of {case} to draw.", "Score again with a cohort as --labels.")
+        raise RunError(f"{labels} does not contain scans of {case}.", "Score again with a cohort as --labels.")
     return found[case]

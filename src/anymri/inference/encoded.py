@@ -137,7 +137,7 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 class _TensorFile:
-    """Tensors in a temporary file, from where the system reads and drops them as it needs memory.
+    """Tensors in a temporary file, which the operating system reads into memory and evicts as needed.
 
     bytes  size of the file, which is created when the first tensor is stored
     """

@@ -33,7 +33,7 @@ Place = tuple[slice, slice, slice]
 
 
 class Windows(NamedTuple):
-    """How cubic windows cover a volume; volumes shorter than a window are padded with the background.
+    """Layout of the cubic windows over a volume; volumes shorter than a window are padded with the background.
 
     side      voxels, where the system does not fix it
     overlap   share of a window that its neighbour covers

@@ -172,7 +172,7 @@ class _SubsetDivergences(torch.autograd.Function):
 
 
 class _Moments:
-    """Mean and variance (S, E) of products of Gaussians, with the way back of their gradients.
+    """Mean and variance (S, E) of products of Gaussians, with the backward pass to the natural parameters.
 
     members  (S, M) zeros and ones: the modalities in each product
     """

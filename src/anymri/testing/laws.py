@@ -7,7 +7,7 @@
 
 `SYSTEMS` names the systems under test, by default all that are registered. Two more names are optional:
 `SMALLER`, system -> arguments that make its network small enough for a test; `PRESETS`, system -> presets whose losses
-are tested, by default "nano" or else the first. The laws are bugs found in published code. They need a CPU alone.
+are tested, by default "nano" or else the first. Most laws exclude a bug found in published code. They run on a CPU.
 """
 
 # Dispatch modes and backward passes of torch are untyped.

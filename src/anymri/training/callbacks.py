@@ -52,7 +52,7 @@ class MetricLogger(Protocol):
 def metric_loggers(names: Sequence[str], folder: Path) -> Iterator[list[MetricLogger]]:
     """Yield the named loggers for the run in `folder`; raise `ConfigurationError` if one is not installed.
 
-    Nothing leaves the machine unless the logger's own variables ask for it: MLFLOW_TRACKING_URI, WANDB_MODE=online.
+    Nothing leaves the machine unless MLFLOW_TRACKING_URI or WANDB_MODE=online is set in the environment.
     """
     loggers = _create_loggers(names, folder) if names else []
     status = "failed"

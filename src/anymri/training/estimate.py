@@ -1,4 +1,4 @@
-"""What a training will need, measured by taking steps with a copy of the network."""
+"""Estimate of the time and memory of a training, measured by taking steps with a copy of the network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from anymri.training.run import Position
 
 @dataclass
 class Estimate:
-    """What a training will need.
+    """Estimate of the time and memory of a training.
 
     memory   peak of one process in bytes: of its GPU, or on a CPU of the whole process; None where it is not known
     seconds  duration of all remaining steps, without validation and waiting for data

@@ -1,4 +1,4 @@
-"""How this process was started: alone, or as one of several by torchrun or SLURM's srun."""
+"""Launch of this process: alone, or as one of several that torchrun or SLURM's srun started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training batches as a function of seed, stage and step alone: a resumed run sees what an uninterrupted one would."""
+"""Training batches as a function of seed, stage and step alone: resuming does not change them."""
 
 from __future__ import annotations
 

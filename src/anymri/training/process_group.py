@@ -158,8 +158,8 @@ def _device_of_process(name: str, launch: Launch) -> torch.device:
         )
     if chosen.type == "cuda" and torch.cuda.device_count() < launch.per_node:
         raise ConfigurationError(
-            f"{launch.per_node} processes on one machine see {torch.cuda.device_count()} GPUs.",
-            "Start one process per GPU; under SLURM let each see all (--gpus-per-node, not --gpus-per-task).",
+            f"{launch.per_node} processes run on one machine, but only {torch.cuda.device_count()} GPUs are visible.",
+            "Start one process per GPU; under SLURM use --gpus-per-node, not --gpus-per-task.",
         )
     return torch.device(chosen.type, launch.local_rank) if chosen.type == "cuda" else chosen
 
@@ -177,5 +177,5 @@ def _communication() -> Iterator[None]:
     except RuntimeError as error:
         raise RunError(
             "Another process of this training has ended or cannot be reached.",
-            "Its own message says why. What was saved is kept: start all processes again with --resume.",
+            "Read the error of that process, then start all processes again with --resume; saved states are kept.",
         ) from error

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which clusters send before they take a machine away: received now, obeyed when all is saved."""
+"""Handling of Ctrl-C and SIGTERM: training finishes the current step, saves its state, and then stops."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def evaluate(
         )
     print_evaluation(evaluation)
     if seen := evaluation.seen_in_training:
-        console.print(f"These weights were trained on {len(seen)} of the cases: their metrics do not measure a test.")
+        console.print(f"The weights were trained on {len(seen)} of these cases, so the metrics are not test results.")
 
 
 def read_subsets(text: str) -> list[Subset]:

@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], None]:
             if reader.GetNumberOfComponents() != 1:
                 raise not_scalar(path)
             if math.prod(reader.GetSize()) > _MOST_VOXELS:
-                raise damaged(path, f"its header asks for {size_text(reader.GetSize())} voxels")
+                raise damaged(path, f"its header declares {size_text(reader.GetSize())} voxels")
             image = reader.Execute()
     except RuntimeError as error:  # its text is a page of C++ source places, and ends in "Reason: Success"
         raise damaged(path, "ITK cannot read it") from error

@@ -21,7 +21,7 @@ class RegionProbabilities:
     probabilities  (K, X, Y, Z) float32 in 0..1: of classes, or of WT, TC, ET and perhaps RC
     kind           meaning of the K channels
     truth          (X, Y, Z) uint8 classes
-    inside         (X, Y, Z) bool, voxels that count: the brain. Around it every network is certain and right
+    inside         (X, Y, Z) bool, voxels that count: the brain. Outside it predictions are trivially correct
     """
 
     probabilities: NDArray[np.float32]

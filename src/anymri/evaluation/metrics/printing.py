@@ -1,4 +1,4 @@
-"""How metrics and their values are printed: names, units, decimals."""
+"""Printed form of metrics and their values: names, units, decimals."""
 
 from __future__ import annotations
 

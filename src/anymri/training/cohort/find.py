@@ -166,7 +166,7 @@ def _validation_patients(cases: Sequence[Case], cached: dict[str, CachedCase], r
 
 
 def _fixed_subset(case: Case, recipe: Recipe, listed: Mapping[str, Subset | None] | None) -> Subset | None:
-    """Return the subset that a training case keeps, if stages ask for one."""
+    """Return the fixed subset of a training case; None if no stage fixes subsets."""
     if not any(stage.fixes_subsets for stage in recipe.stages):
         return None
     if listed is None:

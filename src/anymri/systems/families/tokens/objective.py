@@ -39,7 +39,7 @@ class TokenPrediction(Prediction):
     deep_supervision: Sequence[Tensor] = ()
 
     def deep_supervision_probabilities(self) -> list[Tensor]:
-        """Return probabilities of those levels at full resolution, (B, K, X, Y, Z) in 0..1.
+        """Return the probabilities of each level of `deep_supervision`, upsampled to (B, K, X, Y, Z), in 0..1.
 
         As published, softmax comes before upsampling.
         """
