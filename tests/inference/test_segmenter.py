@@ -1,6 +1,7 @@
 """Segmentation of a case: geometry, subsets, loaded models, and what is refused."""
 
 import json
+import traceback
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import anymri
+from anymri.cli.commands.segment import segment as segment_command
 from anymri.data.image import read_image
 from anymri.data.layouts import find_cases
 from anymri.errors import (
@@ -107,6 +109,20 @@ def test_one_loaded_model_segments_every_subset(case, weights, monkeypatch):
     for subset in SUBSETS:
         result = segmenter.segment(case, subset)
         assert result.subset == subset and result.classes.shape == (48, 48, 48)
+
+
+def test_five_calls_lead_from_the_command_to_the_network(case, weights, tmp_path, monkeypatch):
+    stacks = []
+    encode = System.encode
+
+    def recorded(self, *given):
+        package = str(Path(anymri.__file__).parent)
+        stacks.append([each.name for each in traceback.extract_stack() if each.filename.startswith(package)])
+        return encode(self, *given)
+
+    monkeypatch.setattr(System, "encode", recorded)
+    segment_command(case, output=tmp_path / "out", weights=weights)
+    assert stacks and all(len(stack) <= 5 for stack in stacks), stacks[0]
 
 
 def test_a_case_is_given_as_folder_text_scans_or_case(case, weights):
