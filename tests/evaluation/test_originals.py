@@ -82,7 +82,7 @@ def test_label_maps_are_read_in_the_orientation_of_the_scans_of_their_cohort(cas
 def test_label_maps_without_a_cohort_have_no_scans_to_draw(case, tmp_path):
     label = shutil.copy(case.label, tmp_path / f"{case.name}.nii.gz")
     settings = {"predictions": "MASKS", "prediction_scheme": "brats2023", "labels": str(tmp_path)}
-    with pytest.raises(RunError, match="no scans"):
+    with pytest.raises(RunError, match="does not contain scans"):
         Originals().read_case(recorded({f"{case.name}: label": label}, **settings), case.name)
 
 
