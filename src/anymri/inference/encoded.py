@@ -74,7 +74,7 @@ class EncodedVolume:
             self.bytes += found.numel() * found.element_size()
             if floating and self.bytes - self._file.bytes > memory_limit:
                 return self._file.store(found)
-            return found.clone() if found is tensor else found
+            return found
 
         with system.folded_weights():
             for encoded in encode_windows(system, case, self._tiling):

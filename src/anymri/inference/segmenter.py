@@ -73,20 +73,21 @@ class Segmenter:
         """Where the network computes."""
         return next(self.system.parameters()).device
 
-    def segment(self, case: Case | Path | str | Mapping[str, Path | str], subset: Subset | str | None = None) -> Result:
+    def segment(
+        self,
+        case: Case | Path | str | Mapping[str, Path | str],
+        subset: Subset | str | None = None,
+        output: Path | str | None = None,
+    ) -> Result:
         """Segment one case.
 
         case    a case, a case folder, or scans: any alias of a modality -> file, as in {"t1c": "t1c.nii.gz"}
         subset  modalities to use, for example "T1c+FLAIR"; by default all that exist. The others only help to find the
                 brain
+        output  folder in which the result is saved; by default nothing is written
 
         Raises an `AnymriError` that names the file and the remedy.
         """
-        return self._segment(*self._read(case, subset))
-
-    def _read(
-        self, case: Case | Path | str | Mapping[str, Path | str], subset: Subset | str | None
-    ) -> tuple[Study, Subset]:
         found = as_case(case)
         chosen = found.subset if subset is None else as_subset(subset)
         if not chosen <= found.subset:
@@ -95,13 +96,15 @@ class Segmenter:
             )
         study = read_study(found)
         _warn_of_spacing(study)
-        return study, chosen
-
-    def _segment(self, study: Study, chosen: Subset) -> Result:
+        if output is not None:
+            output_folder(Path(output))  # after all that can be wrong with the input, and before the work
         prepared = self.prepare(study)
         (prediction,) = predict(self.system, prepared.only(chosen), [chosen], self.windows)
         classes = from_lps(prepared.paste(prediction.label_map()), study.reference)
-        return Result(classes, chosen, study.reference, study.case, self.card, self.weights, str(self.device))
+        result = Result(classes, chosen, study.reference, found, self.card, self.weights, str(self.device))
+        if output is not None:
+            result.save(output)
+        return result
 
     def encode(
         self, study: Study | Prepared, memory_limit: int = MEMORY_LIMIT_BYTES, half: bool = False
@@ -170,14 +173,7 @@ def segment(
         raise ModalityError(
             "No scan was given.", "Give a case folder, or at least one of --t1, --t1c, --t2 and --flair."
         )
-    segmenter = Segmenter.load(weights, device, lane)
-    study, chosen = segmenter._read(found, subset)
-    if output is not None:
-        output_folder(Path(output))  # after all that can be wrong with the input, and before the work
-    result = segmenter._segment(study, chosen)
-    if output is not None:
-        result.save(output)
-    return result
+    return Segmenter.load(weights, device, lane).segment(found, subset, output)
 
 
 def as_case(case: Case | Path | str | Mapping[str, Path | str]) -> Case:

@@ -99,7 +99,7 @@ def _report(folder: Path, training_cases: int, test_cases: int) -> Path:
     segmenter = Segmenter.load(folder / "run", "cpu")
     segmentations = {subset: folder / "segmentations" / subset for subset in SHOWN_SUBSETS}
     for subset, output in segmentations.items():
-        segmenter.segment(case, subset).save(output)
+        segmenter.segment(case, subset, output)
     picture = case_montage(case, label_scheme(SCHEME), segmentations)
     caption = f"{case.name}, a held-out phantom: its label map, and the segmentations of four subsets."
     return write_report(
