@@ -98,6 +98,10 @@ class AnymriWarning(UserWarning):
     """A warning about something that does not stop the work."""
 
 
+class InputWarning(AnymriWarning):
+    """A warning about input that is not used, or used in a way that may surprise; an error by `--strict`."""
+
+
 class Interrupted(BaseException):
     """The orderly end of the work after a signal; the text says what is kept and how to continue.
 

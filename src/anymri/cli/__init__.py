@@ -12,17 +12,18 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; errors become two sentences and an exit code, with a traceback only by --debug."""
+    """Run the command line; errors become two sentences and an exit code.
+
+    --debug prints a traceback, and --strict makes errors of notes about input.
+    """
     from rich.console import Console
     from rich.text import Text
 
     from anymri.cli.app import app
-    from anymri.errors import AnymriError, AnymriWarning, Interrupted
+    from anymri.errors import AnymriError, AnymriWarning, InputWarning, Interrupted
 
     keep_freed_memory()
-    debug = "--debug" in sys.argv
-    if debug:
-        sys.argv.remove("--debug")
+    debug, strict = _take_flag("--debug"), _take_flag("--strict")
     stderr = Console(stderr=True, highlight=False)
 
     def fail(title: str, text: str, code: int) -> None:
@@ -32,6 +33,8 @@ def main() -> None:
     if not debug:
         warnings.simplefilter("ignore")
     warnings.simplefilter("always", AnymriWarning)
+    if strict:
+        warnings.simplefilter("error", InputWarning)
     plain = warnings.showwarning
     warnings.showwarning = lambda message, category, *where, **rest: (
         stderr.print(Text("Note: ", style="bold yellow") + Text(str(message)), soft_wrap=True)
@@ -44,6 +47,10 @@ def main() -> None:
         if debug:
             raise
         fail("Error", str(error), USER_ERROR)
+    except InputWarning as note:
+        if debug:
+            raise
+        fail("Error", f"{note}\nCorrect the input, or run without --strict.", USER_ERROR)
     except Interrupted as stop:
         # Shells expect 128 plus the number of the signal.
         fail("Interrupted", str(stop), 128 + stop.signal)
@@ -69,6 +76,14 @@ def main() -> None:
             f"{type(error).__name__}: {error}\nThis is a bug: run again with --debug and report the traceback.",
             UNEXPECTED_ERROR,
         )
+
+
+def _take_flag(flag: str) -> bool:
+    """Remove a flag that every command takes from the command line, and return whether it was there."""
+    given = flag in sys.argv
+    if given:
+        sys.argv.remove(flag)
+    return given
 
 
 def keep_freed_memory() -> None:
