@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +106,7 @@ class Learners:
                  each of which has its own seed
         number   number of the step in the stage, from 1
         """
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.group.device))
+        sums: dict[str, Tensor] = {}
         try:
             for optimiser in self.optimisers:
                 optimiser.zero_grad()
@@ -121,7 +120,9 @@ class Learners:
                 if loss.discriminator is not None:
                     self.group.fabric.backward(loss.discriminator / len(batches))
                 for name, value in loss.named().items():
-                    sums[name] += value.detach() / len(batches)
+                    # At least float32, because losses may be of half precision.
+                    mean = value.detach().to(torch.promote_types(value.dtype, torch.float32)) / len(batches)
+                    sums[name] = sums[name] + mean if name in sums else mean
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise _out_of_memory(self.stage, self.group.device) from error
