@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Test processes; each computes with one thread.
 WORKERS ?= 2
 
-.PHONY: demo test acceptance format clean
+.PHONY: demo test acceptance fuzz format clean
 
 # Phantoms, training, evaluation and a report in the folder demo/.
 demo: $(STAMP)
@@ -24,12 +24,19 @@ test: $(STAMP)
 acceptance: $(STAMP)
 	OMP_NUM_THREADS=1 $(RUN)/pytest -q -n $(WORKERS) --dist worksteal -m acceptance
 
+# Image files that are changed at random: reading must end in the right image or in an error. FIRST is the first seed;
+# files that fail are kept in fuzz/.
+FILES ?= 5000
+FIRST ?= 0
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(RUN)/python -m robustness.fuzz $(FILES) $(FIRST)
+
 format: $(STAMP)
 	$(RUN)/ruff check --fix
 	$(RUN)/ruff format
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo fuzz
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

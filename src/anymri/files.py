@@ -6,25 +6,30 @@ recognises and removes what a killed one left.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
-import tempfile
+import stat
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from anymri.errors import OutputError
+from anymri.errors import AnymriWarning, OutputError
 
 TEMPORARY = ".anymri-"
 _LOCK = TEMPORARY + "lock"
 # No file takes longer to write; the age decides where a temporary file comes from another host.
 _SECONDS_OF_A_LEFTOVER = 24 * 60 * 60
+# Of a file system that cannot lock files, as Lustre without the mount option `flock`.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -34,22 +39,20 @@ def replacing(path: Path) -> Iterator[Path]:
     Its name keeps the suffixes of `path`, because writers choose the format by them. Raises `OutputError` if `path`
     cannot be written.
     """
+    temporary = temporary_path(path.parent, path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(), suffix=path.name)
-        os.close(handle)
+        temporary.touch(exist_ok=False)
     except OSError as error:
-        raise _cannot_write(path, error) from error
-    temporary = Path(name)
+        raise cannot_write(path, error) from error
     try:
         yield temporary
-        temporary.chmod(0o666 & ~umask())
         temporary.replace(path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove([temporary])
 
 
 def write_text(path: Path, text: str) -> None:
@@ -67,11 +70,24 @@ def output_folder(path: Path) -> Path:
     """Create the folder `path` if needed and return it; raise `OutputError` if files cannot be written there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        temporary = temporary_path(path)
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     return path
+
+
+def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise `OutputError` if an output is the same file as an input, also by a link."""
+    existing = [path for path in inputs if path.exists()]
+    for output in outputs:
+        for path in existing:
+            if output.exists() and output.samefile(path):
+                raise OutputError(
+                    f"{output} would be overwritten, and it is an input ({path}).",
+                    "Choose another place for the output with -o.",
+                )
 
 
 @contextmanager
@@ -79,53 +95,95 @@ def locked(folder: Path, *inner: str) -> Iterator[None]:
     """Hold the output folder `folder`, which is created if needed, against other commands, on any host.
 
     Temporary files that killed commands left in it and in its folders `inner` are removed. The lock ends with the
-    process, however it ends. Raises `OutputError` if another command holds the folder, or if it cannot be written.
+    process, however it ends; a folder that is still empty then is removed if it was created here. Raises `OutputError`
+    if another command holds the folder, or if it cannot be written.
     """
+    created = [place for place in (folder, *folder.parents) if not place.exists()]
+    output_folder(folder)
+    try:
+        with _lock(folder):
+            for place in (folder, *(folder / name for name in inner)):
+                remove_leftovers(place, held=True)
+            yield
+    finally:
+        for place in created:
+            with suppress(OSError):  # it is not empty
+                place.rmdir()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    output_folder(folder)
     file = folder / _LOCK
+    lock = FileLock(file, timeout=0, fallback_to_soft=False)
     try:
-        with FileLock(file, timeout=0):
-            file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-            for place in (folder, *(folder / name for name in inner)):
-                _remove(leftover for leftover in place.glob(f"{TEMPORARY}*") if leftover != file)
-            try:
-                yield
-            finally:
-                file.unlink(missing_ok=True)
+        lock.acquire()
     except Timeout as error:
+        holder = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
         raise OutputError(
-            f"Another anymri command is writing to {folder}: {file.read_text(encoding='utf-8', errors='replace')}.",
+            f"Another anymri command is writing to {folder}: {holder or 'a process that has just started'}.",
             "Wait until it has finished, or choose another folder.",
         ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise cannot_write(folder, error) from error
+        warnings.warn(
+            f"The file system of {folder} has no locks: do not start a second command that writes there.",
+            AnymriWarning,
+            stacklevel=2,
+        )
+        yield
+        return
+    try:
+        with suppress(OSError):  # on a full disk the lock holds all the same
+            file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        _remove([file])  # before the release, or it could be the next command's
+        lock.release()
 
 
-def is_unused(folder: Path) -> bool:
-    """Return whether a folder does not exist, or has nothing in it but temporary files of anymri."""
+def is_unused(folder: Path, *ignored: str) -> bool:
+    """Return whether a folder does not exist, or has nothing in it but temporary files of anymri.
+
+    ignored  names of files that do not count either
+    """
     return not folder.exists() or (
-        folder.is_dir() and all(child.name.startswith(TEMPORARY) for child in folder.iterdir())
+        folder.is_dir() and all(child.name.startswith(TEMPORARY) or child.name in ignored for child in folder.iterdir())
     )
 
 
-def temporary_prefix() -> str:
-    """Return how the names of this process's temporary files and folders begin."""
-    return f"{TEMPORARY}{socket.gethostname()}-{os.getpid()}-"
+def temporary_path(folder: Path, name: str = "") -> Path:
+    """Return a new path in `folder` for a file or folder of this process, which ends as `name` does."""
+    # Only the end of a long name, because the name of a file has at most 255 bytes.
+    return folder / f"{_prefix()}{os.getpid()}-{secrets.token_hex(4)}-{name[-20:]}"
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files and folders of processes that do not run any more."""
-    here = f"{TEMPORARY}{socket.gethostname()}-"
+def remove_leftovers(folder: Path, held: bool = False) -> None:
+    """Remove the temporary files and folders of processes that do not run any more.
+
+    held  whether this process holds the folder, see `locked`: files of other hosts and its own are leftovers then,
+          whatever their age
+    """
     for leftover in folder.glob(f"{TEMPORARY}*-*"):
-        pid = leftover.name.removeprefix(here).partition("-")[0]
-        is_local = leftover.name.startswith(here) and pid.isdecimal()
-        if (is_local and not _is_running(int(pid))) or _age(leftover) > _SECONDS_OF_A_LEFTOVER:
+        pid = leftover.name.removeprefix(_prefix()).partition("-")[0]
+        if leftover.name.startswith(_prefix()) and pid.isdecimal():
+            is_left = not _is_running(int(pid)) or (held and int(pid) == os.getpid())
+        else:
+            is_left = held
+        if is_left or _age(leftover) > _SECONDS_OF_A_LEFTOVER:
             _remove([leftover])
 
 
 def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file, which is read once per process unless its size or time changes."""
+    """Return the hexadecimal SHA-256 of a file, which is read once per process unless its size or time changes.
+
+    Raises `OSError` if it cannot be read or is not a regular file: reading a pipe would never end.
+    """
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "This is not a regular file", str(path))
     return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
@@ -135,11 +193,28 @@ def _sha256(path: Path, size: int, changed_ns: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def umask() -> int:
-    """Return the permissions that new files of this process do not have."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def digest(value: Any) -> str:
+    """Return the hexadecimal SHA-256 of a value as JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """Return the error of a file or folder that cannot be written."""
+    return OutputError(
+        f"{path} cannot be written: {error.strerror or error}.",
+        "Choose another folder for the output, or free space there and check its permissions.",
+    )
+
+
+@cache
+def _prefix() -> str:
+    """Return how the names of temporary files of this host begin."""
+    try:
+        # Containers may have the name of their host, and processes of their own.
+        namespace = f"{Path('/proc/self/ns/pid').stat().st_ino}-"
+    except OSError:
+        namespace = ""
+    return f"{TEMPORARY}{socket.gethostname()}-{namespace}"
 
 
 def _remove(paths: Iterable[Path]) -> None:
@@ -171,10 +246,3 @@ def _age(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"{path} cannot be written: {error.strerror or error}.",
-        "Choose another folder for the output, or free space there and check its permissions.",
-    )

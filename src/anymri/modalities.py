@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 MODALITIES = ("T1", "T1c", "T2", "FLAIR")
 
-_ALIASES = {
+_ALIASES_OF = {
     "T1": ("t1", "t1n", "t1w", "t1pre", "t1native"),
     "T1c": ("t1c", "t1ce", "t1gd", "t1post", "t1wce", "t1cw", "t1km", "ct1", "ct1w"),
     "T2": ("t2", "t2w"),
     "FLAIR": ("flair", "t2f", "fla", "t2flair", "flairw"),
 }
-_BY_ALIAS = {alias: modality for modality, aliases in _ALIASES.items() for alias in aliases}
+# Alias, in lower case -> modality.
+ALIASES = {alias: modality for modality, aliases in _ALIASES_OF.items() for alias in aliases}
 
 # Preference for the scan whose geometry a segmentation is written in.
 REFERENCE_ORDER = ("T1c", "FLAIR", "T2", "T1")
@@ -32,14 +33,14 @@ REFERENCE_ORDER = ("T1c", "FLAIR", "T2", "T1")
 
 def find_modality(word: str) -> str | None:
     """Return the modality with the alias `word`, in upper or lower case, or None."""
-    return _BY_ALIAS.get(word.lower())
+    return ALIASES.get(word.lower())
 
 
 def parse_modality(word: str) -> str:
     """Return the modality with the alias `word`; raise `ModalityError` with the closest alias if there is none."""
     modality = find_modality(word.strip())
     if modality is None:
-        hint = did_you_mean(word.strip().lower(), _BY_ALIAS)
+        hint = did_you_mean(word.strip().lower(), ALIASES)
         raise ModalityError(
             f"{word!r} is not a modality.",
             f"{hint}Use one of {', '.join(MODALITIES)} (or t1n, t1ce, t1gd, t2w, t2f, ...).",

@@ -11,23 +11,32 @@ from typing import Any
 
 from anymri.files import sha256
 
+# Name of an input -> its file and the SHA-256 of it, both as text.
+Inputs = dict[str, dict[str, str]]
+
 _RECORDED = ("anymri", "torch", "lightning", "monai", "numpy", "scipy", "nibabel", "SimpleITK")
 
 
-def provenance(
-    command: str, configuration: Mapping[str, Any], inputs: Mapping[str, Path], device: str
-) -> dict[str, Any]:
+def hashed(files: Mapping[str, Path]) -> Inputs:
+    """Return inputs with their hashes; to be called when they are read, because a file may change later.
+
+    files  name of an input -> its file
+    """
+    return {name: {"file": str(path), "sha256": sha256(path)} for name, path in files.items()}
+
+
+def provenance(command: str, configuration: Mapping[str, Any], inputs: Inputs, device: str) -> dict[str, Any]:
     """Return the provenance of a result as plain values, ready for JSON.
 
     configuration  resolved settings, seeds included
-    inputs         name of an input -> its file; recorded with the SHA-256 of the file
+    inputs         what was read, see `hashed`
     device         where it was computed, for example "cpu"
     """
     return {
         "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "configuration": dict(configuration),
-        "inputs": {name: {"file": str(path), "sha256": sha256(path)} for name, path in inputs.items()},
+        "inputs": inputs,
         "device": device,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _RECORDED},
         "platform": platform.platform(),

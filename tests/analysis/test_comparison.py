@@ -14,7 +14,7 @@ from anymri.analysis.comparison import average_grid, read_comparison, subset_gri
 from anymri.analysis.grid import FORMATS, to_csv, to_html, to_latex, to_markdown
 from anymri.analysis.published import published, quote
 from anymri.cli.commands.table import make_table
-from anymri.errors import ConfigurationError, RunError
+from anymri.errors import ConfigurationError, InputWarning, RunError
 from anymri.modalities import SUBSETS
 
 NAMES = [str(subset) for subset in SUBSETS]
@@ -235,3 +235,55 @@ def test_evaluations_that_are_not_comparable_are_refused(two, tmp_path):
     refused(ConfigurationError, "markdown", two, "dice", "word", [], False, False)
     refused(ConfigurationError, "Did you mean m3ae-20", two, "dice", "csv", ["m3ae-2021"], False, False)
     refused(RunError, "does not exist", [tmp_path / "nowhere"], "dice", "csv", [], False, False)
+
+
+def with_labels(folder, scheme, sha256):
+    file = folder / "provenance.json"
+    provenance = json.loads(file.read_text())
+    provenance["configuration"]["label_scheme"] = scheme
+    provenance["inputs"] = {"c1: label": {"file": "c1.nii.gz", "sha256": sha256}, "c1: T1": {"file": "t1.nii.gz"}}
+    file.write_text(json.dumps(provenance))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("scheme", "sha256", "doubt"),
+    [
+        ("brats2021", "0", "The evaluations have different label schemes: brats2021, brats2023."),
+        ("brats2023", "1", "The evaluations have different label maps of 1 of the cases: c1."),
+    ],
+)
+def test_evaluations_of_other_labels_are_compared_with_a_note(tmp_path, scheme, sha256, doubt):
+    first = with_labels(write(tmp_path / "a", "a", rows_of(0, cases=3)), "brats2023", "0")
+    second = with_labels(write(tmp_path / "b", "b", rows_of(1, cases=3)), scheme, sha256)
+    with pytest.warns(InputWarning, match=re.escape(doubt)):
+        notes = read_comparison([first, second], "dice").notes()
+    assert doubt in notes
+
+
+def test_subsets_that_fewer_cases_have_are_named_with_their_number(two):
+    (note,) = [text for text in read_comparison(two, "dice").notes() if "fewer than" in text]
+    assert note.startswith("Some subsets are scored for fewer than 8 cases: T1 (7), ") and "FLAIR (8)" not in note
+
+
+def test_equal_means_have_the_difference_0(tmp_path):
+    rows = rows_of(0, cases=3)
+    noisy = [(*row[:4], row[4] * (1 - 1e-15), row[5]) for row in rows]
+    comparison = read_comparison([write(tmp_path / "a", "a", rows), write(tmp_path / "b", "b", noisy)], "dice")
+    assert [cell.text for cell in average_grid(comparison).rows[1]][4:] == ["0.0"] * 3
+    assert {test.p_value for test in comparison.tests.values()} == {1}
+
+
+@pytest.mark.parametrize("section", ["weights", "conventions"])
+def test_provenance_with_a_section_that_is_no_mapping_is_refused(tmp_path, section):
+    folder = write(tmp_path / "a", "a", rows_of(0, cases=1))
+    provenance = {"configuration": {"weights": {"system": "a"}, section: ["x"]}}
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    with pytest.raises(RunError, match="one of its sections is not a mapping"):
+        read_comparison([folder], "dice")
+
+
+def test_names_of_systems_fit_into_tables(tmp_path):
+    folder = write(tmp_path / "a", "x" * 500 + "\x1b[31m", rows_of(0, cases=1))
+    (name,) = read_comparison([folder], "dice").metrics
+    assert len(name) == 80 and name.isprintable()

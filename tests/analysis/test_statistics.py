@@ -1,5 +1,6 @@
 """Statistics over cases: intervals, paired tests, contributions of modalities."""
 
+import time
 from itertools import permutations
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
 from anymri.analysis import statistics
-from anymri.analysis.statistics import bootstrap_mean, compare_systems, holm, modality_contributions
+from anymri.analysis.statistics import bootstrap_mean, case_table, compare_systems, holm, modality_contributions
 from anymri.errors import RunError
 from anymri.evaluation.rows import COLUMNS
 from anymri.modalities import MODALITIES, SUBSETS
@@ -97,7 +98,9 @@ def test_the_order_of_rows_does_not_change_statistics():
     assert compare_systems({"a": a, "b": b}, "dice", BY_COUNT, ["WT"]) == compare_systems(
         {"a": a, "b": mixed}, "dice", BY_COUNT, ["WT"]
     )
-    assert modality_contributions(b, "dice", "WT") == modality_contributions(mixed, "dice", "WT")
+    assert modality_contributions(case_table(b, "dice", "WT")) == modality_contributions(
+        case_table(mixed, "dice", "WT")
+    )
 
 
 def test_only_common_cases_are_paired():
@@ -125,7 +128,7 @@ def test_systems_without_a_common_case_are_refused():
 def test_contributions_are_mean_gains_over_all_orders():
     metrics = random_rows(3, cases=5)
     worth = metrics.groupby("subset")["value"].mean()
-    found = modality_contributions(metrics, "dice", "WT")
+    found = modality_contributions(case_table(metrics, "dice", "WT"))
     for modality in MODALITIES:
         gains = []
         for order in permutations(MODALITIES):
@@ -140,6 +143,27 @@ def test_contributions_are_mean_gains_over_all_orders():
 def test_contributions_use_only_cases_with_all_subsets():
     metrics = random_rows(3, cases=5)
     metrics.loc[(metrics["case"] == "c0") & (metrics["subset"] == "T1"), ["value", "status"]] = [None, "T1 missing"]
-    found = modality_contributions(metrics, "dice", "WT")
+    found = modality_contributions(case_table(metrics, "dice", "WT"))
     assert {each.cases for each in found.values()} == {4}
-    assert found == modality_contributions(metrics[metrics["case"] != "c0"], "dice", "WT")
+    assert found == modality_contributions(case_table(metrics[metrics["case"] != "c0"], "dice", "WT"))
+
+
+def test_differences_by_rounding_are_no_differences():
+    a = random_rows(1)
+    b = a.assign(value=a["value"] * (1 + 1e-15) + 1e-16)
+    assert (a["value"] != b["value"]).any()
+    for test in compare_systems({"a": a, "b": b}, "dice", BY_COUNT, ["WT"]):
+        assert (test.p_value, test.difference, test.rank_biserial) == (1, 0, 0) and np.isnan(test.cohens_dz)
+
+
+def test_equal_differences_tie_and_have_no_effect_size():
+    a = random_rows(1)
+    (test,) = compare_systems({"a": a, "b": a.assign(value=a["value"] + 0.1)}, "dice", {"all": NAMES}, ["WT"])
+    assert test.p_value == pytest.approx(2 / 2**12) and test.rank_biserial == -1 and np.isnan(test.cohens_dz)
+
+
+def test_statistics_of_ten_systems_take_seconds():
+    systems = {f"s{k}": random_rows(k, cases=200) for k in range(10)}
+    start = time.perf_counter()
+    assert len(compare_systems(systems, "dice", {name: [name] for name in NAMES}, ["WT"])) == 45 * 15
+    assert time.perf_counter() - start < 5

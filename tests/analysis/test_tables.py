@@ -95,7 +95,8 @@ def test_dice_is_printed_in_percent_and_hd95_in_mm(tmp_path):
 
 @pytest.mark.parametrize(("regions", "number_of_tables"), [(("WT", "TC", "ET"), 1), (("WT", "TC", "ET", "RC"), 2)])
 def test_markdown_fits_a_terminal_of_100_columns(tmp_path, regions, number_of_tables):
-    text = markdown(rows_of(tmp_path, all_rows(regions, value="373.13")))
+    rows = [*all_rows(regions, ["dice"], "1.0"), *all_rows(regions, ["hd95"], "373.13")]
+    text = markdown(rows_of(tmp_path, rows))
     grid = [line for line in text.splitlines() if line.startswith("|")]
     assert len(grid) == number_of_tables * (2 + 15 + 1)
     assert max(map(len, grid)) <= 100
@@ -121,7 +122,13 @@ def test_metrics_are_named_dice_first():
     [
         (["001,T9,WT,dice,0.5,scored"], "T9"),
         (["001,T1,LIVER,dice,0.5,scored"], "region"),
-        (["001,T1,WT,dice,,scored"], "without a value"),
+        (["001,T1,WT,dice,,scored"], "without a finite value"),
+        (["001,T1,WT,dice,inf,scored"], "without a finite value"),
+        (["001,T1,WT,dice,85,scored"], "its metric cannot have"),
+        (["001,T1,WT,hd95,-1,scored"], "its metric cannot have"),
+        ([",T1,WT,dice,0.5,scored"], "a case without a name"),
+        (["a\x1b[31m,T1,WT,dice,0.5,scored"], "a case that cannot be printed"),
+        (["a,T1,WT,di\tce,0.5,scored"], "a metric that cannot be printed"),
         (["001,T1,WT,dice,0.5,scored"] * 2, "twice"),
         (["001,T1,WT,dice,good,scored"], "cannot be read"),
         ([], "no rows"),

@@ -51,8 +51,6 @@ def without(packages, commands):
 def outcomes(workshop, case, tmp_path_factory):
     """Name of a command -> its outcome without any extra; and the folder that they wrote to."""
     folder = tmp_path_factory.mktemp("without")
-    scan = folder / "scan.nrrd"
-    scan.write_bytes(b"NRRD0004\n")
     run, data = workshop / "run", workshop / "data"
     scheme = ["--label-scheme", "brats2023"]
     (folder / "masks").mkdir()
@@ -62,7 +60,6 @@ def outcomes(workshop, case, tmp_path_factory):
         "segment": ["segment", case, "--weights", run, "-o", folder / "segment"],
         "score": ["score", folder / "masks", "--labels", data, *scheme, "-o", folder / "score"],
         "recipe": ["recipe", "u_hved"],
-        "nrrd": ["segment", "--t1c", scan, "--weights", run, "-o", folder / "nrrd"],
         "train": ["train", "u_hved", "--data", data, *scheme, "-o", folder / "train"],
         "demo": ["demo", "-o", folder / "demo"],
         "table": ["table", folder / "score"],
@@ -84,7 +81,6 @@ def test_the_core_segments_scores_and_prints_recipes(outcomes):
 @pytest.mark.parametrize(
     ("command", "extra"),
     [
-        ("nrrd", "prepare"),
         ("train", "train"),
         ("demo", "train"),
         ("table", "report"),

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -96,10 +97,12 @@ def test_changed_scan_gets_a_new_entry(cohort, tmp_path):
     assert before.folder != after.folder
 
 
-def test_interrupted_write_leaves_no_entry(case, tmp_path, monkeypatch):
-    def broken(*_, **__):
-        raise OSError(28, "No space left on device")
+def broken(*_, **__):
+    """Raise the error of a full disk."""
+    raise OSError(28, "No space left on device")
 
+
+def test_interrupted_write_leaves_no_entry(case, tmp_path, monkeypatch):
     monkeypatch.setattr(cache.np, "save", broken)
     with pytest.raises(OutputError, match="No space left"):
         cache_case(case, SCHEME, Preprocessing(), tmp_path)
@@ -116,4 +119,65 @@ def test_tumour_voxels_are_in_the_tumour_of_their_class(cached):
 
 def test_meta_is_plain_json(cached):
     meta = json.loads((cached.folder / "meta.json").read_text())
-    assert set(meta) == {"shape", "start", "grid", "scale", "background"}
+    assert set(meta) == {"shape", "start", "grid", "scale", "background", "arrays", "checksum"}
+    assert set(meta["arrays"]) == {"images.npy", "classes.npy", "tumour.npy"}
+
+
+def zeroed(file):
+    file.write_bytes(file.read_bytes()[:256] + bytes(file.stat().st_size - 256))
+
+
+def truncated(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def changed(file):
+    """Change a digit of the first number."""
+    text = file.read_text()
+    place = next(i for i, letter in enumerate(text) if letter.isdigit())
+    file.write_text(f"{text[:place]}{(int(text[place]) + 1) % 10}{text[place + 1 :]}")
+
+
+DAMAGES = [
+    *((name, damage) for name in ("images.npy", "classes.npy", "tumour.npy") for damage in (zeroed, truncated)),
+    *((name, Path.unlink) for name in ("classes.npy", "meta.json")),
+    *(("meta.json", damage) for damage in (truncated, changed, lambda file: file.write_text("[]"))),
+    ("meta.json", lambda file: file.write_bytes(bytes(500))),
+]
+
+
+@pytest.mark.parametrize("number", range(len(DAMAGES)))
+def test_a_damaged_entry_is_made_again(case, tmp_path, number):
+    name, damage = DAMAGES[number]
+    entry = cache_case(case, SCHEME, Preprocessing(), tmp_path)
+    before = {file.name: file.read_bytes() for file in entry.folder.iterdir()}
+    assert not entry.rebuilt
+    damage(entry.folder / name)
+    again = cache_case(case, SCHEME, Preprocessing(), tmp_path)
+    assert again.rebuilt and not cache_case(case, SCHEME, Preprocessing(), tmp_path).rebuilt
+    assert {file.name: file.read_bytes() for file in again.folder.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [entry.folder]
+
+
+def test_arrays_are_not_read_without_check(case, cached, tmp_path):
+    zeroed(cached.folder / "images.npy")
+    assert not cache_case(case, SCHEME, Preprocessing(), tmp_path, check=False).rebuilt
+
+
+def test_a_damaged_entry_stays_until_the_new_one_is_complete(case, cached, tmp_path, monkeypatch):
+    zeroed(cached.folder / "images.npy")
+    monkeypatch.setattr(Path, "rename", lambda *_: broken())
+    with pytest.raises(OutputError, match="No space left"):
+        cache_case(case, SCHEME, Preprocessing(), tmp_path)
+    monkeypatch.undo()
+    assert cache_case(case, SCHEME, Preprocessing(), tmp_path).rebuilt
+
+
+def test_entries_have_the_modes_of_the_umask(case, tmp_path):
+    before = os.umask(0o027)
+    try:
+        entry = cache_case(case, SCHEME, Preprocessing(), tmp_path / "cache").folder
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (entry, *entry.iterdir())}
+    assert set(modes.values()) == {0o750, 0o640} and modes[entry.name] == 0o750

@@ -7,8 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from anymri.data.case import Case, read_study
-from anymri.data.image import write_image
+from anymri.data.case import Case, check_distinct, read_study, reorient_to_grid
+from anymri.data.image import from_lps, read_image, to_lps, write_image
 from anymri.data.layouts import find_cases
 from anymri.errors import CohortError, GeometryError, ImageError, LabelError, ModalityError
 from anymri.regions import ED, ET, NCR, SCHEMES
@@ -62,10 +62,47 @@ def test_case_with_an_unknown_modality_is_refused():
         Case("a", {"T1": Path("t.nii"), "DWI": Path("d.nii")})
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b"])
-def test_name_outside_the_output_folder_is_refused(name):
-    with pytest.raises(CohortError, match="cannot be the name of a case"):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "it is empty"),
+        ("..", "begins or ends with a dot"),
+        (".hidden", "begins or ends with a dot"),
+        ("a.", "begins or ends with a dot"),
+        (" a", "begins or ends with a dot or a space"),
+        ("a/b", "contains a slash"),
+        ("a[/b]", "contains a slash"),
+        ("a\\b", "contains a slash"),
+        ("a\rb", r"character U\+000D"),
+        ("a\nb", r"character U\+000A"),
+        ("a\0", r"character U\+0000"),
+        ("a\tb", r"character U\+0009"),
+        ("\x1b[31m", r"character U\+001B"),
+        ("a\u202eb", r"character U\+202E"),
+        ("a\udce4", r"character U\+DCE4"),
+        ("a" * 240, "it has 240 bytes, more than 150"),
+        ("ä" * 76, "it has 152 bytes"),
+    ],
+)
+def test_name_that_files_or_tables_cannot_have_is_refused_with_the_reason(name, reason):
+    with pytest.raises(CohortError, match=reason) as refused:
         Case(name, {"T1": Path("t.nii")})
+    assert refused.value.what.isprintable()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nan", "NA", "null", "001", "1e5", "True", "-a", "_x_", "<b>", "a|b", "a*", "[red]", "Ä b", "日本", "a" * 150],
+)
+def test_every_other_name_is_the_name_of_a_case(name):
+    assert Case(name, {"T1": Path("t.nii")}).name == name
+
+
+@pytest.mark.parametrize("names", [("a", "A"), ("\u00e4", "a\u0308")])
+def test_names_that_some_file_system_does_not_distinguish_are_refused(names):
+    check_distinct(["a", "b", "a"])
+    with pytest.raises(CohortError, match="differ only in capitals"):
+        check_distinct(names)
 
 
 def test_study_has_scans_of_any_orientation_in_lps(tmp_path):
@@ -135,6 +172,36 @@ def test_scans_on_different_grids_raise_an_error_that_names_both(tmp_path, array
     assert "t2.nii.gz is 5x6x7 at 1.00x1.00x2.00 mm, LPS" in refused.value.what
     assert words in refused.value.what
     assert "registration tool" in refused.value.fix
+
+
+def oblique(degrees: float) -> np.ndarray:
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    affine = np.eye(4)
+    affine[:3, :3] = [[-1, 0, 0], [0, -cosine, sine], [0, sine, cosine]]
+    return affine
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_scans_at_45_degrees_with_rounded_headers_are_on_one_grid(tmp_path, sign, flipped):
+    """Rounding decides which of two axes is the second of LPS; one file is also stored with its last axis reversed."""
+    array, affine = SCAN, oblique(45 + 1e-5 * sign)
+    if flipped:
+        array, affine = (
+            array[:, :, ::-1],
+            affine @ np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 6], [0, 0, 0, 1]]),
+        )
+    files = {
+        "T1c": scan(tmp_path / "t1c.nii.gz", SCAN, oblique(45 - 1e-5 * sign)),
+        "T2": scan(tmp_path / "t2.nii.gz", array, affine),
+    }
+    study = read_study(Case("a", files))
+    np.testing.assert_array_equal(study.images["T1c"], study.images["T2"])
+    np.testing.assert_array_equal(from_lps(study.images["T2"], study.reference), SCAN)
+    written = scan(tmp_path / "result.nii.gz", from_lps(study.images["T2"], study.reference), study.reference.affine)
+    np.testing.assert_array_equal(reorient_to_grid(read_image(written), study.reference, "a"), study.images["T1c"])
+    orders = {to_lps(each.array, each.affine)[0].shape for each in map(read_image, files.values())}
+    assert len(orders) == 2  # each scan alone would have its axes in another order
 
 
 @pytest.mark.parametrize("what", ["label", "brain_mask"])

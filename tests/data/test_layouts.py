@@ -1,20 +1,34 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+import anymri
 from anymri.data.case import Case
-from anymri.data.layouts import case_from_files, find_cases
-from anymri.errors import CohortError, ImageError, ModalityError
+from anymri.data.layouts import case_from_files, find_cases, find_cohort
+from anymri.data.layouts.found import (
+    INSIDE_A_CASE,
+    NO_ANATOMY,
+    NO_IMAGE,
+    NO_SCAN,
+    NO_TUMOUR_NAME,
+    NOT_UNDERSTOOD,
+    OTHER_FORMAT,
+    SEVERAL_SESSIONS,
+    TOO_DEEP,
+)
+from anymri.errors import CohortError, ImageError, InputWarning, ModalityError
+from anymri.modalities import ALL
 
 
 def touch(root: Path, *names: str) -> Path:
-    """Create empty files: cases are found by names only."""
+    """Create files of one byte: cases are found by names only."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+        (root / name).write_bytes(b"1")
     return root
 
 
@@ -59,20 +73,26 @@ def test_folder_per_case_is_found(tmp_path, kind):
     expected = {what: pattern.format(word) for what, word in words.items()}
     touch(tmp_path / folder, *expected.values(), "notes.txt", "adc.nii.gz", "scan_t_1.nii.gz", "scan_ct_1.nii.gz")
     for start in (tmp_path, tmp_path / folder):
-        (case,) = find_cases(start)
+        (case,) = find_cohort(start).cases
         assert case.name == folder.rpartition("/")[2]
         assert names(case) == expected
 
 
 def test_cases_are_sorted_by_name_over_nested_folders(tmp_path):
     touch(tmp_path, "HGG/b/b_t1.nii", "LGG/a/a_flair.nii", "LGG/site/2/c/c_t2.nii", "1/2/3/4/5/deep_t1.nii")
-    assert [case.name for case in find_cases(tmp_path)] == ["a", "b", "c"]
+    found = find_cohort(tmp_path)
+    assert [case.name for case in found.cases] == ["a", "b", "c"]
+    assert found.skipped == {TOO_DEEP: ["1/2/3/4/5"]}
 
 
 def test_folders_below_a_case_belong_to_it(tmp_path):
     touch(tmp_path, "a/a_t1.nii", "a/inpainting/a_t1n-voided.nii", "a/automatic/seg1.nii", "b/seg_1.nii", "b/seg_2.nii")
-    (case,) = find_cases(tmp_path)
-    assert names(case) == {"T1": "a_t1.nii"}
+    found = find_cohort(tmp_path)
+    assert [names(case) for case in found.cases] == [{"T1": "a_t1.nii"}]
+    assert found.skipped == {
+        INSIDE_A_CASE: ["a/automatic/seg1.nii", "a/inpainting/a_t1n-voided.nii"],
+        NO_SCAN: ["b/seg_1.nii", "b/seg_2.nii"],
+    }
 
 
 def test_hidden_files_and_folders_are_skipped(tmp_path):
@@ -97,7 +117,9 @@ def test_two_cases_of_one_name_raise_an_error_with_their_folders(tmp_path):
 
 def test_folder_without_a_case_raises_an_error_with_the_layouts(tmp_path):
     touch(tmp_path, "readme.md", "scan.nii.gz")
-    with pytest.raises(CohortError, match=r"(?s)No case was found.*CSV manifest.*nnU-Net.*BIDS"):
+    with pytest.raises(
+        CohortError, match=r"(?s)No case was found in .*: 1 \(scan\.nii\.gz\)\..*CSV manifest.*nnU-Net.*BIDS"
+    ):
         find_cases(tmp_path)
 
 
@@ -121,7 +143,12 @@ def test_bids_cases_are_found_with_and_without_sessions(tmp_path):
         "derivatives/experts/sub-03/anat/sub-03_dseg.nii.gz",
         "dataset_description.json",
     )
-    first, second, third = find_cases(tmp_path)
+    found = find_cohort(tmp_path)
+    first, second, third = found.cases
+    assert found.skipped == {
+        NOT_UNDERSTOOD: ["sub-01/ses-1/anat/sub-01_ses-1_T1map.nii.gz"],
+        NO_TUMOUR_NAME: ["derivatives/experts/sub-03/anat/sub-03_dseg.nii.gz"],
+    }
     assert names(first) == {
         "T1": "sub-01_ses-1_T1w.nii.gz",
         "T1c": "sub-01_ses-1_ce-gadolinium_T1w.nii.gz",
@@ -137,6 +164,176 @@ def test_bids_cases_are_found_with_and_without_sessions(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("file", "label"),
+    [
+        ("sub-1/anat/sub-1_label-lesion_roi.nii.gz", True),
+        ("sub-1/anat/sub-1_seg.mha", True),
+        ("sub-1/anat/sub-1_desc-aseg_dseg.nii.gz", False),
+        ("sub-1/anat/sub-1_label-GM_mask.nii.gz", False),
+        ("sub-1/anat/sub-1_label-ET_mask.nii.gz", False),
+        ("sub-1/anat/sub-1_mask.nii.gz", False),
+        ("derivatives/x/sub-1/anat/sub-1_label-hippocampus_seg.nii.gz", False),
+        ("derivatives/x/sub-1/anat/sub-1_label-lesion_mask.mha", True),
+        ("derivatives/x/sub-1/anat/sub-1_space-T1w_desc-tumor_dseg.nii", True),
+        ("derivatives/x/sub-1_seg.nrrd", True),
+        ("derivatives/tumour_masks/sub-1/sub-1_dseg.mgz", True),
+        ("derivatives/smriprep/sub-1/anat/sub-1_dseg.nii.gz", False),
+        ("derivatives/smriprep/sub-1/anat/sub-1_desc-aseg_dseg.nii.gz", False),
+        ("derivatives/smriprep/sub-1/anat/sub-1_desc-brain_mask.nii.gz", False),
+        ("derivatives/smriprep/sub-1/anat/sub-1_label-GM_probseg.nii.gz", False),
+        ("derivatives/.trash/sub-1/sub-1_seg.nii.gz", False),
+        (".git/sub-1/anat/sub-1_seg.nii.gz", False),
+    ],
+)
+def test_bids_label_maps_are_those_that_show_a_tumour(tmp_path, file, label):
+    (case,) = find_cohort(touch(tmp_path, "sub-1/anat/sub-1_T1w.nii.gz", file)).cases
+    assert names(case) == {"T1": "sub-1_T1w.nii.gz"} | ({"label": Path(file).name} if label else {})
+
+
+def test_bids_segmentations_of_an_anatomical_pipeline_are_not_labels_in_its_own_folder_either(tmp_path):
+    root = tmp_path / "derivatives" / "smriprep"
+    touch(root, "sub-1/anat/sub-1_desc-preproc_T1w.nii.gz", "sub-1/anat/sub-1_dseg.nii.gz")
+    touch(root, "sub-1/anat/sub-1_desc-brain_mask.nii.gz")
+    for start in (root, root / "sub-1" / "anat"):
+        found = find_cohort(start)
+        assert list(found.cases[0].files()) == ["T1", "brain_mask"] and list(found.skipped) == [NOT_UNDERSTOOD]
+
+
+def test_bids_label_maps_without_a_session_belong_to_the_only_session(tmp_path):
+    touch(tmp_path, "sub-1/ses-1/anat/sub-1_ses-1_T1w.nii.gz", "sub-2/ses-1/anat/sub-2_ses-1_T1w.nii.gz")
+    touch(tmp_path, "sub-2/ses-2/anat/sub-2_ses-2_T1w.nii.gz", "sub-3/anat/sub-3_seg.nii.gz", "sub-4/sub-4_T1w.nii")
+    touch(tmp_path, *(f"derivatives/x/sub-{n}_seg.nii.gz" for n in range(1, 4)), "sub-1/anat/sub-1_notes.txt")
+    touch(tmp_path, "sub-2/ses-3/anat/sub-2_ses-3_seg.nii.gz", "sub-2/ses-4/dwi/sub-2_ses-4_dwi.nii.gz")
+    found = find_cohort(tmp_path)
+    assert [case.label is not None for case in found.cases] == [True, False, False]
+    assert found.skipped == {
+        NO_ANATOMY: ["sub-2_ses-4", "sub-4"],
+        SEVERAL_SESSIONS: ["derivatives/x/sub-2_seg.nii.gz"],
+        NO_SCAN: [
+            "sub-2/ses-3/anat/sub-2_ses-3_seg.nii.gz",
+            "sub-3/anat/sub-3_seg.nii.gz",
+            "derivatives/x/sub-3_seg.nii.gz",
+        ],
+    }
+
+
+@pytest.mark.parametrize("words", ["acq-postcontrast", "acq-gd", "acq-MPRAGEpost", "desc-postGd", "ce-gad"])
+def test_bids_entities_with_a_contrast_word_make_t1_into_t1c(tmp_path, words):
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii.gz", f"sub-1/anat/sub-1_{words}_space-T1w_T1w.nii.gz")
+    touch(tmp_path, "sub-1/anat/sub-1_acq-precontrast_T2w.nii.gz", "sub-1/anat/sub-1_space-T1w_FLAIR.nii.gz")
+    (case,) = find_cases(tmp_path)
+    assert names(case)["T1c"] == f"sub-1_{words}_space-T1w_T1w.nii.gz" and case.subset == ALL
+
+
+def test_bids_files_of_another_subject_are_refused(tmp_path):
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii.gz", "sub-1/anat/sub-2_FLAIR.nii.gz")
+    with pytest.raises(CohortError, match="named after sub-2, in a folder of sub-1"):
+        find_cases(tmp_path)
+
+
+def test_linked_case_folders_have_the_names_of_the_links(tmp_path, monkeypatch):
+    touch(tmp_path, *(f"store/{n}/nifti/{file}.nii.gz" for n in (1, 2) for file in ("t1c", "seg")))
+    (tmp_path / "view").mkdir()
+    for n in (1, 2):
+        (tmp_path / "view" / f"PAT-{n}").symlink_to(f"../store/{n}/nifti")
+    assert [case.name for case in find_cases(tmp_path / "view")] == ["PAT-1", "PAT-2"]
+    assert find_cases(tmp_path / "view" / "PAT-1")[0].name == "PAT-1"
+    monkeypatch.chdir(tmp_path / "view" / "PAT-1")
+    assert find_cases(Path())[0].name == "nifti"
+
+
+def test_links_to_folders_above_end(tmp_path):
+    touch(tmp_path, "cohort/a/a_t1.nii", "cohort/b/b_t1.nii", "other/c/c_t1.nii")
+    for place, target in {"self": ".", "above": "..", "a/back": "../.."}.items():
+        (tmp_path / "cohort" / place).symlink_to(target)
+    found = find_cohort(tmp_path / "cohort")
+    assert [case.name for case in found.cases] == ["a", "b"] and found.skipped == {}
+
+
+def test_links_of_derivatives_to_their_raw_data_are_not_followed(tmp_path):
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-1/anat/sub-1_seg.nii", "derivatives/x/notes.txt")
+    (tmp_path / "derivatives" / "x" / "sourcedata").symlink_to("../..")
+    assert [names(case) for case in find_cases(tmp_path)] == [{"T1": "sub-1_T1w.nii", "label": "sub-1_seg.nii"}]
+
+
+BROKEN = {
+    "is a link that points nowhere": lambda file: file.symlink_to("gone.nii"),
+    "cannot be opened": lambda file: file.symlink_to(file.name),
+    "is empty": lambda file: file.touch(),
+    "is not a regular file": os.mkfifo,
+    "is a folder": lambda file: file.mkdir(),
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+@pytest.mark.parametrize(
+    "place",
+    [
+        "a/a_flair.nii",
+        "a/unknown.nii",
+        "imagesTr/A_0001.nii",
+        "sub-1/anat/sub-1_FLAIR.nii",
+        "derivatives/sub-1_seg.nii",
+    ],
+)
+def test_a_broken_file_is_refused_and_never_a_missing_modality(tmp_path, reason, place):
+    if place.startswith("imagesTr"):
+        nnunet(tmp_path, {"0": "T1", "1": "FLAIR"})
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii" if "sub" in place else "a/a_t1.nii")
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    BROKEN[reason](tmp_path / place)
+    with pytest.raises(ImageError, match=f"{place} {reason}"):
+        find_cases(tmp_path)
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_a_broken_file_of_a_manifest_or_option_is_refused(tmp_path, reason):
+    BROKEN[reason](tmp_path / "b.nii")
+    with pytest.raises(CohortError, match=rf"line 2: .*b\.nii \(FLAIR\) {reason}"):
+        find_cases(manifest(tmp_path, "case,t1,flair\na,scans/1.nii,b.nii\n"))
+    with pytest.raises(ImageError, match=rf"b\.nii \(FLAIR\) {reason}"):
+        case_from_files({"flair": tmp_path / "b.nii"})
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read all files")
+def test_files_and_folders_without_permission_are_refused(tmp_path):
+    touch(tmp_path, "a/a_t1.nii", "b/b_t1.nii")
+    for path in (tmp_path / "a" / "a_t1.nii", tmp_path / "b"):
+        path.chmod(0)
+        with pytest.raises(ImageError, match=f"{path}.* cannot be"):
+            find_cases(tmp_path)
+        path.chmod(0o700)
+
+
+def test_links_to_case_folders_that_point_nowhere_are_noted(tmp_path):
+    touch(tmp_path, "a/a_t1.nii")
+    (tmp_path / "b").symlink_to("gone")
+    with pytest.warns(InputWarning, match=r"Not used are links that point nowhere: 1 \(b\)"):
+        assert len(find_cases(tmp_path)) == 1
+
+
+def test_folders_without_images_and_scans_in_other_formats_are_noted(tmp_path):
+    touch(tmp_path, "a/a_t1.nii", "a/a_flair.hdr", "a/a_flair.img", "b/1.dcm", "c/notes.txt", "a/a_t1.json")
+    touch(tmp_path, "a/a_t2.nii.gz.part")
+    assert find_cohort(tmp_path).skipped == {
+        OTHER_FORMAT: ["a/a_flair.hdr", "a/a_flair.img", "a/a_t2.nii.gz.part", "b/1.dcm"],
+        NO_IMAGE: ["c"],
+    }
+
+
+def test_what_is_not_used_is_noted_once_per_reason_with_count_and_names(tmp_path):
+    touch(tmp_path, "a/a_t1.nii", *(f"a/unknown_{n}.nii" for n in range(7)), "b/b_seg.nii", "a/deep/x.nii")
+    with pytest.warns(InputWarning) as notes:
+        anymri.find_cases(tmp_path)
+    assert [str(note.message) for note in notes] == [
+        "Not used are images whose names do not say what they are: 7 (a/unknown_0.nii, a/unknown_1.nii, "
+        "a/unknown_2.nii, a/unknown_3.nii, a/unknown_4.nii, ...).",
+        "Not used are images in folders inside a case folder: 1 (a/deep/x.nii).",
+        "Not used are label maps without a scan of the same case: 1 (b/b_seg.nii).",
+    ]
+
+
 def nnunet(root: Path, channel_names: object) -> Path:
     touch(
         root,
@@ -150,7 +347,7 @@ def nnunet(root: Path, channel_names: object) -> Path:
 
 
 def test_nnunet_channels_get_their_modality_from_dataset_json(tmp_path):
-    training, test = find_cases(nnunet(tmp_path, {"0": "FLAIR", "1": "t1ce"}))
+    training, test = find_cases(nnunet(tmp_path, {"0": "FLAIR", "1": "T1 post contrast"}))
     assert names(training) == {
         "T1c": "BraTS-GLI-00001-000_0001.nii.gz",
         "FLAIR": "BraTS-GLI-00001-000_0000.nii.gz",
@@ -166,6 +363,7 @@ def test_nnunet_channels_get_their_modality_from_dataset_json(tmp_path):
     [
         ({"0": "CT", "1": "T1"}, "not different modalities"),
         ({"0": "T1", "1": "t1n"}, "not different modalities"),
+        ({"0": "T1_T2", "1": "T1"}, "not different modalities"),
         ({"0": "T1"}, "channel 1"),
         (["T1", "T2"], "channel_names .* cannot be read"),
         ({"first": "T1"}, "channel_names .* cannot be read"),
@@ -174,6 +372,21 @@ def test_nnunet_channels_get_their_modality_from_dataset_json(tmp_path):
 def test_nnunet_channels_of_unknown_modality_are_refused(tmp_path, channel_names, words):
     with pytest.raises(CohortError, match=words):
         find_cases(nnunet(tmp_path, channel_names))
+
+
+def test_nnunet_files_that_are_not_used_are_noted(tmp_path):
+    nnunet(tmp_path, {"0": "T1", "1": "T2"})
+    found = find_cohort(touch(tmp_path, "imagesTr/A.nii.gz", "imagesTr/A_01.nii.gz", "labelsTr/B.nii.gz"))
+    assert found.skipped == {
+        NOT_UNDERSTOOD: ["imagesTr/A.nii.gz", "imagesTr/A_01.nii.gz"],
+        NO_SCAN: ["labelsTr/B.nii.gz"],
+    }
+
+
+def test_dataset_json_may_begin_with_a_byte_order_mark(tmp_path):
+    path = nnunet(tmp_path, {"0": "FLAIR", "1": "T1"}) / "dataset.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [str(case.subset) for case in find_cases(tmp_path)] == ["T1+FLAIR", "T1"]
 
 
 def test_nnunet_without_dataset_json_raises_an_error_with_an_example(tmp_path):
@@ -218,8 +431,20 @@ def test_manifest_error_names_the_line(tmp_path, text, words):
 
 def test_binary_file_is_refused_as_a_manifest(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\x80" * 50)
-    with pytest.raises(CohortError, match="is not a CSV file"):
+    with pytest.raises(CohortError, match="is not a text file in UTF-8"):
         find_cases(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_manifest_in_another_encoding_is_refused_with_the_encoding_to_use(tmp_path, encoding):
+    (tmp_path / "a.csv").write_text("case,t1\nM\u00fcller,1.nii\n", encoding=encoding)
+    with pytest.raises(CohortError, match=r"(?s)a\.csv is not a text file in UTF-8.*Save it as CSV in UTF-8"):
+        find_cases(tmp_path / "a.csv")
+
+
+def test_one_image_is_refused_as_a_cohort(tmp_path):
+    with pytest.raises(CohortError, match=r"1\.nii is neither a folder nor a CSV manifest"):
+        find_cases(touch(tmp_path, "1.nii") / "1.nii")
 
 
 def test_case_from_files_takes_any_alias(tmp_path):
@@ -254,5 +479,5 @@ ALL_FOUR = "T1+T1c+T2+FLAIR"
     ],
 )
 def test_cases_of_real_folders_are_found(real_data, folder, expected):
-    found = find_cases(real_data / folder)
+    found = find_cohort(real_data / folder).cases
     assert [(c.name, str(c.subset), c.label is not None, c.brain_mask is not None) for c in found] == expected

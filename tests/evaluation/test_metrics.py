@@ -6,9 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from anymri.errors import ConfigurationError
-from anymri.evaluation.metrics import METRICS, ONE_EMPTY_HD95_MM, choose, conventions, dice, score
+from anymri.evaluation.metrics import METRICS, ONE_EMPTY_HD95_MM, axes_of, choose, conventions, dice, score
+from anymri.evaluation.metrics.axes import voxel_mm3
 from anymri.evaluation.metrics.calibration import BINS, RegionProbabilities, brier, reliability
 from anymri.evaluation.metrics.comparison import Comparison
 from anymri.evaluation.metrics.lesions import GLI_2023, group, score_2023
@@ -136,7 +139,7 @@ def test_metrics_do_not_depend_on_the_order_of_axes(a, b, axes, spacing):
 def test_areas_of_surfels_are_those_of_the_sheet():
     """Set voxels around a node: (0, 0, 0) weighs 128, (0, 0, 1) 64, (0, 1, 0) 32, ... (1, 1, 1) 1."""
     triangle, flat = 3**0.5 / 8, 2**0.5 / 2
-    areas = surfel_areas((1.0, 1.0, 1.0))
+    areas = surfel_areas(np.eye(3))
     expected = {
         0b10000000: triangle,
         0b11000000: flat,
@@ -159,10 +162,75 @@ def test_areas_of_surfels_are_those_of_the_sheet():
 
 
 def test_areas_of_surfels_follow_the_spacing():
-    areas = surfel_areas((1.0, 2.0, 3.0))
+    areas = surfel_areas(np.diag([1.0, 2.0, 3.0]))
     assert areas[0b11110000] == pytest.approx(2 * 3)
     assert areas[0b11001100] == pytest.approx(1 * 3)
     assert areas[0b10101010] == pytest.approx(1 * 2)
+
+
+def affine_of(*columns):
+    affine = np.eye(4)
+    affine[:3, :3] = np.transpose(columns)
+    return affine
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_axes_at_right_angles_are_the_sizes_however_the_grid_is_turned(seed):
+    sizes = np.random.default_rng(seed).uniform(0.4, 3, 3)
+    affine = affine_of(*(Rotation.random(random_state=seed).as_matrix() * sizes).astype(np.float32).T)
+    np.testing.assert_array_equal(axes_of(affine), np.diag(np.linalg.norm(affine[:3, :3], axis=0)))
+
+
+def test_axes_of_a_sheared_grid_are_those_of_its_affine():
+    affine = affine_of((-1, 0, 0), (0, -1, 0), (0, 1e-3, 2))
+    np.testing.assert_array_equal(axes_of(affine), affine[:3, :3])
+
+
+sheared = st.tuples(spacings, st.tuples(*[st.sampled_from([-0.6, 0.0, 0.4])] * 3)).map(
+    lambda drawn: np.diag(drawn[0]) @ (np.eye(3) + np.array([[0, *drawn[1][:2]], [0, 0, drawn[1][2]], [0, 0, 0]]))
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(masks.filter(np.any), masks.filter(np.any), sheared)
+def test_voxel_surface_metrics_on_sheared_grids_are_those_of_world_coordinates(a, b, axes):
+    one, other = (np.argwhere(mask & ~binary_erosion(mask)) @ axes.T for mask in (a, b))
+    there, back = cKDTree(other).query(one)[0], cKDTree(one).query(other)[0]
+    pooled = np.concatenate([there, back])
+    expected = {
+        "hd95": np.percentile(pooled, 95),
+        "hd95_directed": max(np.percentile(there, 95), np.percentile(back, 95)),
+        "assd": pooled.mean(),
+        "volume_error": abs(int(a.sum()) - int(b.sum())) * abs(np.linalg.det(axes)) / 1000,
+    }
+    for name, value in expected.items():
+        assert score(name, a, b, axes) == pytest.approx(value), name
+
+
+def test_areas_of_surfels_on_a_sheared_grid_are_those_of_its_faces():
+    x, y, z = axes = np.array([[1.0, 0, 0], [0.3, 2, 0], [0.2, -0.7, 3]])
+    areas = surfel_areas(axes.T)
+    for code, face in ((0b11110000, (y, z)), (0b11001100, (x, z)), (0b10101010, (x, y))):
+        assert areas[code] == pytest.approx(np.linalg.norm(np.cross(*face)))
+
+
+def test_distances_by_area_between_shifted_slabs_of_a_sheared_grid_are_the_shortest_ways():
+    """A slab moved along a slanting axis is as far away as its surface, not as the steps along the axis."""
+    a, b = np.zeros((2, 60, 60, 16), bool)
+    a[:, :, 4:8] = b[:, :, 7:11] = True
+    tilted = np.array([[1.0, 0, 0], [0, 1, 1], [0, 0, 1]])
+    assert score("hd95_area", a, b, np.eye(3)) == score("hd95", a, b, np.eye(3)) == 3
+    for name in ("hd95_area", "hd95"):
+        assert score(name, a, b, tilted) == pytest.approx(3), name
+    assert score("volume_error", a, a & ~b, tilted) == pytest.approx(3.6)
+
+
+def test_the_threshold_of_lesions_goes_by_the_volume_of_sheared_voxels():
+    truth = np.zeros((20, 20, 20), bool)
+    truth[8:10, 8:13, 8:13] = True  # 50 voxels, of which the sides are longer than 1 mm
+    axes = np.array([[1.0, 0.5, 0], [0, 1, 0.5], [0, 0, 1]])
+    assert voxel_mm3(axes) == 1 and score_2023(~truth & False, truth, axes, GLI_2023).missed == 0
+    assert score_2023(~truth & False, truth, 1.01 * axes, GLI_2023).missed == 1
 
 
 def test_groups_are_numbered_in_the_order_of_their_first_voxels():
@@ -177,7 +245,7 @@ def test_a_lesion_at_the_threshold_is_ignored_even_if_the_header_rounds():
     truth = np.zeros((20, 20, 20), bool)
     truth[8:10, 8:13, 8:13] = True  # 50 voxels
     for spacing, kept in (((1, 1, 1), 0), ((1.0000001,) * 3, 0), ((1.01,) * 3, 1)):
-        assert score_2023(~truth & False, truth, spacing, GLI_2023).missed == kept
+        assert score_2023(~truth & False, truth, np.diag(spacing), GLI_2023).missed == kept
 
 
 def test_errors_for_unknown_metrics_name_the_closest():

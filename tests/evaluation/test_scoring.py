@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,6 +65,22 @@ def test_predictions_in_another_scheme_and_orientation_are_scored(folders):
             assert rows["value"].tolist() == pytest.approx(expected)
     text = write_tables(folders / "out", metrics)
     assert text.startswith("# predictions on 2 cases\n") and "NSD 1 mm: share of both surfaces' area" in text
+
+
+def test_distances_on_a_sheared_grid_are_those_of_world_coordinates(tmp_path):
+    """A gantry tilt of 30 degrees in the sform: a ball moved by 4 slices."""
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    affine[1, 2] = np.tan(np.pi / 6)
+    indices = np.indices((48, 48, 48)).reshape(3, -1).T
+    ball = (np.linalg.norm(indices - (28, 22, 26), axis=1) <= 8).reshape(48, 48, 48).astype(np.uint8)
+    for kind, array in (("labels", ball), ("predictions", np.roll(ball, 4, 2))):
+        image = nib.Nifti1Image(array, affine)
+        image.set_qform(None, 0)
+        image.set_sform(affine, 1)
+        (tmp_path / kind).mkdir()
+        nib.save(image, tmp_path / kind / "c1.nii.gz")
+    metrics = run(tmp_path, prediction_scheme=None, metrics=("hd95", "assd")).query("region == 'WT'")
+    assert dict(zip(metrics["metric"], metrics["value"].round(4), strict=True)) == {"hd95": 4.0119, "assd": 1.8962}
 
 
 def test_every_metric_of_masks_has_a_value(folders):
@@ -161,6 +178,13 @@ def test_an_empty_or_missing_folder_is_refused(folders, which):
 def test_two_files_of_one_case_are_refused(folders):
     write(folders / "predictions" / "case0-seg.nii.gz", np.zeros(SHAPE, np.uint8))
     refused(folders, CohortError, "case0.nii.gz", "case0-seg.nii.gz")
+
+
+@pytest.mark.parametrize(("names", "words"), [(["a\nb"], "U+000A"), (["x", "X"], "differ only in capitals")])
+def test_names_that_results_cannot_have_are_refused(folders, names, words):
+    for name in names:
+        write(folders / "predictions" / f"{name}.nii.gz", classes(0))
+    refused(folders, CohortError, words)
 
 
 def test_files_that_are_not_label_maps_are_refused(folders):

@@ -43,7 +43,7 @@ def test_assignments_change_recipe_stage_and_nested_values():
         ("optimiser.lerning_rate=1", r"did you mean optimiser\.learning_rate\?\n"),
         ("network.widht=4", r"'widht', as in --set network\.widht=4\.\nDid you mean network\.width\?"),
         ("epochs", "not an assignment"),
-        ("epochs=[", "value is not YAML"),
+        ("epochs=[", "value cannot be read as YAML, because brackets"),
         ("preprocessing.normalisation=none", r"fit: preprocessing\.normalisation: .*\(given: 'none'\)"),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 
 import small_runs
 from anymri.data.case import Case
-from anymri.errors import AnymriWarning, CohortError, ConfigurationError, GeometryError, RunError
+from anymri.data.layouts.found import NO_LABEL, NOT_UNDERSTOOD
+from anymri.errors import AnymriWarning, CohortError, ConfigurationError, GeometryError, InputWarning, RunError
 from anymri.modalities import Subset
 from anymri.systems.recipes.schema import Split
 from anymri.training.cohort.find import prepare
@@ -184,7 +185,8 @@ def test_the_split_has_a_checksum_and_a_run_is_not_resumed_on_a_changed_cohort(p
     configuration = configured(place, data=data)
     train(configuration, tmp_path / "run", Recorder())
     split = json.loads((tmp_path / "run" / "split.json").read_text())
-    checksum = split.pop("sha256")
+    checksum, skipped = split.pop("sha256"), split.pop("skipped")
+    assert skipped == {}
     assert hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest() == checksum
     before = (tmp_path / "run" / "split.json").read_bytes()
     shutil.rmtree(data / NAMES[2])
@@ -193,9 +195,51 @@ def test_the_split_has_a_checksum_and_a_run_is_not_resumed_on_a_changed_cohort(p
     assert (tmp_path / "run" / "split.json").read_bytes() == before
 
 
+def test_what_is_not_used_is_noted_and_recorded_beside_the_split(place, tmp_path):
+    data = Path(shutil.copytree(place / "cohort", tmp_path / "data"))
+    next((data / NAMES[4]).glob("*-seg.nii.gz")).unlink()
+    before = prepare(configured(place, data=place / "cohort"), lambda *_: None).split()
+    with pytest.warns(InputWarning, match=rf"Not used are cases without a label map: 1 \({NAMES[4]}\)"):
+        without = prepare(configured(place, data=data), lambda *_: None).split()
+    assert without["skipped"] == {NO_LABEL: [NAMES[4]]} and without["sha256"] != before["sha256"]
+    (data / NAMES[0] / "adc.nii.gz").write_bytes(b"1")
+    with pytest.warns(InputWarning) as notes:
+        with_more = prepare(configured(place, data=data), lambda *_: None).split()
+    assert len(notes) == 2 and with_more["skipped"][NOT_UNDERSTOOD] == [f"{NAMES[0]}/adc.nii.gz"]
+    # A run can be resumed beside a new file that is not used.
+    assert with_more["sha256"] == without["sha256"]
+
+
+def test_a_cohort_without_labels_is_refused_after_notes_about_what_is_not_used(place, tmp_path):
+    data = Path(shutil.copytree(place / "cohort", tmp_path / "data"))
+    for label in data.glob("*/*-seg.nii.gz"):
+        label.rename(str(label).replace("-seg", "-prediction"))
+    with (
+        pytest.warns(InputWarning, match="do not say what they are: 6"),
+        pytest.raises(CohortError, match="No case in"),
+    ):
+        split_of(place, data=data)
+
+
+def test_label_maps_without_any_tumour_are_noted(place, tmp_path):
+    data = Path(shutil.copytree(place / "cohort", tmp_path / "data"))
+    for label in data.glob("*/*-seg.nii.gz"):
+        image = nib.load(label)
+        nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), label)
+    with pytest.warns(InputWarning, match="No label map in .*data has a voxel of tumour"):
+        split_of(place, data=data)
+
+
+@pytest.mark.parametrize("name", ["train.txt", "train.csv"])
+def test_a_list_in_another_encoding_is_refused_with_the_encoding_to_use(tmp_path, name):
+    (tmp_path / name).write_text("case\nM\u00fcller\n", encoding="utf-16")
+    with pytest.raises(CohortError, match=r"(?s)is not text in UTF-8.*in UTF-8"):
+        read_list(tmp_path / name)
+
+
 def test_an_unknown_layout_and_label_maps_that_do_not_fit_are_refused_before_the_first_step(place, tmp_path):
     (tmp_path / "odd" / "case").mkdir(parents=True)
-    (tmp_path / "odd" / "case" / "picture.nii.gz").write_bytes(b"")
+    (tmp_path / "odd" / "case" / "picture.nii.gz").write_bytes(b"1")
     with pytest.raises(CohortError, match="No case was found"):
         train(configured(place, data=tmp_path / "odd"), tmp_path / "run", Recorder())
     data = Path(shutil.copytree(place / "cohort", tmp_path / "data"))

@@ -17,8 +17,8 @@ import pandas as pd
 
 from anymri.analysis.grid import Cell, Grid, Group
 from anymri.analysis.published import Published
-from anymri.analysis.reading import StoredEvaluation, read_evaluations
-from anymri.analysis.statistics import SIGNIFICANT, PairedTest, compare_systems
+from anymri.analysis.reading import StoredEvaluation, doubts, read_evaluations
+from anymri.analysis.statistics import DECIMALS, SIGNIFICANT, PairedTest, case_table, compare_systems
 from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, conventions, count, signs
 from anymri.errors import RunError
 from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading, lower_is_better
@@ -38,11 +38,13 @@ class MetricComparison:
     metric       name of the metric
     metrics      name of an evaluation -> rows of its `metrics.csv`
     conventions  how the metric was computed
+    doubts       why the evaluations may not be comparable
     """
 
     metric: str
     metrics: Mapping[str, pd.DataFrame]
     conventions: Sequence[str]
+    doubts: Sequence[str] = ()
 
     @cached_property
     def common(self) -> dict[str, pd.DataFrame]:
@@ -56,6 +58,11 @@ class MetricComparison:
         for rows in scored.values():
             shared = rows.index if shared is None else shared.intersection(rows.index)
         return {name: rows.loc[shared].reset_index() for name, rows in scored.items()}
+
+    @cached_property
+    def tables(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """(name, region) -> the `case_table` of the common rows."""
+        return {(n, r): case_table(rows, self.metric, r) for n, rows in self.common.items() for r in self.regions}
 
     @cached_property
     def cases(self) -> list[str]:
@@ -121,18 +128,23 @@ class MetricComparison:
                 f"Bold: best of the row. {WORSE} differs from it in a paired Wilcoxon test, p < {SIGNIFICANT:g} after "
                 f"Holm's correction over all {count(len(self.tests), 'test')} of the table."
             )
-        return notes + self.not_shared()
+        return [*notes, *self.not_shared(), *self.doubts]
 
     def not_shared(self) -> list[str]:
-        """Return sentences on cases that are not compared, because another system does not have them."""
-        cases = {name: set(rows.loc[rows["status"] == SCORED, "case"]) for name, rows in self.metrics.items()}
+        """Return sentences on cases and subsets that are not compared, because another system does not have them."""
+        cases = {name: set(rows.loc[rows["status"] == SCORED, "case"].unique()) for name, rows in self.metrics.items()}
         shared = set.intersection(*cases.values())
-        return [
+        sentences = [
             f"{name} has {count(len(each - shared), 'case')} that another system does not have; only the {len(shared)} "
             "common to all count here."
             for name, each in cases.items()
             if each - shared
         ]
+        numbers = next(iter(self.common.values())).groupby("subset")["case"].nunique()
+        fewer = [f"{subset} ({numbers[subset]})" for subset in self.subsets if numbers[subset] < len(self.cases)]
+        if fewer:
+            sentences.append(f"Some subsets are scored for fewer than {len(self.cases)} cases: {', '.join(fewer)}.")
+        return sentences
 
 
 def read_comparison(evaluations: Sequence[Path], metric: str) -> MetricComparison:
@@ -160,7 +172,10 @@ def compare(evaluations: Mapping[str, StoredEvaluation], metric: str) -> MetricC
             "Evaluate them again with one version of anymri.",
         )
     comparison = MetricComparison(
-        metric, {n: each.metrics for n, each in evaluations.items()}, [text for text in by_convention if text]
+        metric,
+        {name: each.metrics for name, each in evaluations.items()},
+        [text for text in by_convention if text],
+        doubts(list(evaluations.values())),
     )
     if next(iter(comparison.common.values())).empty:
         folders = [str(each.folder) for each in evaluations.values()]
@@ -210,7 +225,7 @@ def average_grid(comparison: MetricComparison, quoted: Sequence[Published] = ())
     for name in comparison.metrics:
         cells = [Cell(name), *(_cell(comparison, name, MEAN, region) for region in regions)]
         for region in regions:
-            difference = comparison.means[name][MEAN, region] - comparison.means[first][MEAN, region]
+            difference = round(comparison.means[name][MEAN, region] - comparison.means[first][MEAN, region], DECIMALS)
             sign = "+" if difference > 0 else ""
             cells.append(Cell(NOTHING if name == first else sign + format_value(difference, comparison.metric)))
         rows.append(cells)

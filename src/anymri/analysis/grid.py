@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -11,6 +12,11 @@ from itertools import accumulate
 from types import MappingProxyType
 
 from anymri.evaluation.metrics.printing import NOTHING
+
+# What Markdown would read as markup in a name; `_` inside a word is not.
+_MARKDOWN = re.compile(
+    r"[\\`*]|~(?=~)|<(?=[\w/!?])|&(?=#?\w+;)|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])|^[#+>-](?= )|^\d+(?=[.)] )"
+)
 
 # Signs of modalities.
 PRESENT, MISSING = "●", "○"
@@ -68,14 +74,20 @@ class Grid:
 
 def to_markdown(grid: Grid) -> str:
     """Return a Markdown document that is also readable in a terminal."""
-    parts = [f"# {grid.title}", "\n".join(grid.reading), "\n".join(markdown_lines(grid))]
-    parts.append("\n".join(f"- {note}" for note in grid.notes))
+    parts = [f"# {markdown_text(grid.title)}", "\n".join(grid.reading), "\n".join(markdown_lines(grid))]
+    parts.append("\n".join(f"- {markdown_text(note)}" for note in grid.notes))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Return a text with a backslash before what Markdown would read as markup."""
+    return _MARKDOWN.sub(lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", text)
 
 
 def markdown_lines(grid: Grid) -> list[str]:
     """Return the lines of the table only, columns padded to equal width; signs centred, words left, numbers right."""
-    rows = [grid.columns, *([_markdown_cell(cell) for cell in row] for row in grid.rows)]
+    heads = [_in_markdown_table(name) for name in grid.columns]
+    rows = [heads, *([_markdown_cell(cell) for cell in row] for row in grid.rows)]
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     signs = [all(row[i].text in (PRESENT, MISSING) for row in grid.rows[:1]) for i in range(len(grid.first))]
     places = [str.center if sign else str.ljust for sign in signs] + [str.rjust] * (len(widths) - len(signs))
@@ -167,17 +179,23 @@ FORMATS: Mapping[str, Callable[[Grid], str]] = MappingProxyType(
 )
 
 
+def _in_markdown_table(text: str) -> str:
+    return markdown_text(text).replace("|", r"\|")
+
+
 def _markdown_cell(cell: Cell) -> str:
-    text = cell.text
+    text = _in_markdown_table(cell.text)
     if cell.best:
         text = f"**{text}**"
-    elif cell.quoted and text != NOTHING:
+    elif cell.quoted and cell.text != NOTHING:
         text = f"*{text}*"
     return text + cell.marks
 
 
 def _latex_cell(cell: Cell) -> str:
     text = _latex(cell.text)
+    if text[:1] in ("[", "*"):  # which would be an argument of the line break before
+        text = "{}" + text
     if cell.best:
         text = rf"\textbf{{{text}}}"
     elif cell.quoted and cell.text != NOTHING:

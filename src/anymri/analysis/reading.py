@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from anymri.errors import ConfigurationError, RunError
+from anymri.errors import ConfigurationError, InputWarning, RunError
+from anymri.evaluation.metrics import METRICS
 from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS, PLACES, SCORED
+from anymri.files import is_unused
 from anymri.modalities import SUBSETS
 
 _LOG_COLUMNS = ("stage", "epoch", "step", "seconds", "learning_rate")
 _VALIDATION_COLUMNS = ("stage", "epoch", "step", "region", "dice")
-# The name of a case may be 001, so words are never read as numbers.
+# The name of a case may be 001 or nan, so words are never read as numbers or as missing.
 _WORDS = dict.fromkeys(("case", "subset", "region", "metric", "status", "stage"), "str")
 _NUMBERS = ("value", "dice", "epoch", "step", "bin", "voxels", "confidence", "frequency")
+
+# Metrics have some rounding, and names of systems must fit into tables and figures.
+_TOLERANCE, _NAME_LENGTH = 1e-6, 80
 
 _GIVE = "Give the folder of a finished `anymri evaluate` or `anymri score`."
 _AGAIN = "Evaluate again into an empty folder."
@@ -43,7 +50,7 @@ class StoredEvaluation:
     @cached_property
     def metric_names(self) -> set[str]:
         """Names of the metrics that were computed."""
-        return set(self.metrics["metric"])
+        return set(self.metrics["metric"].unique())
 
     @property
     def configuration(self) -> Mapping[str, Any]:
@@ -61,19 +68,40 @@ class StoredEvaluation:
 def read_evaluations(folders: Sequence[Path]) -> dict[str, StoredEvaluation]:
     """Return evaluations by the names of their systems, and of their folders where these are the same.
 
-    Raises `RunError` for a folder that is not a finished evaluation, `ConfigurationError` for one named twice.
+    Warns with `InputWarning` for each of `doubts`. Raises `RunError` for a folder that is not a finished evaluation,
+    `ConfigurationError` for one named twice.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ConfigurationError("An evaluation is named twice.", "Name each folder once.")
     found = [read_evaluation(folder) for folder in folders]
+    for doubt in doubts(found):
+        warnings.warn(doubt, InputWarning, stacklevel=2)
     systems = [system_name(each.provenance) for each in found]
     names = [
-        f"{name} ({each.folder.resolve().name})" if systems.count(name) > 1 else name
+        f"{name} ({_printable(each.folder.resolve().name)})" if systems.count(name) > 1 else name
         for name, each in zip(systems, found, strict=True)
     ]
     if len(set(names)) < len(names):
-        names = [f"{name} ({each.folder})" for name, each in zip(systems, found, strict=True)]
+        names = [f"{name} ({_printable(str(each.folder))})" for name, each in zip(systems, found, strict=True)]
     return dict(zip(names, found, strict=True))
+
+
+def doubts(evaluations: Sequence[StoredEvaluation]) -> list[str]:
+    """Return sentences on why evaluations may not be comparable although the names of their cases are the same."""
+    sentences = []
+    schemes = {str(each.configuration.get("label_scheme")) for each in evaluations}
+    if len(schemes) > 1:
+        sentences.append(f"The evaluations have different label schemes: {', '.join(sorted(schemes))}.")
+    hashes: dict[str, set[str]] = {}
+    for each in evaluations:
+        for name, file in each.inputs.items():
+            if name.endswith(": label") and "sha256" in file:
+                hashes.setdefault(name.removesuffix(": label"), set()).add(file["sha256"])
+    differing = sorted(_printable(case) for case, found in hashes.items() if len(found) > 1)
+    if differing:
+        shown = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
+        sentences.append(f"The evaluations have different label maps of {len(differing)} of the cases: {shown}.")
+    return sentences
 
 
 def read_evaluation(folder: Path) -> StoredEvaluation:
@@ -87,23 +115,28 @@ def read_evaluation(folder: Path) -> StoredEvaluation:
 def read_metrics(evaluation: Path) -> pd.DataFrame:
     """Return the rows of `metrics.csv` in an evaluation folder.
 
-    Raises `RunError` without such a file, or if its rows would give wrong means: an unknown subset or region, a scored
-    row without a value, or a case scored twice.
+    Raises `RunError` without such a file, or if its rows would give wrong means or tables: an unknown subset or region,
+    a scored row without a possible value, a case scored twice, or a name that cannot be printed.
     """
     file = evaluation / "metrics.csv"
     metrics = _read_csv(file, COLUMNS, _GIVE)
     if metrics.empty:
         raise RunError(f"{file} has no rows.", "Evaluate again, with at least one case.")
-    keys = list(COLUMNS[:4])
+    keys, scored = list(COLUMNS[:4]), metrics["status"] == SCORED
     for problem, rows in (
+        ("a case without a name", metrics["case"] == ""),
+        ("a case that cannot be printed", _unprintable(metrics["case"])),
+        ("a metric that cannot be printed", _unprintable(metrics["metric"])),
+        ("a status that cannot be printed", _unprintable(metrics["status"])),
         ("a subset that is not one of the 15", ~metrics["subset"].isin(_SUBSET_NAMES)),
         ("an unknown region", ~metrics["region"].isin(PLACES)),
-        ("a scored row without a value", (metrics["status"] == SCORED) & metrics["value"].isna()),
+        ("a scored row without a finite value", scored & ~np.isfinite(metrics["value"])),
+        ("a value that its metric cannot have", scored & _impossible(metrics)),
         ("the same case, subset, region and metric twice", metrics.duplicated(keys)),
     ):
         if rows.any():
             first = ", ".join(map(str, metrics.loc[rows, keys].iloc[0]))
-            raise RunError(f"{file} holds {problem} ({first}).", _AGAIN)
+            raise RunError(f"{file} holds {problem} ({_printable(first)}).", _AGAIN)
     return metrics
 
 
@@ -130,14 +163,40 @@ def read_provenance(folder: Path) -> dict[str, Any]:
         raise RunError(f"{file} cannot be read as JSON: {error}.", fix) from error
     if not isinstance(provenance, dict) or not isinstance(provenance.get("configuration"), dict):
         raise RunError(f"{file} is not a provenance of anymri: it does not have a configuration.", fix)
+    configuration, inputs = provenance["configuration"], provenance.get("inputs", {})
+    sections = [configuration.get(name, {}) for name in ("weights", "conventions")] + [provenance.get("versions", {})]
+    if not all(isinstance(each, dict) for each in (*sections, inputs)) or not all(
+        isinstance(each, dict) for each in inputs.values()
+    ):
+        raise RunError(f"{file} is not a provenance of anymri: one of its sections is not a mapping.", fix)
     return provenance
 
 
 def system_name(provenance: Mapping[str, Any]) -> str:
     """Return the name of what was evaluated: the tool that wrote the label maps, or the system of the weights."""
     configuration = provenance["configuration"]
-    name: str = configuration.get("name") or configuration.get("weights", {}).get("system", "Unknown system")
-    return name
+    name = _printable(
+        str(configuration.get("name") or configuration.get("weights", {}).get("system", "Unknown system"))
+    )
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
+
+
+def _printable(text: str) -> str:
+    """Return a text with U+FFFD in place of what cannot be printed, such as escape sequences of terminals."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def _unprintable(words: pd.Series) -> pd.Series:
+    return words.isin([word for word in words.unique() if not word.isprintable()])
+
+
+def _impossible(metrics: pd.DataFrame) -> pd.Series:
+    """Return where a value is negative, or a fraction above 1."""
+    units = {name: metric.unit for name, metric in METRICS.items()}
+    fractions = metrics["metric"].isin([name for name, unit in units.items() if unit == "fraction"])
+    lengths = metrics["metric"].isin([name for name, unit in units.items() if unit in ("mm", "mL")])
+    low, high = metrics["value"] < -_TOLERANCE, metrics["value"] > 1 + _TOLERANCE
+    return (fractions | lengths) & low | fractions & high
 
 
 def _check_evaluation(folder: Path) -> None:
@@ -146,7 +205,7 @@ def _check_evaluation(folder: Path) -> None:
         raise RunError(f"{folder} does not exist.", _GIVE)
     if not folder.is_dir():
         raise RunError(f"{folder} is a file, not an evaluation folder.", _GIVE)
-    if not any(folder.iterdir()):
+    if is_unused(folder):
         raise RunError(f"{folder} is empty.", _GIVE)
     if (folder / "config.yaml").is_file() and not (folder / "metrics.csv").is_file():
         raise RunError(
@@ -166,7 +225,8 @@ def _read_csv(file: Path, columns: Sequence[str], fix: str) -> pd.DataFrame:
     if not file.is_file():
         raise RunError(f"{file.parent} does not contain {file.name}.", fix)
     try:
-        table = pd.read_csv(file, dtype=_WORDS, keep_default_na=False, na_values=["", "nan", "NaN"])
+        nothing = {column: ["", "nan", "NaN"] for column in _NUMBERS}
+        table = pd.read_csv(file, dtype=_WORDS, keep_default_na=False, na_values=nothing)
         numbers = [column for column in _NUMBERS if column in table.columns]
         table[numbers] = table[numbers].astype(float)
     except (ValueError, OSError) as error:

@@ -1,21 +1,22 @@
 """Statistics of metrics over cases: intervals, paired tests, effect sizes, contribution of each modality.
 
-All functions take the tidy rows of `metrics.csv`. Cases are the unit: they are resampled and paired, never the rows of
-one case. Rows that are not scored are ignored.
+Cases are the unit: they are resampled and paired, never the rows of one case. Rows of `metrics.csv` that are not scored
+are ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from math import factorial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata, wilcoxon
 
+from anymri.analysis.signed_rank import signed_rank
 from anymri.errors import RunError
 from anymri.evaluation.rows import SCORED
 from anymri.modalities import MODALITIES, SUBSETS, Subset
@@ -24,6 +25,8 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05
 _SEED = 0
+# Differences are rounded to so many decimals: sums of floats make equal values differ in the last digits.
+DECIMALS = 9
 
 Floats = NDArray[np.float64]
 
@@ -64,20 +67,28 @@ class PairedTest:
     cohens_dz: float
 
 
-def case_values(metrics: pd.DataFrame, metric: str, region: str, subsets: Iterable[str]) -> pd.Series:
-    """Return case -> mean over `subsets`, for the cases that are scored on all of them.
+def case_table(metrics: pd.DataFrame, metric: str, region: str) -> pd.DataFrame:
+    """Return the scored values of a region in rows of `metrics.csv`: one row per case, one column per subset."""
+    rows = metrics[(metrics["metric"] == metric) & (metrics["region"] == region) & (metrics["status"] == SCORED)]
+    return rows.pivot(index="case", columns="subset", values="value").sort_index()
+
+
+def case_values(table: pd.DataFrame, region: str, subsets: Iterable[str]) -> pd.Series:
+    """Return case -> mean over `subsets`, for the cases of a `case_table` that are scored on all of them.
 
     region  a region; or a modality: then only subsets without it count, because given modalities are not reconstructed
     """
-    return _means(_by_case(metrics, metric, region), region, subsets)
+    wanted = [subset for subset in subsets if region not in Subset.parse(subset)]
+    if not wanted:
+        return pd.Series(dtype=float)
+    return table.reindex(columns=wanted).dropna().mean(axis="columns")
 
 
 def bootstrap_mean(values: Floats, resamples: int = RESAMPLES) -> Interval:
     """Return the mean of the values of n cases, (n,), with its interval; NaN without cases."""
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    means = values[_resampled(len(values), resamples)].mean(axis=1)
-    low, high = _limits(means)
+    low, high = _limits(_weights(len(values), resamples) @ values)
     return Interval(float(values.mean()), float(low), float(high), len(values))
 
 
@@ -103,14 +114,15 @@ def compare_systems(
     _check_shared(systems)
     tests = []
     for region in regions:
-        tables = {name: _by_case(metrics, metric, region) for name, metrics in systems.items()}
+        tables = {name: case_table(metrics, metric, region) for name, metrics in systems.items()}
         for group, subsets in groups.items():
             wanted = list(subsets)
-            values = {name: _means(table, region, wanted) for name, table in tables.items()}
-            for first, second in combinations(systems, 2):
-                a, b = values[first].align(values[second], join="inner")
-                if len(a):
-                    tests.append(_paired(first, second, group, region, (a - b).to_numpy()))
+            by_system = {name: case_values(table, region, wanted) for name, table in tables.items()}
+            values = pd.DataFrame(by_system).to_numpy(dtype=float).T  # NaN for a case that a system does not have
+            for (first, a), (second, b) in combinations(zip(systems, values, strict=True), 2):
+                both = ~np.isnan(a - b)
+                if both.any():
+                    tests.append(_paired(first, second, group, region, (a - b)[both]))
     adjusted = holm([test.p_value for test in tests])
     return [PairedTest(**{**vars(test), "p_adjusted": p}) for test, p in zip(tests, adjusted, strict=True)]
 
@@ -125,13 +137,13 @@ def holm(p_values: list[float]) -> list[float]:
     return adjusted
 
 
-def modality_contributions(metrics: pd.DataFrame, metric: str, region: str) -> dict[str, Interval]:
+def modality_contributions(table: pd.DataFrame) -> dict[str, Interval]:
     """Return the Shapley value of each modality: its mean gain over all orders in which the four can be added.
 
-    The value of a subset is the mean of `metric` over the cases that are scored on all 15 subsets, and that of no
+    The value of a subset is the mean over the cases of a `case_table` that are scored on all 15 subsets, and that of no
     modality is 0; so the four Shapley values add up to the mean with all modalities.
     """
-    values = _by_case(metrics, metric, region).reindex(columns=[str(subset) for subset in SUBSETS]).dropna()
+    values = table.reindex(columns=[str(subset) for subset in SUBSETS]).dropna()
     by_case = values.to_numpy(dtype=float)
     weights = shapley_weights()
     return {modality: bootstrap_mean(by_case @ weights[modality]) for modality in MODALITIES}
@@ -151,34 +163,17 @@ def shapley_weights() -> dict[str, Floats]:
     return weights
 
 
-def _by_case(metrics: pd.DataFrame, metric: str, region: str) -> pd.DataFrame:
-    """Return the scored values, one row per case and one column per subset."""
-    rows = metrics[(metrics["metric"] == metric) & (metrics["region"] == region) & (metrics["status"] == SCORED)]
-    return rows.pivot(index="case", columns="subset", values="value").sort_index()
-
-
-def _means(table: pd.DataFrame, region: str, subsets: Iterable[str]) -> pd.Series:
-    wanted = [subset for subset in subsets if region not in Subset.parse(subset)]
-    if not wanted:
-        return pd.Series(dtype=float)
-    return table.reindex(columns=wanted).dropna().mean(axis="columns")
-
-
 def _paired(first: str, second: str, group: str, region: str, difference: Floats) -> PairedTest:
-    nonzero = difference[difference != 0]
-    p_value, biserial = 1.0, 0.0
-    if len(nonzero):
-        p_value = float(wilcoxon(nonzero).pvalue)
-        ranks = rankdata(np.abs(nonzero))
-        biserial = float((ranks * np.sign(nonzero)).sum() / ranks.sum())
-    spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
-    dz = float(difference.mean()) / spread if spread else float("nan")
+    difference = difference.round(DECIMALS)
+    p_value, biserial = signed_rank(difference)
     mean = float(difference.mean())
+    # Equal differences have a standard deviation that is not exactly 0.
+    dz = mean / float(difference.std(ddof=1)) if np.ptp(difference) else float("nan")
     return PairedTest(first, second, group, region, len(difference), mean, p_value, p_value, biserial, dz)
 
 
 def _check_shared(systems: Mapping[str, pd.DataFrame]) -> None:
-    cases = {name: set(metrics["case"]) for name, metrics in systems.items()}
+    cases = {name: set(metrics["case"].unique()) for name, metrics in systems.items()}
     for first, second in combinations(cases, 2):
         if not cases[first] & cases[second]:
             raise RunError(
@@ -187,9 +182,12 @@ def _check_shared(systems: Mapping[str, pd.DataFrame]) -> None:
             )
 
 
-def _resampled(cases: int, resamples: int) -> NDArray[np.int64]:
-    """Return indices, (resamples, cases), that depend on the number of cases and resamples only."""
-    return np.random.default_rng(_SEED).integers(0, cases, (resamples, cases))
+@lru_cache(maxsize=2)
+def _weights(cases: int, resamples: int) -> Floats:
+    """Return the weight of each case in the mean of each resample, (resamples, cases); the same every time."""
+    drawn = np.random.default_rng(_SEED).integers(0, cases, (resamples, cases))
+    drawn += cases * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape) / cases
 
 
 def _limits(means: Floats) -> Floats:

@@ -39,12 +39,10 @@ def statistics_grids(comparison: MetricComparison) -> list[Grid]:
 def interval_grid(comparison: MetricComparison) -> Grid:
     """Return mean and interval of each system and region by the number of modalities present."""
     rows = []
-    for name, metrics in comparison.common.items():
+    for name in comparison.common:
         for label, subsets in by_number_of_modalities(comparison.subsets).items():
-            found = [
-                bootstrap_mean(case_values(metrics, comparison.metric, region, subsets).to_numpy(dtype=float))
-                for region in comparison.regions
-            ]
+            values = [case_values(comparison.tables[name, region], region, subsets) for region in comparison.regions]
+            found = [bootstrap_mean(each.to_numpy(dtype=float)) for each in values]
             rows.append([Cell(name), Cell(label), *(Cell(_shown(each, comparison.metric)) for each in found)])
     return Grid(
         title=f"{heading(comparison.metric)} by number of modalities present",
@@ -68,8 +66,8 @@ def test_grid(comparison: MetricComparison) -> Grid:
             format_value(test.difference, comparison.metric),
             f"{test.p_value:.2g}",
             f"{test.p_adjusted:.2g}",
-            f"{test.rank_biserial:.2f}",
-            NOTHING if math.isnan(test.cohens_dz) else f"{test.cohens_dz:.2f}",
+            f"{test.rank_biserial:z.2f}",
+            NOTHING if math.isnan(test.cohens_dz) else f"{test.cohens_dz:z.2f}",
         ]
         rows.append([Cell(text) for text in [*words, *numbers]])
     shown = "percent" if unit(comparison.metric) == "fraction" else unit(comparison.metric)
@@ -91,9 +89,9 @@ def test_grid(comparison: MetricComparison) -> Grid:
 def contribution_grid(comparison: MetricComparison) -> Grid:
     """Return the Shapley value of each modality, for each system and region."""
     rows = []
-    for name, metrics in comparison.common.items():
+    for name in comparison.common:
         for region in comparison.regions:
-            found = modality_contributions(metrics, comparison.metric, region)
+            found = modality_contributions(comparison.tables[name, region])
             values = [_shown(found[modality], comparison.metric) for modality in MODALITIES]
             rows.append([Cell(name), Cell(region), *map(Cell, values), Cell(str(found[MODALITIES[0]].cases))])
     return Grid(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from anymri.analysis.grid import MISSING, PRESENT, Cell, Grid, Group, markdown_lines
+from anymri.analysis.grid import MISSING, PRESENT, Cell, Grid, Group, markdown_lines, markdown_text
 from anymri.analysis.reading import read_provenance, system_name
 from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading
 from anymri.evaluation.rows import MISSING_STATUS, PLACES, SCORED
@@ -163,10 +163,10 @@ def to_markdown(tables: Mapping[str, pd.DataFrame], title: str, notes: Sequence[
         lines = [markdown_lines(evaluation_grid({metric: table})) for metric, table in tables.items()]
     footnotes = [mean_note(tables), *notes]
     parts = [
-        f"# {title}",
+        f"# {markdown_text(title)}",
         "\n".join(reading(tables)),
         *("\n".join(each) for each in lines),
-        "\n".join(f"- {note}" for note in footnotes),
+        "\n".join(f"- {markdown_text(note)}" for note in footnotes),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -16,18 +16,19 @@ def main() -> None:
 
     --debug prints a traceback, and --strict makes errors of notes about input.
     """
-    from rich.console import Console
     from rich.text import Text
 
     from anymri.cli.app import app
-    from anymri.errors import AnymriError, AnymriWarning, InputWarning, Interrupted
+    from anymri.cli.console import PlainConsole
+    from anymri.errors import AnymriWarning, InputWarning, Interrupted
+    from anymri.text import visible
 
     keep_freed_memory()
     debug, strict = _take_flag("--debug"), _take_flag("--strict")
-    stderr = Console(stderr=True, highlight=False)
+    stderr = PlainConsole(stderr=True)
 
     def fail(title: str, text: str, code: int) -> None:
-        stderr.print(Text(f"{title}: ", style="bold red") + Text(text, style="default"), soft_wrap=True)
+        stderr.print(Text(f"{title}: ", style="bold red") + Text(visible(text), style="default"), soft_wrap=True)
         sys.exit(code)
 
     if not debug:
@@ -37,20 +38,12 @@ def main() -> None:
         warnings.simplefilter("error", InputWarning)
     plain = warnings.showwarning
     warnings.showwarning = lambda message, category, *where, **rest: (
-        stderr.print(Text("Note: ", style="bold yellow") + Text(str(message)), soft_wrap=True)
+        stderr.print(Text("Note: ", style="bold yellow") + Text(visible(str(message))), soft_wrap=True)
         if issubclass(category, AnymriWarning)
         else plain(message, category, *where, **rest)
     )
     try:
         app()
-    except AnymriError as error:
-        if debug:
-            raise
-        fail("Error", str(error), USER_ERROR)
-    except InputWarning as note:
-        if debug:
-            raise
-        fail("Error", f"{note}\nCorrect the input, or run without --strict.", USER_ERROR)
     except Interrupted as stop:
         # Shells expect 128 plus the number of the signal.
         fail("Interrupted", str(stop), 128 + stop.signal)
@@ -59,23 +52,28 @@ def main() -> None:
         if stop.code != INTERRUPTED:
             raise
         fail("Interrupted", "what is finished is kept.\nRun the same command again to continue.", INTERRUPTED)
-    except OSError as error:
-        if debug:
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        fail(
-            "Error",
-            f"{place}{error.strerror or error}.\nCheck that the path exists, is writable and has free space.",
-            USER_ERROR,
-        )
     except Exception as error:
         if debug:
             raise
-        fail(
-            "Unexpected error",
-            f"{type(error).__name__}: {error}\nThis is a bug: run again with --debug and report the traceback.",
-            UNEXPECTED_ERROR,
-        )
+        fail(*_explained(error))
+
+
+def _explained(error: Exception) -> tuple[str, str, int]:
+    """Return title, text and exit code of an error."""
+    from anymri.errors import AnymriError, InputWarning
+    from anymri.text import shortened
+
+    if isinstance(error, AnymriError):
+        return "Error", str(error), USER_ERROR
+    if isinstance(error, InputWarning):
+        return "Error", f"{error}\nCorrect the input, or run without --strict.", USER_ERROR
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        fix = "Check that the path exists, is writable and has free space."
+        return "Error", f"{place}{error.strerror or error}.\n{fix}", USER_ERROR
+    what = f"{type(error).__name__}: {shortened(str(error), 1000)}"
+    fix = "This is a bug: run again with --debug and report the traceback."
+    return "Unexpected error", f"{what}\n{fix}", UNEXPECTED_ERROR
 
 
 def _take_flag(flag: str) -> bool:

@@ -1,16 +1,31 @@
-"""The terminal that every command prints to."""
+"""The terminal that every command prints to, and that takes text from files as it is."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
+
+from anymri.text import visible
 
 if TYPE_CHECKING:
     from anymri.evaluation.result import Evaluation
 
-console = Console(highlight=False)
+
+class PlainConsole(Console):
+    """Console that prints text as it is: brackets are no markup, and control characters are visible."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return text to print, in which only line feeds and tabs control the terminal."""
+        return super().render_str(visible(text), **options)
+
+
+console = PlainConsole()
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -21,5 +36,5 @@ def print_evaluation(evaluation: Evaluation) -> None:
         from anymri.analysis.tables import write_tables
 
         text, file = write_tables(evaluation.folder, evaluation.metrics), evaluation.folder / "table.md"
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
     console.print(f"{file}", soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from anymri.text import visible
 from anymri.training.callbacks import TrainingCallback
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 def _bar(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -39,7 +40,7 @@ def case_progress(console: Console, what: str) -> Iterator[Callable[[str, int, i
         task = bar.add_task(what, total=None, note="")
 
         def show(name: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, note=f"{done}/{total} {name}")
+            bar.update(task, completed=done, total=total, note=f"{done}/{total} {visible(name)}")
 
         yield show
 
@@ -70,7 +71,7 @@ class TrainingProgress(TrainingCallback):
         """Show that a case is being preprocessed."""
         if self.cases is None:
             self.cases = self.bar.add_task("preparing", total=total, note="")
-        self.bar.update(self.cases, completed=done, note=f"{done}/{total} {name}", visible=done < total)
+        self.bar.update(self.cases, completed=done, note=f"{done}/{total} {visible(name)}", visible=done < total)
 
     def expect(self, estimate: Estimate) -> None:
         """Print what the training will need, as measured on this machine."""
@@ -103,7 +104,7 @@ class TrainingProgress(TrainingCallback):
         # From the beginning, because a stage may end early.
         self.done = self.before[stage.name]
         self.done += ((epoch - 1) * stage.steps_per_epoch + step) * stage.voxels_per_step
-        where = f"{stage.name} epoch {epoch}/{stage.epochs} step {step}/{stage.steps_per_epoch}"
+        where = f"{visible(stage.name)} epoch {epoch}/{stage.epochs} step {step}/{stage.steps_per_epoch}"
         self.bar.update(self.training, completed=self.done, note=f"{where} loss {loss:.3f}")
 
     def epoch(self, row: dict[str, Any], validation: dict[str, float] | None) -> None:

@@ -2,7 +2,7 @@
 
 Each case is one folder, named by a hash of the contents of its files and of the settings, so that a changed scan or
 setting makes a new entry. Intensities are int16 with one scale per modality (error below 2e-5 of the largest value):
-half the bytes of float32, and faster to convert than float16.
+half the bytes of float32, and faster to convert than float16. `meta.json` has checksums of the arrays and of itself.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +26,12 @@ from anymri.data.case import Case, read_study
 from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import Preprocessing, preprocess
 from anymri.errors import OutputError
-from anymri.files import sha256
+from anymri.files import sha256, temporary_path
 from anymri.modalities import MODALITIES
 from anymri.regions import LabelScheme
 
-FORMAT = 4
+FORMAT = 5
+_ARRAYS = ("images.npy", "classes.npy", "tumour.npy")
 _INT16_LIMIT = 32767
 # Tumour voxels stored per class for patch sampling: enough to cover all of a tumour, quick to read.
 _STORED_VOXELS = 5000
@@ -55,6 +57,7 @@ class CachedCase:
     start       first voxel of the box in the grid of the scans
     grid        shape of that grid, in voxels
     kept        (4,) bool: the only subset that the case is trained or validated on; None if a list or seed fixes none
+    rebuilt     whether the entry was damaged and has been made again
     """
 
     name: str
@@ -66,6 +69,7 @@ class CachedCase:
     start: tuple[int, int, int]
     grid: tuple[int, int, int]
     kept: Tensor | None = None
+    rebuilt: bool = False
 
     def read(self) -> Prepared:
         """Return the whole brain box."""
@@ -104,20 +108,25 @@ class CachedCase:
         return [rows[rows[:, 0] == tissue, 1:] for tissue in np.unique(rows[:, 0])]
 
 
-def cache_case(case: Case, scheme: LabelScheme, settings: Preprocessing, folder: Path) -> CachedCase:
+def cache_case(
+    case: Case, scheme: LabelScheme, settings: Preprocessing, folder: Path, check: bool = True
+) -> CachedCase:
     """Return a labelled case from the cache at `folder`; preprocess its scans first if they are not in the cache.
+
+    check  compare the checksums of the entry (about 0.6 s per GB), and make it again if it is damaged
 
     Raises `OutputError` if the cache cannot be written, and the errors of `read_study` and `preprocess`.
     """
     entry = folder / _key(case, scheme, settings)
-    if not (entry / "meta.json").exists():
-        _write_entry(entry, preprocess(read_study(case, scheme), settings))
-    meta = json.loads((entry / "meta.json").read_text())
+    meta, is_damaged = _read_meta(entry, check), False
+    if meta is None:
+        is_damaged = entry.exists()
+        meta = _write_entry(entry, preprocess(read_study(case, scheme), settings))
     present = torch.tensor([m in meta["background"] for m in MODALITIES], device="cpu")
     background = torch.tensor([meta["background"].get(m, 0.0) for m in MODALITIES], device="cpu")
     scale = torch.tensor(meta["scale"], device="cpu")
     shape, start, grid = (tuple(meta[name]) for name in ("shape", "start", "grid"))
-    return CachedCase(case.name, entry, shape, present, scale, background, start, grid)
+    return CachedCase(case.name, entry, shape, present, scale, background, start, grid, rebuilt=is_damaged)
 
 
 def _key(case: Case, scheme: LabelScheme, settings: Preprocessing) -> str:
@@ -126,36 +135,69 @@ def _key(case: Case, scheme: LabelScheme, settings: Preprocessing) -> str:
     return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
-def _write_entry(entry: Path, data: Prepared) -> None:
-    """Write the folder under a temporary name and move it into place, so that an entry exists whole or not at all."""
+def _read_meta(entry: Path, check: bool) -> dict[str, Any] | None:
+    """Return what `meta.json` says; None if there is no entry, or if it is damaged (its arrays if `check`)."""
+    try:
+        meta: dict[str, Any] = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
+        if meta.pop("checksum") != _checksum_of_meta(meta):
+            return None
+        arrays = {name: _checksum(entry / name) for name in _ARRAYS} if check else meta["arrays"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # absent, or any other content
+        return None
+    return meta if arrays == meta["arrays"] else None
+
+
+def _write_entry(entry: Path, data: Prepared) -> dict[str, Any]:
+    """Write an entry, replace a damaged one, and return what its `meta.json` says.
+
+    The folder is written under a temporary name and moved into place, so that an entry exists whole or not at all.
+    """
     assert data.classes is not None
     images, classes = data.images[data.present].numpy(), data.classes.numpy()
+    scale = np.abs(images).max(axis=(1, 2, 3)) / _INT16_LIMIT
+    stored = np.rint(images / scale[:, None, None, None]).astype(np.int16)
+    temporary, damaged = temporary_path(entry.parent), temporary_path(entry.parent)
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".anymri-"))
-    except OSError as error:
-        raise _cannot_write(entry.parent, error) from error
-    try:
-        scale = np.abs(images).max(axis=(1, 2, 3)) / _INT16_LIMIT
-        np.save(temporary / "images.npy", np.rint(images / scale[:, None, None, None]).astype(np.int16))
-        np.save(temporary / "classes.npy", classes)
-        np.save(temporary / "tumour.npy", _some_tumour_voxels(classes))
+        temporary.mkdir(parents=True)
+        for name, array in zip(_ARRAYS, (stored, classes, _some_tumour_voxels(classes)), strict=True):
+            np.save(temporary / name, array)
         meta = {
-            "shape": classes.shape,
+            "shape": list(classes.shape),
             "start": [axis.start for axis in data.box],
-            "grid": data.grid,
+            "grid": list(data.grid),
             "scale": scale.tolist(),
             "background": dict(zip(data.subset, data.background[data.present].tolist(), strict=True)),
+            "arrays": {name: _checksum(temporary / name) for name in _ARRAYS},
         }
-        (temporary / "meta.json").write_text(json.dumps(meta))
-        if entry.exists():  # another process wrote it first
-            return
+        (temporary / "meta.json").write_text(json.dumps(meta | {"checksum": _checksum_of_meta(meta)}))
+        if (first := _read_meta(entry, check=True)) is not None:
+            return first  # another process wrote it, and may be reading it
+        if entry.exists():
+            entry.rename(damaged)
         temporary.rename(entry)
     except OSError as error:
-        if not (entry / "meta.json").exists():
-            raise _cannot_write(entry.parent, error) from error
+        if (first := _read_meta(entry, check=True)) is not None:
+            return first
+        raise _cannot_write(entry.parent, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (temporary, damaged):
+            shutil.rmtree(folder, ignore_errors=True)
+    return meta
+
+
+def _checksum(file: Path) -> int:
+    """Return the CRC-32 of a file."""
+    from isal import isal_zlib
+
+    value = 0
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            value = isal_zlib.crc32(block, value)
+    return value
+
+
+def _checksum_of_meta(meta: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 def _cannot_write(folder: Path, error: OSError) -> OutputError:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.image import Image, read_image, read_scan, to_lps
+from anymri.data.image import Image, data_file_of, read_image, read_scan, to_axes_of, to_lps
 from anymri.errors import CohortError, GeometryError, ImageError
 from anymri.modalities import MODALITIES, REFERENCE_ORDER, Subset
 from anymri.regions import LabelScheme
 
 # Two files share one grid if no corner voxels of their volumes are farther apart; rounding of headers is far smaller.
 GRID_TOLERANCE_MM = 0.01
+
+# Longest name of a case in UTF-8. A file name may have 255 bytes; a temporary file of a case also has the name of the
+# host, which may take 64, and some 30 other characters in it.
+NAME_BYTES = 150
 
 # Names of one patient's time points: BraTS-GLI-00012-001, sub-12_ses-01.
 _TIME_POINTS = re.compile(r"(BraTS-[a-z]+-\d{5})-\d{3}|(sub-[a-z0-9]+)_ses-[a-z0-9]+", re.IGNORECASE)
@@ -26,7 +31,7 @@ _TIME_POINTS = re.compile(r"(BraTS-[a-z]+-\d{5})-\d{3}|(sub-[a-z0-9]+)_ses-[a-z0
 class Case:
     """Files of one patient at one time point.
 
-    name        name of the case and of its results, so it cannot contain a slash
+    name        name of the case and of its results, see `check_name`
     scans       modality -> file, in the order of `MODALITIES`, for the modalities that exist
     label       label map
     brain_mask  mask of the brain, for scans whose background is not constant
@@ -40,10 +45,7 @@ class Case:
     patient: str = ""
 
     def __post_init__(self) -> None:
-        if not self.name.strip(".") or "/" in self.name or "\\" in self.name:
-            raise CohortError(
-                f"{self.name!r} cannot be the name of a case.", "Use letters, digits, dots, dashes, underscores."
-            )
+        check_name(self.name)
         if not self.scans:
             raise CohortError(f"Case {self.name} has no scan.", f"Give at least one of {', '.join(MODALITIES)}.")
         object.__setattr__(self, "scans", {m: self.scans[m] for m in Subset.of(self.scans)})
@@ -55,9 +57,44 @@ class Case:
         return Subset.of(self.scans)
 
     def files(self) -> dict[str, Path]:
-        """Return every file of the case: modality, `label` or `brain_mask` -> path."""
+        """Return every file of the case: modality, `label` or `brain_mask` -> path, and `T1 voxels` for a data file."""
         others = {"label": self.label, "brain_mask": self.brain_mask}
-        return dict(self.scans) | {role: path for role, path in others.items() if path is not None}
+        files = dict(self.scans) | {role: path for role, path in others.items() if path is not None}
+        voxels = {f"{role} voxels": data_file_of(path) for role, path in files.items()}
+        return files | {role: path for role, path in voxels.items() if path is not None}
+
+
+def check_name(name: str) -> None:
+    """Raise `CohortError` unless `name` can be the name of a case: of files and folders, in tables and on terminals."""
+    unprintable = [sign for sign in name if not sign.isprintable()]
+    reason = None
+    if not name:
+        reason = "it is empty"
+    elif unprintable:
+        reason = f"it contains the character U+{ord(unprintable[0]):04X}, which cannot be printed"
+    elif "/" in name or "\\" in name:
+        reason = "it contains a slash"
+    elif name != name.strip(" ."):
+        reason = "it begins or ends with a dot or a space"
+    elif len(name.encode()) > NAME_BYTES:
+        reason = f"it has {len(name.encode())} bytes, more than {NAME_BYTES}"
+    if reason is not None:
+        raise CohortError(
+            f"{name!r} cannot be the name of a case: {reason}.",
+            "Rename it: use letters, digits, dots, dashes, underscores.",
+        )
+
+
+def check_distinct(names: Iterable[str]) -> None:
+    """Raise `CohortError` if some file system would take two of the names of cases, which differ, for the same."""
+    found: dict[str, str] = {}
+    for name in names:
+        first = found.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if first != name:
+            raise CohortError(
+                f"The names of the cases {first} and {name} differ only in capitals or in the encoding of accents.",
+                "Rename one, because many file systems do not distinguish them and would mix their results.",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +140,14 @@ def read_study(case: Case, scheme: LabelScheme | None = None) -> Study:
 
 
 def reorient_to_grid(image: Image, reference: Image, case: str) -> NDArray[np.float32]:
-    """Return the array of `image` in LPS, (X, Y, Z) float32; raise `GeometryError` if its grid is not the reference's.
+    """Return the array of `image` with the axes of the reference in LPS, (X, Y, Z) float32.
 
     case  name of the case, for the error
+
+    Raises `GeometryError` if the grid of `image` is not the reference's.
     """
-    array, affine = to_lps(image.array, image.affine)
     grid, grid_affine = to_lps(reference.array, reference.affine)
+    array, affine = to_axes_of(image.array, image.affine, grid_affine)
     distance_mm = _corner_distance_mm(affine, grid_affine, array.shape)
     if array.shape == grid.shape and distance_mm <= GRID_TOLERANCE_MM:
         return np.ascontiguousarray(array)

@@ -7,6 +7,7 @@ orientation of its file. Formats: NIfTI-1 and -2, FreeSurfer MGH, NRRD, MetaImag
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.formats import itk, nifti
-from anymri.data.formats.checks import check_finite, check_geometry, damaged
-from anymri.errors import AnymriError, ImageError
+from anymri.data.formats import metaimage, mgh, nifti, nrrd
+from anymri.data.formats.checks import check_geometry, check_values
+from anymri.data.formats.content import check_regular
+from anymri.errors import AnymriError, ImageError, InputWarning
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Header
 
-SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES)
+_FORMATS = (nifti, mgh, nrrd, metaimage)
+SUFFIXES = tuple(suffix for known in _FORMATS for suffix in known.SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,28 +78,41 @@ def image_stem(path: Path) -> str | None:
 def read_image(path: Path) -> Image:
     """Read one finite 3-D volume; raise `ImageError` for any other file.
 
-    A fourth axis of length 1 is dropped from the array; `write_like` restores it. Raises `MissingExtraError` for NRRD
-    and MetaImage if SimpleITK is not installed.
+    A fourth axis of length 1 is dropped from the array; `write_like` restores it.
     """
-    if not path.exists():
-        raise ImageError(f"{path} does not exist.", "Check the name, or omit the modality.")
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder, not an image.", "Give the image file itself.")
+    check_regular(path)
     if image_stem(path) is None:
         raise ImageError(
             f"{path} does not have the suffix of an image.", f"Convert it to NIfTI; known: {', '.join(SUFFIXES)}."
         )
-    file_format = itk if path.suffix.lower() in itk.SUFFIXES else nifti
+    file_format = next((known for known in _FORMATS if path.suffix.lower() in known.SUFFIXES), nifti)
     try:
         with np.errstate(all="ignore"):  # overflow gives infinite values, which are refused
             array, affine, header = file_format.read(path)
             check_geometry(path, affine)
-    except AnymriError:
+    except (AnymriError, InputWarning):  # a note is raised with --strict
         raise
-    except Exception as error:  # damaged files make the libraries raise nearly every class there is
-        raise damaged(path, str(error) or type(error).__name__) from error
-    check_finite(path, array)
+    except MemoryError as error:
+        raise ImageError(
+            f"{path} does not fit into the memory.", "Close other programs, or use a larger machine."
+        ) from error
+    except Exception as error:  # unusual files make the libraries raise nearly every class there is
+        raise ImageError(
+            f"anymri cannot read {path}.", "Check it with another program; if it is sound, report it with --debug."
+        ) from error
+    check_values(path, array)
     return Image(array, affine, path, header)
+
+
+def data_file_of(path: Path) -> Path | None:
+    """Return the file beside an image that has its voxels, None if they are in the image file or cannot be found."""
+    for known in (nrrd, metaimage):
+        if path.suffix.lower() in known.SUFFIXES:
+            with suppress(ImageError, OSError):
+                check_regular(path)
+                found: Path | None = known.data_file_of(path)
+                return found
+    return None
 
 
 def read_scan(path: Path) -> Image:
@@ -117,10 +133,22 @@ def to_lps(array: NDArray[Any], affine: NDArray[np.float64]) -> tuple[NDArray[An
     affine   (4, 4): its voxel indices to RAS+ millimetres
     returns  the array, a view with strides of any sign, and its affine
     """
-    from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-    change = ornt_transform(io_orientation(affine), axcodes2ornt("LPS"))
-    return apply_orientation(array, change), affine @ inv_ornt_aff(change, array.shape)
+    return _reoriented(array, affine, ornt_transform(io_orientation(affine), axcodes2ornt("LPS")))
+
+
+def to_axes_of(
+    array: NDArray[Any], affine: NDArray[np.float64], grid: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Flip and swap the axes of a volume so that they grow as those of another one; as `to_lps` otherwise.
+
+    grid  (4, 4) affine of the other volume. If scans are 45 degrees oblique, rounding decides which axis is nearest to
+          L, P or S, so scans of one grid must follow one of them
+    """
+    from nibabel.orientations import io_orientation
+
+    return _reoriented(array, affine, io_orientation(np.linalg.inv(grid) @ affine))
 
 
 def from_lps(array: NDArray[Any], like: Image) -> NDArray[Any]:
@@ -130,6 +158,14 @@ def from_lps(array: NDArray[Any], like: Image) -> NDArray[Any]:
     change = ornt_transform(axcodes2ornt("LPS"), io_orientation(like.affine))
     stored: NDArray[Any] = apply_orientation(array, change)
     return stored
+
+
+def _reoriented(
+    array: NDArray[Any], affine: NDArray[np.float64], change: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    from nibabel.orientations import apply_orientation, inv_ornt_aff
+
+    return apply_orientation(array, change), affine @ inv_ornt_aff(change, array.shape)
 
 
 def write_like(path: Path, array: NDArray[np.uint8] | NDArray[np.float32], like: Image) -> None:

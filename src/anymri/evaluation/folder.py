@@ -1,7 +1,7 @@
 """The folder of an evaluation, filled case by case, so that a second run continues where the first one stopped.
 
 settings.json     what is evaluated, and how; an evaluation with other settings is refused
-cases/            one file per finished case, with its rows and the hashes of its files
+cases/            one file per finished case: its rows, the hashes of settings and files, and a checksum of all that
 metrics.csv       all rows, written at the end; metrics.parquet holds the same if pyarrow is installed
 reliability.csv   bins of probability, if a calibration error was chosen
 provenance.json   settings, versions and hashes of all files
@@ -11,75 +11,95 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from anymri.errors import RunError
+from anymri.errors import AnymriWarning, RunError
 from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS, CaseMetrics, Row
-from anymri.files import output_folder, replacing, sha256, write_json
+from anymri.files import digest, is_unused, locked, replacing, write_json
 from anymri.progress import Progress
-from anymri.provenance import provenance
+from anymri.provenance import Inputs, hashed, provenance
 
+FILES = ("settings.json", "metrics.csv", "metrics.parquet", "reliability.csv", "provenance.json")
 # Settings whose names in `settings.json` are not those of the options.
 _OPTIONS = {"weights_sha256": "weights", "conventions": "metrics"}
 
 
-def evaluate_all(
-    output: Path,
-    settings: Mapping[str, Any],
-    cases: Mapping[str, Mapping[str, Path]],
-    evaluate: Callable[[str], CaseMetrics],
-    progress: Progress,
-) -> list[Row]:
-    """Evaluate the cases that the folder does not hold yet, write the tables and return the rows of `metrics.csv`.
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated, and how.
 
+    command   evaluate or score
     settings  settings of this evaluation, for JSON; a folder keeps the settings that it was created with
+    facts     what the provenance records beside the settings
+    inputs    files that all cases share, with their hashes
     cases     name -> role of a file -> file; a case whose files have changed is evaluated again
-    evaluate  name -> rows of the case
+    device    where it is computed
     """
-    _claim(output, settings)
-    every = CaseMetrics()
-    for done, (name, files) in enumerate(cases.items()):
-        progress(name, done, len(cases))
-        kept = output / "cases" / f"{name}.json"
-        fingerprint = {role: sha256(path) for role, path in files.items()}
-        found = _kept_rows(kept, fingerprint)
-        if found is None:
-            found = evaluate(name)
-            write_json(kept, {"files": fingerprint, **asdict(found)})
-        every.rows += found.rows
-        every.curves += found.curves
-    progress("", len(cases), len(cases))
-    if every.curves:
-        _write_csv(output / "reliability.csv", every.curves, CURVE_COLUMNS)
-    _write_csv(output / "metrics.csv", every.rows, COLUMNS)
-    _write_parquet(output / "metrics.parquet", every.rows)
+
+    command: str
+    settings: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    inputs: Inputs
+    cases: Mapping[str, Mapping[str, Path]]
+    device: str
+
+
+def evaluate_all(output: Path, plan: Plan, evaluate: Callable[[str], CaseMetrics], progress: Progress) -> list[Row]:
+    """Evaluate the cases that the folder does not hold yet, write all files and return the rows of `metrics.csv`.
+
+    evaluate  name -> rows of the case
+
+    Raises `RunError` if the folder holds something else, `OutputError` if another command writes to it.
+    """
+    with locked(output, "cases"):
+        _claim(output, plan.settings)
+        every, inputs = CaseMetrics(), dict(plan.inputs)
+        for done, (name, files) in enumerate(plan.cases.items()):
+            progress(name, done, len(plan.cases))
+            kept, found_files = output / "cases" / f"{name}.json", hashed(files)
+            origin = {
+                "settings": digest(plan.settings),
+                "files": {role: each["sha256"] for role, each in found_files.items()},
+            }
+            found = _kept_rows(kept, origin)
+            if found is None:
+                found = evaluate(name)
+                content = origin | asdict(found)
+                write_json(kept, content | {"sha256": digest(content)})
+            every.rows += found.rows
+            every.curves += found.curves
+            inputs |= {f"{name}: {role}": each for role, each in found_files.items()}
+        progress("", len(plan.cases), len(plan.cases))
+        record = output / "provenance.json"
+        record.unlink(missing_ok=True)  # it is written last, so that it never describes earlier tables
+        if every.curves:
+            _write_csv(output / "reliability.csv", every.curves, CURVE_COLUMNS)
+        _write_csv(output / "metrics.csv", every.rows, COLUMNS)
+        _write_parquet(output / "metrics.parquet", every.rows)
+        write_json(record, provenance(plan.command, {**plan.settings, **plan.facts}, inputs, plan.device))
     return every.rows
 
 
-def write_provenance(
-    output: Path,
-    command: str,
-    record: Mapping[str, Any],
-    inputs: Mapping[str, Path],
-    cases: Mapping[str, Mapping[str, Path]],
-    device: str,
-) -> None:
-    """Write `provenance.json` with the hashes of `inputs` and of the files of every case."""
-    files = dict(inputs) | {f"{name}: {role}": path for name, each in cases.items() for role, path in each.items()}
-    write_json(output / "provenance.json", provenance(command, record, files, device))
-
-
-def _kept_rows(file: Path, fingerprint: Mapping[str, str]) -> CaseMetrics | None:
-    """Return the rows of an earlier run, if the files of the case are still the same."""
-    if not file.exists():
+def _kept_rows(file: Path, origin: Mapping[str, Any]) -> CaseMetrics | None:
+    """Return the rows of an earlier run, if they are whole, and settings and files of the case are still the same."""
+    kept = _read_json(file)
+    if not isinstance(kept, dict) or kept.pop("sha256", None) != digest(kept):
         return None
-    kept = json.loads(file.read_text())
-    return CaseMetrics(kept["rows"], kept["curves"]) if kept["files"] == fingerprint else None
+    return CaseMetrics(kept["rows"], kept["curves"]) if origin.items() <= kept.items() else None
+
+
+def _read_json(file: Path) -> Any:
+    """Return the value in a JSON file; None if the file does not exist or is damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _write_csv(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
@@ -103,9 +123,8 @@ def _write_parquet(file: Path, rows: Sequence[Row]) -> None:
 
 def _claim(output: Path, settings: Mapping[str, Any]) -> None:
     """Make `output` the folder of this evaluation; raise `RunError` if it holds something else."""
-    record = output / "settings.json"
-    if record.exists():
-        kept = json.loads(record.read_text())
+    record, kept = output / "settings.json", _read_json(output / "settings.json")
+    if isinstance(kept, dict):
         differing = sorted(key for key in {*kept, *settings} if kept.get(key) != settings.get(key))
         if differing:
             names = ", ".join(_OPTIONS.get(key, key) for key in differing)
@@ -114,6 +133,12 @@ def _claim(output: Path, settings: Mapping[str, Any]) -> None:
                 "Choose another folder with -o, or delete this one.",
             )
         return
-    if output.exists() and any(output.iterdir()):
+    if record.exists() and (output / "cases").is_dir():
+        warnings.warn(
+            f"{record} is damaged and is written again; finished cases are kept if they have the same settings.",
+            AnymriWarning,
+            stacklevel=2,
+        )
+    elif not is_unused(output):
         raise RunError(f"{output} is not empty and is not an evaluation.", "Choose a new or empty folder with -o.")
-    write_json(output_folder(output) / "settings.json", dict(settings))
+    write_json(record, dict(settings))

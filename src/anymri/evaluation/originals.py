@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anymri.data.case import Case, Study, read_study, reorient_to_grid
 from anymri.data.image import read_image
-from anymri.data.layouts import find_cases
+from anymri.data.layouts import find_cohort
 from anymri.data.prepared import Prepared
 from anymri.errors import CohortError, RunError
 from anymri.files import sha256
@@ -141,7 +141,7 @@ def _recorded_file(evaluation: Recorded, role: str) -> Path:
 def _case_in_cohort(labels: Path, case: str, label: Path) -> Case:
     """Return the case of a cohort that has this label map."""
     try:
-        found = {each.name: each for each in find_cases(labels)}
+        found = {each.name: each for each in find_cohort(labels).cases}
     except CohortError:
         found = {}
     if case not in found or found[case].label != label:

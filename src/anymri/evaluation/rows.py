@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isnan
+from math import isfinite, isnan
 from typing import Any
 
 from anymri.evaluation.metrics import Metric
@@ -64,7 +64,9 @@ def _value(metric: Metric, region: str, scheme: LabelScheme, compared: Compariso
     elif not scheme.defines(region):
         return None, f"no {region} in {scheme.name}"
     value = float(metric.of(compared, region))
-    return (None, f"{metric.title} is not defined") if isnan(value) else (value, SCORED)
+    if not isfinite(value):  # a mean with one infinite value would be infinite
+        return None, f"{metric.title} is {'not defined' if isnan(value) else 'infinite'}"
+    return value, SCORED
 
 
 def _bins(comparison: Comparison, region: str) -> list[Row]:

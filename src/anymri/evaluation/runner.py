@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from anymri.data.case import Study, read_study
-from anymri.data.layouts import find_cases
+from anymri.data.layouts import find_cohort
+from anymri.data.layouts.found import warn_without_tumour
 from anymri.data.preprocessing import brain_mask
-from anymri.errors import CohortError, ConfigurationError
-from anymri.evaluation.folder import evaluate_all, write_provenance
-from anymri.evaluation.metrics import DEFAULT, Metric, choose, conventions
+from anymri.errors import ConfigurationError
+from anymri.evaluation.folder import Plan, evaluate_all
+from anymri.evaluation.metrics import DEFAULT, Metric, axes_of, choose, conventions
 from anymri.evaluation.metrics.calibration import RegionProbabilities
 from anymri.evaluation.metrics.comparison import Comparison
 from anymri.evaluation.metrics.definitions import Needs
 from anymri.evaluation.metrics.reconstruction import ReconstructedScans
 from anymri.evaluation.result import Evaluation
 from anymri.evaluation.rows import MISSING_STATUS, CaseMetrics
-from anymri.files import sha256
 from anymri.inference.segmenter import Segmenter
 from anymri.inference.windows import check_reconstructs
 from anymri.modalities import SUBSETS, Subset, as_subset
@@ -69,24 +67,28 @@ def evaluate(
     if _needs(chosen, "reconstructed scans"):
         check_reconstructs(segmenter.system)
     scheme = _scheme(label_scheme or segmenter.card.label_scheme)
-    cases = {case.name: case for case in find_cases(Path(data)) if case.label is not None}
-    if not cases:
-        raise CohortError(f"No case in {data} has a label map.", "Evaluation needs labels; without them use segment.")
+    found = find_cohort(Path(data)).labelled(Path(data), "Evaluation needs labels; without them use segment.")
+    cases = {case.name: case for case in found.cases}
     settings = {
-        "weights_sha256": sha256(segmenter.weights),
+        "weights_sha256": segmenter.inputs["weights"]["sha256"],
         "label_scheme": scheme.name,
         "conventions": conventions(chosen),
         "subsets": [str(subset) for subset in wanted],
     }
     files = {name: case.files() for name, case in cases.items()}
 
-    def evaluate_one(name: str) -> CaseMetrics:
-        return evaluate_case(segmenter, read_study(cases[name], scheme), scheme, wanted, chosen)
+    has_tumour: list[bool] = []
 
-    rows = evaluate_all(output, settings, files, evaluate_one, progress)
-    record = {**settings, "data": str(data), "weights": segmenter.card.model_dump(mode="json")}
-    inputs = {"weights": segmenter.weights}
-    write_provenance(output, "evaluate", record, inputs, files, str(segmenter.device))
+    def evaluate_one(name: str) -> CaseMetrics:
+        study = read_study(cases[name], scheme)
+        has_tumour.append(study.classes is not None and bool(study.classes.any()))
+        return evaluate_case(segmenter, study, scheme, wanted, chosen)
+
+    facts = {"data": str(data), "skipped": found.skipped, "weights": segmenter.card.model_dump(mode="json")}
+    plan = Plan("evaluate", settings, facts, segmenter.inputs, files, str(segmenter.device))
+    rows = evaluate_all(output, plan, evaluate_one, progress)
+    if len(has_tumour) == len(cases) and not any(has_tumour):
+        warn_without_tumour(Path(data))
     return Evaluation(output, rows, segmenter.card)
 
 
@@ -104,7 +106,7 @@ def evaluate_case(
     reconstructs = _needs(metrics, "reconstructed scans")
     predictions = iter(segmenter.predict(case, possible, reconstruct=reconstructs))
     brain = brain_mask(study)[case.box] if reconstructs or _needs(metrics, "probabilities") else None
-    spacing = np.linalg.norm(study.affine[:3, :3], axis=0).tolist()
+    axes = axes_of(study.affine)
     found = CaseMetrics()
     for subset in subsets:
         compared: Comparison | str = ", ".join(m for m in subset if m not in study.images) + MISSING_STATUS
@@ -117,7 +119,7 @@ def evaluate_case(
                 made = {modality: scan.numpy() for modality, scan in prediction.reconstructed.items()}
                 reconstructed = ReconstructedScans(made, case.scans, places)
             predicted = case.paste(prediction.label_map())
-            compared = Comparison(predicted, study.classes, spacing, probabilities, reconstructed)
+            compared = Comparison(predicted, study.classes, axes, probabilities, reconstructed)
         found.add(study.case.name, subset, metrics, scheme, compared)
     return found
 

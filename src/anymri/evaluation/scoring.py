@@ -6,14 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from anymri.data.case import reorient_to_grid
-from anymri.data.image import image_stem, read_image, to_lps
-from anymri.data.layouts import find_cases
+from anymri.data.case import check_distinct, check_name, reorient_to_grid
+from anymri.data.image import read_image, to_lps
+from anymri.data.layouts import search
+from anymri.data.layouts.found import warn_without_tumour
+from anymri.data.layouts.listing import check_readable, folders_above, walk
+from anymri.data.layouts.words import LABEL, LESION, MASK, PREDICTION
 from anymri.errors import CohortError, ConfigurationError, ModalityError
-from anymri.evaluation.folder import evaluate_all, write_provenance
-from anymri.evaluation.metrics import DEFAULT, choose, conventions
+from anymri.evaluation.folder import Plan, evaluate_all
+from anymri.evaluation.metrics import DEFAULT, axes_of, choose, conventions
 from anymri.evaluation.metrics.comparison import Comparison
 from anymri.evaluation.result import Evaluation
 from anymri.evaluation.rows import CaseMetrics
@@ -23,7 +24,13 @@ from anymri.regions import LabelScheme
 from anymri.regions import label_scheme as find_scheme
 
 # Words at the end of a file name that say what the file is, and are not part of the name of the case.
-_ROLE = re.compile(r"(?:^|[-_. ])(?:seg|segm|segmentation|label|labels|pred|prediction|mask|truth|gt)$", re.IGNORECASE)
+_ROLE = re.compile(
+    rf"(?:(?:^|[-_. ])(?:{'|'.join(sorted(LESION | {'ground', 'brain'}))}))?"
+    rf"(?:(?:^|[-_. ])(?:{'|'.join(sorted(LABEL | MASK | PREDICTION))}))+$",
+    re.IGNORECASE,
+)
+# Levels of folders below the one with label maps.
+_DEPTH = 8
 _NAMING = "Name files CASE.nii.gz or CASE-seg.nii.gz, or give each case a folder with one segmentation.nii.gz."
 # Status of a case without a prediction.
 _NO_PREDICTION = "no prediction"
@@ -70,7 +77,7 @@ def score(
             )
     scheme, predicted_scheme = find_scheme(label_scheme), find_scheme(prediction_scheme or label_scheme)
     by_subset = _predictions(predictions, as_subset(subset))
-    truths = _labels(labels)
+    truths, skipped = _labels(labels)
     predicted = {case for maps in by_subset.values() for case in maps}
     _check_labelled(predicted, truths, labels)
     files = {
@@ -86,17 +93,22 @@ def score(
         "name": name or predictions.absolute().name,
     }
 
+    has_tumour: dict[str, bool] = {}
+
     def score_one(case: str) -> CaseMetrics:
         found = CaseMetrics()
         for each, maps in by_subset.items():
             compared: Comparison | str = _NO_PREDICTION
             if case in maps:
                 compared = _compare(case, maps[case], predicted_scheme, truths[case], scheme)
+                has_tumour[case] = bool(compared.truth.any())
             found.add(case, Subset.parse(each), chosen, _common(scheme, predicted_scheme), compared)
         return found
 
-    rows = evaluate_all(output, settings, files, score_one, progress)
-    write_provenance(output, "score", {**settings, "labels": str(labels)}, {}, files, "cpu")
+    plan = Plan("score", settings, {"labels": str(labels), "skipped": skipped}, {}, files, "cpu")
+    rows = evaluate_all(output, plan, score_one, progress)
+    if has_tumour.keys() == predicted and not any(has_tumour.values()):
+        warn_without_tumour(labels)
     return Evaluation(output, rows)
 
 
@@ -106,8 +118,7 @@ def _compare(case: str, prediction: Path, predicted: LabelScheme, label: Path, s
     array = reorient_to_grid(found, truth, case)
     in_lps, affine = to_lps(truth.array, truth.affine)
     classes = scheme.to_classes(in_lps, str(label))
-    spacing = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-    return Comparison(predicted.to_classes(array, str(prediction)), classes, spacing)
+    return Comparison(predicted.to_classes(array, str(prediction)), classes, axes_of(affine))
 
 
 def _common(scheme: LabelScheme, predicted: LabelScheme) -> LabelScheme:
@@ -133,34 +144,29 @@ def _subset_named(name: str) -> Subset | None:
         return None
 
 
-def _labels(folder: Path) -> dict[str, Path]:
-    """Return case -> label map, of a cohort or of a folder of label maps only."""
-    try:
-        labelled = {case.name: case.label for case in find_cases(folder) if case.label is not None}
-    except CohortError:
-        if not folder.is_dir():
-            raise
-        return _label_maps(folder)
-    if not labelled:
-        raise CohortError(f"No case in {folder} has a label map.", "Scoring needs labels.")
-    return labelled
+def _labels(folder: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
+    """Return case -> label map, of a cohort or of a folder of label maps only; and what is not used, by reason."""
+    found = search(folder)
+    if not found.cases and folder.is_dir():
+        return _label_maps(folder), {}
+    labelled = found.labelled(folder, "Scoring needs labels.")
+    return {case.name: case.label for case in labelled.cases if case.label is not None}, labelled.skipped
 
 
 def _label_maps(folder: Path) -> dict[str, Path]:
     """Return case -> image file in the folder and the folders below it."""
     found: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*")):
-        stem = image_stem(file)
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if stem is None or hidden or not file.is_file():
-            continue
+    for file, stem in (image for _, listing in walk(folder, _DEPTH, folders_above(folder)) for image in listing.images):
+        check_readable(file)
         # segmentation.nii.gz belongs to the case that its folder is named after
         case = _ROLE.sub("", stem) or file.parent.name
+        check_name(case)
         if case in found:
             raise CohortError(f"{found[case]} and {file} both look like the label map of case {case}.", _NAMING)
         found[case] = file
     if not found:
         raise CohortError(f"No label map was found in {folder}.", _NAMING)
+    check_distinct(found)
     return found
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.case import Case
 from anymri.data.image import Image, write_like
-from anymri.files import output_folder, write_json
+from anymri.files import output_folder, refuse_overwriting, write_json
 from anymri.modalities import Subset
-from anymri.provenance import provenance
+from anymri.provenance import Inputs, provenance
 from anymri.regions import CLASSES, region_mask
 from anymri.weights.card import WeightsCard
+
+FILES = ("segmentation.nii.gz", "volumes.json", "provenance.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Result:
     reference  scan whose geometry it has: the first of T1c, FLAIR, T2 and T1 that exists
     case       files of the case
     card       card of the weights
-    weights    file of the weights; None for weights that are not on disk
+    inputs     files of the case and of the weights, with their hashes as of the reading
     device     where it was computed, for example "cpu"
     """
 
@@ -36,7 +37,7 @@ class Result:
     reference: Image
     case: Case
     card: WeightsCard
-    weights: Path | None
+    inputs: Inputs
     device: str
 
     @property
@@ -53,12 +54,16 @@ class Result:
         segmentation.nii.gz  label map with the shape, affine and orientation of `reference`
         volumes.json         volumes in mL, modalities and label values
         provenance.json      weights, inputs with their hashes, versions and device
+
+        Raises `OutputError` if the folder cannot be written, or if one of the files is an input.
         """
         target = output_folder(Path(folder))
-        path = target / "segmentation.nii.gz"
+        check_output(target, self.inputs)
+        path, volumes, record = (target / name for name in FILES)
+        record.unlink(missing_ok=True)  # it is written last, so that it never describes an earlier result
         write_like(path, self.classes, self.reference)
         write_json(
-            target / "volumes.json",
+            volumes,
             {
                 "case": self.case.name,
                 "modalities": list(self.subset),
@@ -67,7 +72,11 @@ class Result:
                 "label_values": {name: value for value, name in enumerate(CLASSES)},
             },
         )
-        record: dict[str, Any] = {"weights": self.card.model_dump(mode="json"), "modalities": list(self.subset)}
-        inputs = self.case.files() | ({} if self.weights is None else {"weights": self.weights})
-        write_json(target / "provenance.json", provenance("segment", record, inputs, self.device))
+        configuration = {"weights": self.card.model_dump(mode="json"), "modalities": list(self.subset)}
+        write_json(record, provenance("segment", configuration, self.inputs, self.device))
         return path
+
+
+def check_output(folder: Path, inputs: Inputs) -> None:
+    """Raise `OutputError` if saving a result in `folder` would overwrite one of the inputs."""
+    refuse_overwriting([folder / name for name in FILES], [Path(each["file"]) for each in inputs.values()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,14 +15,15 @@ from anymri.data.image import from_lps
 from anymri.data.layouts import case_from_files, find_cases
 from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import preprocess
-from anymri.errors import AnymriWarning, CohortError, ModalityError
-from anymri.files import output_folder
+from anymri.errors import AnymriWarning, CohortError, ModalityError, WeightsError
+from anymri.files import locked, sha256
 from anymri.inference.device import pick_device
 from anymri.inference.encoded import MEMORY_LIMIT_BYTES, EncodedVolume
 from anymri.inference.lanes import check_lane
-from anymri.inference.result import Result
+from anymri.inference.result import Result, check_output
 from anymri.inference.windows import VolumePrediction, Windows, predict
 from anymri.modalities import MODALITIES, Subset, as_subset
+from anymri.provenance import hashed
 from anymri.systems.contract import System
 from anymri.weights.card import WeightsCard
 from anymri.weights.locate import find_weights
@@ -37,6 +39,7 @@ class Segmenter:
     system   the network, in evaluation mode
     card     card of the weights: preprocessing, windows, training data
     weights  file of the weights; None for a network in training
+    inputs   the same with its hash, for provenance
     windows  how windows cover a volume
     """
 
@@ -44,6 +47,7 @@ class Segmenter:
         self.system = system
         self.card = card
         self.weights = weights
+        self.inputs = {} if weights is None else hashed({"weights": weights})
         self.windows = Windows.of(card)
 
     @classmethod
@@ -65,7 +69,10 @@ class Segmenter:
         check_lane(lane)
         where = pick_device(device)
         file = find_weights(Path(weights))
+        before = sha256(file)
         system, card = load_weights(file, where)
+        if sha256(file) != before:
+            raise WeightsError(f"{file} was replaced while it was read.", "Run the command again.")
         return cls(system, card, file)
 
     @property
@@ -96,14 +103,17 @@ class Segmenter:
             )
         study = read_study(found)
         _warn_of_spacing(study)
+        inputs = hashed(found.files()) | self.inputs
         if output is not None:
-            output_folder(Path(output))  # after all that can be wrong with the input, and before the work
-        prepared = self.prepare(study)
-        (prediction,) = predict(self.system, prepared.only(chosen), [chosen], self.windows)
-        classes = from_lps(prepared.paste(prediction.label_map()), study.reference)
-        result = Result(classes, chosen, study.reference, found, self.card, self.weights, str(self.device))
-        if output is not None:
-            result.save(output)
+            check_output(Path(output), inputs)
+        # After all that can be wrong with the input, and before the work.
+        with nullcontext() if output is None else locked(Path(output)):
+            prepared = self.prepare(study)
+            (prediction,) = predict(self.system, prepared.only(chosen), [chosen], self.windows)
+            classes = from_lps(prepared.paste(prediction.label_map()), study.reference)
+            result = Result(classes, chosen, study.reference, found, self.card, inputs, str(self.device))
+            if output is not None:
+                result.save(output)
         return result
 
     def encode(

@@ -54,12 +54,18 @@ class Mamba(nn.Module):
         self.conv = nn.Conv1d(inner, inner, KERNEL, groups=inner)
         self.x_proj = nn.Linear(inner, self.rank + 2 * self.numbers, bias=False)
         self.dt_proj = nn.Linear(self.rank, inner)
-        self.A_log = nn.Parameter(torch.arange(1.0, self.numbers + 1).log().repeat(inner, 1))
+        self.A_log = nn.Parameter(torch.empty(inner, self.numbers))
         self.D = nn.Parameter(torch.ones(inner))
         self.out_proj = nn.Linear(inner, channels, bias=False)
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
         with torch.no_grad():
-            steps = torch.empty(inner).uniform_(log(SHORTEST_STEP), log(LONGEST_STEP)).exp().clamp(min=STEP_FLOOR)
+            self.A_log.copy_(torch.arange(1.0, self.numbers + 1, device="cpu").log())
+            steps = (
+                torch.empty(inner, device="cpu")
+                .uniform_(log(SHORTEST_STEP), log(LONGEST_STEP))
+                .exp()
+                .clamp(min=STEP_FLOOR)
+            )
             # The inverse of softplus.
             self.dt_proj.bias.copy_(steps + torch.log(-torch.expm1(-steps)))
 

@@ -175,4 +175,4 @@ class VisionLSTM(nn.Module):
         nn.init.normal_(self.input_gate.bias, std=0.1)
         nn.init.zeros_(self.forget_gate.weight)
         with torch.no_grad():
-            self.forget_gate.bias.copy_(torch.linspace(3, 6, self.heads))
+            self.forget_gate.bias.copy_(torch.linspace(3, 6, self.heads, device="cpu"))

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from anymri.data.case import Case, read_study
-from anymri.data.image import read_image, to_lps
+from anymri.data.case import Case, read_study, reorient_to_grid
+from anymri.data.image import read_image
 from anymri.regions import LabelScheme
 from anymri.report.figures import montage
 
@@ -24,6 +24,6 @@ def case_montage(case: Case, scheme: LabelScheme | None, segmentations: Mapping[
     maps = {}
     for subset, folder in segmentations.items():
         image = read_image(folder / "segmentation.nii.gz")
-        maps[subset] = to_lps(image.array, image.affine)[0].astype(np.uint8)
+        maps[subset] = reorient_to_grid(image, study.reference, case.name).astype(np.uint8)
     x, y, z = np.linalg.norm(study.affine[:3, :3], axis=0).tolist()
     return montage(study.images, study.classes, maps, (x, y, z))

@@ -12,7 +12,7 @@ volume of any size; the axes x, y, z point to left, posterior and superior, as i
 from __future__ import annotations
 
 import json
-import tempfile
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from anymri.data.image import write_image
 from anymri.errors import ConfigurationError, OutputError
-from anymri.files import output_folder, write_json
+from anymri.files import locked, temporary_path, write_json
 from anymri.modalities import MODALITIES
 from anymri.synthesis.anatomy import draw_anatomy
 from anymri.synthesis.appearance import draw_fluidity, draw_scan
@@ -76,8 +76,8 @@ def write_cohort(folder: Path, count: int, seed: int = 0, size: int = 96) -> lis
         raise ConfigurationError(f"A cohort of {count} phantoms cannot be written.", f"Use 1 to {MOST_CASES} cases.")
     if seed < 0:
         raise ConfigurationError(f"The seed {seed} is negative.", "Use 0 or more.")
-    output_folder(folder)
-    return [_write_case(folder, seed, index, size) for index in range(count)]
+    with locked(folder):
+        return [_write_case(folder, seed, index, size) for index in range(count)]
 
 
 def _write_case(folder: Path, seed: int, index: int, size: int) -> Path:
@@ -86,15 +86,16 @@ def _write_case(folder: Path, seed: int, index: int, size: int) -> Path:
     if case.exists():
         _check_same(case, record)
         return case
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".anymri-") as scratch:
-        unfinished = Path(scratch) / case.name
-        _write_files(unfinished, phantom((seed, index), size), record)
-        unfinished.rename(case)
+    unfinished = temporary_path(folder)
+    try:
+        _write_files(unfinished / case.name, phantom((seed, index), size), record)
+        (unfinished / case.name).rename(case)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return case
 
 
 def _write_files(case: Path, content: Phantom, record: dict[str, int]) -> None:
-    case.mkdir()
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[1, 3] = len(content.labels) - 1  # as in BraTS files, where y is 239 mm in the first of 240 voxels
     for modality, image in content.images.items():

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from anymri.errors import WeightsError
+from anymri.systems.blueprint import blueprint
+from anymri.text import shortened, shown
 
 _GIVE = "Give a checkpoint of this system's reference implementation; nothing was loaded."
 
@@ -33,9 +35,22 @@ class Converted:
 
 
 def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the state dict of a checkpoint without the prefix `module.` that data-parallel training adds."""
-    state = checkpoint.get("state_dict", checkpoint)
+    """Return the state dict of a checkpoint without the prefix `module.` that data-parallel training adds.
+
+    Raises `WeightsError` if it is not a dictionary of tensors under names.
+    """
+    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"The state dict of the checkpoint is of type {type(state).__name__}.", _GIVE)
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.numel() == 0:
+            raise WeightsError(f"The state dict of the checkpoint has no tensor under the name {shown(name)}.", _GIVE)
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def expected_names(system: str, network: Mapping[str, Any]) -> list[str]:
+    """Return our names of the tensors of a network, which is not built in memory."""
+    return list(blueprint(system, network).state_dict())
 
 
 @contextmanager
@@ -85,7 +100,7 @@ def rename(
     if foreign or missing:
         raise WeightsError(
             f"The checkpoint does not fit: {len(missing)} missing ({', '.join(missing[:8]) or 'none'}), "
-            f"{len(foreign)} foreign ({', '.join(sorted(foreign)[:8]) or 'none'}).",
+            f"{len(foreign)} foreign ({', '.join(map(shortened, sorted(foreign)[:8])) or 'none'}).",
             _GIVE,
         )
     return renamed

@@ -15,9 +15,9 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from anymri.errors import ModalityError, ShapeError
+from anymri.errors import ConfigurationError, ModalityError, ShapeError
 from anymri.modalities import MODALITIES, parse_modality
-from anymri.regions import OutputKind
+from anymri.regions import CLASSES, OutputKind
 
 
 @dataclass
@@ -73,8 +73,17 @@ class System(nn.Module, ABC, Generic[E]):
 
     def __init__(self, num_classes: int = 4, modalities: Sequence[str] = MODALITIES) -> None:
         super().__init__()
+        if not 2 <= num_classes <= len(CLASSES):
+            raise ConfigurationError(
+                f"A network cannot have {num_classes} classes.", f"Choose 2 to {len(CLASSES)}, with the background."
+            )
         self.num_classes = num_classes
         self.modalities = tuple(parse_modality(name) for name in modalities)
+        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
+            raise ModalityError(
+                f"A network cannot have the modalities {', '.join(self.modalities) or 'of an empty list'}.",
+                "Name each of its modalities once.",
+            )
 
     @property
     def out_channels(self) -> int:

@@ -26,6 +26,7 @@ from anymri.systems import (
     xlstm_hved,
 )
 from anymri.systems.card import Card
+from anymri.text import shown
 
 if TYPE_CHECKING:
     from anymri.systems.contract import System
@@ -99,7 +100,7 @@ def _module(name: str) -> SystemModule:
     modules = _modules()
     if name not in modules:
         hint = did_you_mean(name, modules)
-        raise UnknownSystemError(f"There is no system named {name!r}.", f"{hint}Known: {', '.join(modules)}.")
+        raise UnknownSystemError(f"There is no system named {shown(name)}.", f"{hint}Known: {', '.join(modules)}.")
     return modules[name]
 
 
@@ -120,7 +121,9 @@ def create(name: str, preset: str | None = None, **network: Any) -> System[Any]:
     if preset is None:
         preset = next(iter(presets))
     if preset not in presets:
-        raise ConfigurationError(f"{name} does not have a preset {preset!r}.", f"Choose one of {', '.join(presets)}.")
+        raise ConfigurationError(
+            f"{name} does not have a preset {shown(preset)}.", f"Choose one of {', '.join(presets)}."
+        )
     return build(name, {**presets[preset], **network})
 
 
@@ -131,13 +134,17 @@ def build(name: str, network: Mapping[str, Any]) -> System[Any]:
         if argument not in switches and argument not in ("num_classes", "modalities"):
             hint = did_you_mean(argument, switches)
             raise ConfigurationError(
-                f"The network of {name} does not have an option {argument!r}.",
+                f"The network of {name} does not have an option {shown(argument)}.",
                 f"{hint}Its options are {', '.join(switches)}; see: anymri systems {name}",
             )
+    from anymri.systems.arguments import checked_arguments
+
+    kind = spec(name).network
+    arguments = checked_arguments(name, kind, network)
     try:
-        return spec(name).network(**network).eval()
-    except TypeError as error:
+        return kind(**arguments).eval()
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
         raise ConfigurationError(
-            f"{name} cannot be built with {dict(network)}: {error}.",
+            f"{name} cannot be built with {shown(dict(network), 200)}.",
             f"Its options are {', '.join(switches)}; see: anymri systems {name}",
         ) from error

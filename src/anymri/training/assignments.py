@@ -5,52 +5,66 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from anymri.errors import ConfigurationError, did_you_mean
 from anymri.systems.recipes.schema import Recipe, Stage
 from anymri.systems.registry import card
+from anymri.text import shortened, shown
+from anymri.training import plain_yaml
 
 # Place of a value in nested models, as pydantic names it: field names and list indices.
 Location = tuple[int | str, ...]
+# The longest are as in `stage.optimiser.module_rates.prefix.of.a.parameter`.
+_MOST_KEYS = 16
 
 
 def read_assignment(assignment: str) -> tuple[list[str], Any]:
     """Return `a.b=1` as its keys, none of them empty, and its value, read as YAML."""
-    path, separator, text = assignment.partition("=")
-    keys = path.strip().split(".")
-    if not separator or not all(keys):
-        raise ConfigurationError(f"--set {assignment} is not an assignment.", "Write it as --set key=value.")
+    keys = _keys(assignment)
     try:
-        return keys, yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return keys, plain_yaml.read(assignment.partition("=")[2])
+    except plain_yaml.YAMLTextError as error:
         raise ConfigurationError(
-            f"--set {assignment}: the value is not YAML.", f"Quote it: --set {path}=\"'...'\""
+            f"--set {shortened(assignment)}: the value cannot be read as YAML, because {error}.",
+            f"Correct it; text with special characters needs quotes: --set {shortened('.'.join(keys))}=\"'...'\"",
         ) from error
+
+
+def _keys(assignment: str) -> list[str]:
+    path, separator, _ = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys) or len(keys) > _MOST_KEYS:
+        raise ConfigurationError(f"--set {shortened(assignment)} is not an assignment.", "Write it as --set key=value.")
+    return keys
 
 
 def assign(recipe: dict[str, Any], assignment: str) -> None:
     """Apply `seed=1`, `network.width=4`, `epochs=2` (to all stages) or `train.epochs=2` (to one) to a recipe."""
     keys, value = read_assignment(assignment)
     typed = ".".join(keys)
+    if keys[0] == "stages":
+        raise ConfigurationError(
+            f"--set {shortened(assignment)} replaces stages.",
+            "Set fields of a stage, or write stages in a file for --config.",
+        )
     stages = {stage["name"]: stage for stage in recipe["stages"]}
     if keys[0] in Recipe.model_fields:
         targets = [recipe]
     elif keys[0] in stages:
         if len(keys) == 1:
             raise ConfigurationError(
-                f"--set {assignment} names a stage without a field.", f"Name both, as in --set {typed}.epochs=2"
+                f"--set {shortened(assignment)} names a stage without a field.",
+                f"Name both, as in --set {typed}.epochs=2",
             )
         targets = [stages[keys.pop(0)]]
     elif keys[0] in Stage.model_fields:
         targets = list(stages.values())
     else:
-        known = [*Recipe.model_fields, *Stage.model_fields, *stages]
+        known = [*(name for name in Recipe.model_fields if name != "stages"), *Stage.model_fields, *stages]
         hint = did_you_mean(keys[0], known, suffix=_dotted(keys[1:]))
-        raise ConfigurationError(f"A recipe has no {keys[0]!r} to set.", f"{hint}Known: {', '.join(known)}.")
+        raise ConfigurationError(f"A recipe has no {shown(keys[0])} to set.", f"{hint}Known: {', '.join(known)}.")
     if keys[0] == "network" and len(keys) > 1 and keys[1] not in (options := card(recipe["system"]).switches):
         raise ConfigurationError(
-            f"The network of {recipe['system']} has no option {keys[1]!r}, as in --set {assignment}.",
+            f"The network of {recipe['system']} has no option {shown(keys[1])}, as in --set {shortened(assignment)}.",
             f"{did_you_mean(keys[1], options, 'network.', _dotted(keys[2:]))}Its options are {', '.join(options)}; "
             f"see: anymri systems {recipe['system']}",
         )
@@ -77,7 +91,7 @@ def typed_name(recipe: Mapping[str, Any], where: Location, assignments: Sequence
     if len(where) < 2 or where[0] != "stages":
         return ".".join(path)
     path[:2] = [recipe["stages"][where[1]]["name"]]
-    typed = (read_assignment(assignment)[0] for assignment in assignments)
+    typed = map(_keys, assignments)
     return ".".join(path[1:] if any(path[1 : 1 + len(keys)] == keys for keys in typed) else path)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anymri.errors import ConfigurationError
+from anymri.files import cannot_write
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard.writer import SummaryWriter
-
     from anymri.systems.contract import System
     from anymri.systems.recipes.schema import Stage
     from anymri.training.cohort.find import Cohort
@@ -50,7 +50,7 @@ class MetricLogger(Protocol):
 
 @contextmanager
 def metric_loggers(names: Sequence[str], folder: Path) -> Iterator[list[MetricLogger]]:
-    """Yield the named loggers for the run in `folder`; raise `ConfigurationError` if one is not installed.
+    """Yield the named loggers for the run in `folder`.
 
     Nothing leaves the machine unless MLFLOW_TRACKING_URI or WANDB_MODE=online is set in the environment.
     """
@@ -75,15 +75,7 @@ def _create_loggers(names: Sequence[str], folder: Path) -> list[MetricLogger]:
         "mlflow": lambda: MLFlowLogger("anymri", name, store, artifact_location=f"{place}/mlruns"),
         "wandb": lambda: WandbLogger(name, place, project="anymri", offline=offline),
     }
-    loggers = []
-    for each in names:
-        try:
-            loggers.append(factories[each]())
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                f"The logger {each} is not installed.", f"Install it: pip install 'anymri[{each}]'"
-            ) from error
-    return loggers
+    return [factories[each]() for each in names]
 
 
 class Curves:
@@ -96,27 +88,38 @@ class Curves:
 
     def __init__(self, folder: Path | None, step: int, loggers: Sequence[MetricLogger]) -> None:
         self.loggers = loggers
-        self.writers: list[SummaryWriter] = []
+        self.file: Path | None = None
         if folder is not None:
-            from torch.utils.tensorboard.writer import SummaryWriter
-
-            self.writers = [SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)]
-
-    def __enter__(self) -> Curves:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for writer in self.writers:
-            writer.close()
+            self.file = folder / "tensorboard" / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
+            self._append([{"file_version": "brain.Event:2"}, {"step": step + 1, "session_log": {"status": "START"}}])
 
     def write(self, row: dict[str, Any], validation: dict[str, float] | None) -> None:
-        """Write an epoch's row of log.csv, and mean Dice by region if there was a validation."""
+        """Write an epoch's row of log.csv, and mean Dice by region if there was a validation.
+
+        Raises `OutputError` if the file of TensorBoard cannot be written.
+        """
         curves = ("learning_rate", "patches_per_second", "data_wait")
         values = {name: value for name, value in row.items() if name.startswith("loss/") or name in curves}
         values |= {f"validation/dice_{region}": value for region, value in (validation or {}).items()}
-        for writer in self.writers:
-            for name, value in values.items():
-                writer.add_scalar(name, value, row["step"])
-            writer.flush()
+        scalars = [{"tag": name, "simple_value": value} for name, value in values.items()]
+        self._append([{"step": row["step"], "summary": {"value": scalars}}])
         for logger in self.loggers:
             logger.log_metrics(values, row["step"])
+
+    def _append(self, events: Sequence[dict[str, Any]]) -> None:
+        """Append events, as fields of TensorBoard's message, to the file.
+
+        Without TensorBoard's own writer, whose thread prints a traceback on a full disk.
+        """
+        if self.file is None:
+            return
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("ab") as stream:
+                for event in events:
+                    RecordWriter(stream).write(Event(wall_time=time.time(), **event).SerializeToString())
+        except OSError as error:
+            raise cannot_write(self.file, error) from error

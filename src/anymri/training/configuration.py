@@ -6,18 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import torch
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from anymri.data.cache import default_folder
 from anymri.errors import ConfigurationError, LabelError, did_you_mean
 from anymri.regions import label_scheme
+from anymri.systems.blueprint import blueprint
 from anymri.systems.recipes.schema import Recipe
-from anymri.systems.registry import build, spec
+from anymri.systems.registry import spec
+from anymri.text import shortened, shown
+from anymri.training import plain_yaml
 from anymri.training.assignments import Location, assign, merge, typed_name
 
 M = TypeVar("M", bound=BaseModel)
+# Named in one error.
+_MOST_PROBLEMS = 8
 
 
 def _dotted(where: Location) -> str:
@@ -55,7 +58,7 @@ class TrainingConfiguration(BaseModel):
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML for `--config`."""
-        return _yaml(self.model_dump(mode="json"))
+        return plain_yaml.write(self.model_dump(mode="json"))
 
 
 def resolve(
@@ -108,11 +111,20 @@ def resolve(
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file."""
+    """Return the mapping in a YAML file; raise `ConfigurationError` if it cannot be read or has none."""
+    if not file.is_file():
+        raise ConfigurationError(f"{file} is not a file.", "Give a YAML file.")
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{file} cannot be read as YAML ({error}).", "Give a YAML file.") from error
+        with file.open(encoding="utf-8") as stream:
+            values = plain_yaml.read(stream.read(plain_yaml.LARGEST_TEXT + 1))
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    except (UnicodeDecodeError, plain_yaml.YAMLTextError) as error:
+        reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise ConfigurationError(
+            f"{file} cannot be read as YAML, because {reason}.",
+            "Correct it; all fields of a recipe: anymri recipe SYSTEM",
+        ) from error
     if not isinstance(values, dict):
         raise ConfigurationError(f"{file} is not a mapping.", "Write it as `recipe: {seed: 1}` and so on.")
     return values
@@ -130,7 +142,7 @@ def resolve_recipe(system: str, recipe: str | None, assignments: Sequence[str] =
 
 def recipe_to_yaml(recipe: Recipe) -> str:
     """Return a recipe as YAML for `--config`."""
-    return _yaml({"recipe": recipe.model_dump(mode="json")})
+    return plain_yaml.write({"recipe": recipe.model_dump(mode="json")})
 
 
 def validated(kind: type[M], values: Any, source: str, name_of: Callable[[Location], str] = _dotted) -> M:
@@ -154,9 +166,11 @@ def validated(kind: type[M], values: Any, source: str, name_of: Callable[[Locati
                 meant = hint.replace("Did", "did", 1) or f"known: {', '.join(known)}"
                 reason = f"there is no such field; {meant}"
             elif not isinstance(given, dict | list | tuple | BaseModel):
-                reason += f" (given: {given!r})"
-            problems[f"{name}: {reason}" if name else reason] = None
-        text = "; ".join(problems)
+                reason += f" (given: {shown(given)})"
+            problems[f"{shortened(name)}: {shortened(reason, 300)}" if name else shortened(reason, 300)] = None
+        text = "; ".join(list(problems)[:_MOST_PROBLEMS])
+        if len(problems) > _MOST_PROBLEMS:
+            text += f"; and {len(problems) - _MOST_PROBLEMS} more"
         raise ConfigurationError(
             f"{source} does not fit: {text}{'' if text.endswith('?') else '.'}",
             "Correct these fields; all fields of a recipe: anymri recipe SYSTEM",
@@ -169,14 +183,10 @@ def _recipe(system: str, name: str | None) -> Recipe:
         return recipes.get("published") or next(iter(recipes.values()))
     if name not in recipes:
         raise ConfigurationError(
-            f"{system} has no recipe {name!r}.",
+            f"{system} has no recipe {shown(name)}.",
             f"{did_you_mean(name, recipes)}Choose one of {', '.join(recipes)}; see: anymri systems {system}",
         )
     return recipes[name]
-
-
-def _yaml(values: dict[str, Any]) -> str:
-    return yaml.safe_dump(values, sort_keys=False, width=100, allow_unicode=True)
 
 
 def _fields_at(kind: type[BaseModel], where: Location) -> list[str]:
@@ -199,8 +209,7 @@ def _field_names(where: Location) -> Location:
 def _check_network(recipe: Recipe) -> None:
     """Raise `ConfigurationError` if a stage's crop does not fit the network, or if it names modules that the network
     does not have."""
-    with torch.device("meta"):
-        system = build(recipe.system, recipe.network).train()
+    system = blueprint(recipe.system, recipe.network).train()
     names = [name for name, _ in system.named_parameters()]
     modules = sorted({name.split(".")[0] for name in names})
     for stage in recipe.stages:
@@ -215,6 +224,6 @@ def _check_network(recipe: Recipe) -> None:
         for prefix in (*stage.frozen, *stage.optimiser.module_rates, *stage.optimiser.zero_gradient_updates):
             if not any(name.startswith(prefix) for name in names):
                 raise ConfigurationError(
-                    f"{recipe.system} has no module {prefix!r}, which stage {stage.name} names.",
+                    f"{recipe.system} has no module {shown(prefix)}, which stage {stage.name} names.",
                     f"{did_you_mean(prefix, modules)}Its modules are {', '.join(modules)}.",
                 )

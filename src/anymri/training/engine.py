@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,9 +16,9 @@ import torch
 
 from anymri.errors import AnymriWarning, RunError
 from anymri.extras import need
-from anymri.files import output_folder, write_json, write_text
+from anymri.files import locked
 from anymri.inference.segmenter import Segmenter
-from anymri.provenance import provenance
+from anymri.provenance import hashed, provenance
 from anymri.systems.contract import System
 from anymri.systems.recipes.schema import Recipe, Stage
 from anymri.systems.registry import build, spec
@@ -25,6 +26,7 @@ from anymri.training.callbacks import Curves, MetricLogger, TrainingCallback, me
 from anymri.training.cohort.find import Cohort, prepare
 from anymri.training.configuration import TrainingConfiguration
 from anymri.training.estimate import Estimate, estimate
+from anymri.training.launch import Launch
 from anymri.training.learner import Learners, seed_of
 from anymri.training.patches import batches
 from anymri.training.process_group import ProcessGroup, check_shares, start_process_group
@@ -54,33 +56,45 @@ def train(
     this, and process 0 alone writes.
     """
     need("train", "lightning", "monai", "tensorboard")
-    run = Run(folder)
-    if resume:
-        run.check_same(configuration)
-    else:
-        run.check_new()
-    recipe = configuration.recipe
-    group = start_process_group(configuration.device, recipe.precision)
-    check_shares(recipe.stages, group.size)
-    with group.one_per_node_first():
-        cohort = prepare(configuration, callback.case)
-    run.check_split(cohort.split())
-    torch.manual_seed(recipe.seed)
-    system = build(recipe.system, {**recipe.network, "num_classes": cohort.scheme.num_classes})
-    position, saved = run.load_state() or (Position(), {})
-    remaining = recipe.stages[position.stage :]
-    if expect:
-        expect(estimate(group, recipe.system, system, cohort.training, remaining, position))
-    names = configuration.loggers if group.rank == 0 else ()
-    with metric_loggers(names, folder) as loggers, Stop(folder, alone=group.size == 1) as stop:
-        if group.rank == 0 and not resume:
-            _write_beginning(run, configuration, cohort, group)
-        callback.begin(system, cohort, recipe.stages, position)
-        trainer = _Trainer(recipe, cohort, system, run, group, callback, stop, loggers)
-        for number in range(position.stage, len(recipe.stages)):
-            trainer.run_stage(replace(position), saved)
-            saved = {}
-            position = Position(number + 1, log=position.log, validation=position.validation)
+    for name in configuration.loggers:
+        need(name, name)
+    launch, run, recipe = Launch.from_environment(), Run(folder), configuration.recipe
+    with locked(folder, "checkpoints") if launch.rank == 0 else nullcontext():
+        if resume:
+            run.check_same(configuration)
+        else:
+            run.check_new()
+        group = start_process_group(configuration.device, recipe.precision)
+        check_shares(recipe.stages, group.size)
+        with group.one_per_node_first():
+            cohort = prepare(configuration, callback.case, check=launch.local_rank == 0)
+        position, saved = run.load_state() or (Position(), {})
+        if resume:
+            run.check_split(cohort.split(), position.split)
+        position.split = cohort.split()["sha256"]
+        remaining = recipe.stages[position.stage :]
+        if not remaining:
+            raise run.damaged_state()
+        torch.manual_seed(recipe.seed)
+        system = build(recipe.system, _network(recipe, cohort))
+        if expect:
+            expect(estimate(group, recipe.system, system, cohort.training, remaining, position))
+        if group.rank == 0:
+            settings = configuration.model_dump(mode="json")
+            record = provenance("train", settings, hashed(cohort.files), str(group.device)) | {"processes": group.size}
+            run.write_beginning(configuration, cohort.split(), record, resume)
+            run.write_logs(position)
+            if len(remaining) == 1 and _is_finished(remaining[0], position):
+                has_best = not (cohort.validation and remaining[0].validation_epochs) or position.best > -math.inf
+                run.check_weights((recipe.system, _network(recipe, cohort)), has_best)
+        names = configuration.loggers if group.rank == 0 else ()
+        with metric_loggers(names, folder) as loggers, Stop(folder, alone=group.size == 1) as stop:
+            callback.begin(system, cohort, recipe.stages, position)
+            trainer = _Trainer(recipe, cohort, system, run, group, callback, stop, loggers)
+            for number in range(position.stage, len(recipe.stages)):
+                trainer.run_stage(replace(position), saved)
+                saved = {}
+                position = Position(number + 1, log=position.log, validation=position.validation, split=position.split)
 
 
 @dataclass
@@ -104,24 +118,29 @@ class _Trainer:
         """
         stage = self.recipe.stages[position.stage]
         seed = seed_of(self.recipe.seed, position.stage)
-        learners = Learners(self.group, self.recipe.system, self.system, stage, seed, saved)
+        try:
+            learners = Learners(self.group, self.recipe.system, self.system, stage, seed, saved)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if saved:
+                raise self.run.damaged_state() from error
+            raise
         first_step = sum(s.steps for s in self.recipe.stages[: position.stage])
         self.last_save = time.perf_counter()
         folder = self.run.folder if self.group.rank == 0 else None
-        with Curves(folder, first_step + position.epoch * stage.steps_per_epoch, self.loggers) as curves:
-            while position.epoch < stage.epochs and not (stage.patience and position.worse >= stage.patience):
-                self._run_epoch(learners, stage, position)
-                row = self._row(stage, position, first_step, learners.rate)
-                validation = self._validate(learners, stage, position, row)
-                learners.end_epoch(validation.loss if validation else None)
-                position.log.append(row)
-                position.epoch += 1
-                position.step, position.sums, position.seconds, position.waited = 0, {}, 0.0, 0.0
-                self._keep_best(stage, position, validation)
-                self._save(learners, stage, position)
-                dice = validation.dice if validation else None
-                curves.write(row, dice)
-                self.callback.epoch(row, dice)
+        curves = Curves(folder, first_step + position.epoch * stage.steps_per_epoch, self.loggers)
+        while not _is_finished(stage, position):
+            self._run_epoch(learners, stage, position)
+            row = self._row(stage, position, first_step, learners.rate)
+            validation = self._validate(learners, stage, position, row)
+            learners.end_epoch(validation.loss if validation else None)
+            position.log.append(row)
+            position.epoch += 1
+            position.step, position.sums, position.seconds, position.waited = 0, {}, 0.0, 0.0
+            self._keep_best(stage, position, validation)
+            self._save(learners, stage, position)
+            dice = validation.dice if validation else None
+            curves.write(row, dice)
+            self.callback.epoch(row, dice)
 
     def _run_epoch(self, learners: Learners, stage: Stage, position: Position) -> None:
         """Take the remaining steps of the epoch; after a step in which a signal came, save and raise `Interrupted`."""
@@ -226,7 +245,7 @@ class _Trainer:
         """Return the card of the weights in a stage."""
         return WeightsCard(
             system=self.recipe.system,
-            network={**self.recipe.network, "num_classes": self.cohort.scheme.num_classes},
+            network=_network(self.recipe, self.cohort),
             preprocessing=self.recipe.preprocessing,
             window=stage.crop,
             window_overlap=self.recipe.window_overlap,
@@ -237,9 +256,11 @@ class _Trainer:
         )
 
 
-def _write_beginning(run: Run, configuration: TrainingConfiguration, cohort: Cohort, group: ProcessGroup) -> None:
-    output_folder(run.folder)
-    write_json(run.split, cohort.split())
-    record = provenance("train", configuration.model_dump(mode="json"), cohort.files, str(group.device))
-    write_json(run.folder / "provenance.json", record | {"processes": group.size})
-    write_text(run.config, configuration.to_yaml())
+def _network(recipe: Recipe, cohort: Cohort) -> dict[str, Any]:
+    """Return the arguments of the network."""
+    return {**recipe.network, "num_classes": cohort.scheme.num_classes}
+
+
+def _is_finished(stage: Stage, position: Position) -> bool:
+    """Return whether the stage of the position has had its last epoch."""
+    return position.epoch >= stage.epochs or bool(stage.patience and position.worse >= stage.patience)

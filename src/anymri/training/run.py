@@ -1,6 +1,6 @@
 """Run folder: what one training writes, and how it is read back.
 
-config.yaml                    the resolved configuration
+config.yaml                    the resolved configuration; written first, because with it a run can be resumed
 split.json                     training and validation cases with their modalities, and a checksum of that
 provenance.json                versions, seeds, hashes of the data
 log.csv, validation.csv        losses and speed per epoch (patches/s, and the share of time that steps waited for data);
@@ -19,16 +19,19 @@ import csv
 import io
 import json
 import math
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
-from anymri.errors import RunError
-from anymri.files import replacing
+from anymri.errors import RunError, WeightsError
+from anymri.files import digest, is_unused, replacing, write_json, write_text
 from anymri.training.configuration import TrainingConfiguration, read_yaml, validated
+from anymri.weights.store import load_weights
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Position:
     seconds, waited     duration of these steps, and of that, waiting for data
     best, worse         highest mean Dice of this stage's validations, and the number of validations since
     log, validation     rows of log.csv and validation.csv
+    split               checksum of the split that is trained on
     """
 
     stage: int = 0
@@ -54,6 +58,7 @@ class Position:
     worse: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
+    split: str = ""
 
 
 class Run:
@@ -63,6 +68,7 @@ class Run:
         self.folder = folder
         self.config = folder / "config.yaml"
         self.split = folder / "split.json"
+        self.provenance = folder / "provenance.json"
         self.last = folder / "checkpoints" / "last.safetensors"
         self.best = folder / "checkpoints" / "best.safetensors"
         self.state = folder / "checkpoints" / "state.pt"
@@ -74,7 +80,8 @@ class Run:
                 f"{self.folder} holds a run already.",
                 f"Continue it with: anymri train --resume -o {self.folder} (or choose another folder with -o).",
             )
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        # A killed beginning of an earlier version left these.
+        if not is_unused(self.folder, self.split.name, self.provenance.name):
             raise RunError(f"{self.folder} exists and is not an empty folder.", "Choose another folder with -o.")
 
     def configuration(self) -> TrainingConfiguration:
@@ -100,17 +107,42 @@ class Run:
                 f"Resume with: anymri train --resume -o {self.folder} (or start a new run in another folder).",
             )
 
-    def check_split(self, split: dict[str, Any]) -> None:
-        """Raise `RunError` if the run was started with another split: validation cases must stay unseen."""
-        if not self.split.exists():
-            return
-        started = json.loads(self.split.read_text(encoding="utf-8"))
-        if started.get("sha256") != split["sha256"]:
-            changed = sorted(_differences(started, split) - {"sha256"})
+    def write_beginning(
+        self, configuration: TrainingConfiguration, split: dict[str, Any], record: dict[str, Any], resume: bool
+    ) -> None:
+        """Write what describes the run; of a resumed one, only what a killed command did not write."""
+        if not resume:
+            write_text(self.config, configuration.to_yaml())
+        if not resume or self.read_split() is None:
+            write_json(self.split, split)
+        if not resume or not self.provenance.exists():
+            write_json(self.provenance, record)
+
+    def check_split(self, split: dict[str, Any], trained: str) -> None:
+        """Raise `RunError` if the run was started with another split: validation cases must stay unseen.
+
+        trained  checksum of the split in the saved state; empty if no step was saved
+        """
+        started = self.read_split()
+        if started is not None and started["sha256"] != split["sha256"]:
+            changed = sorted(_differences(_content(started), _content(split)))
             raise RunError(
                 f"The cohort has changed since {self.folder} was started: {', '.join(changed[:5])} differ.",
                 "Restore the cases and lists as they were, or start a new run in another folder.",
             )
+        if started is None and trained != split["sha256"] and self.state.exists():
+            raise RunError(
+                f"{self.split} is missing or damaged, and the run was not started with the cohort as it is now.",
+                "Restore the cases and lists as they were, or start a new run in another folder.",
+            )
+
+    def read_split(self) -> dict[str, Any] | None:
+        """Return the split that the run was started with; None if its file is missing or damaged."""
+        try:
+            split: dict[str, Any] = json.loads(self.split.read_text(encoding="utf-8"))
+            return split if split["sha256"] == digest(_content(split)) else None
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return None
 
     def save_state(self, position: Position, **states: Any) -> None:
         """Write the state and the two logs; the state file alone decides where a resumed run begins."""
@@ -119,23 +151,56 @@ class Run:
         torch.save({"position": vars(position), **states}, buffer)
         with replacing(self.state) as temporary:
             temporary.write_bytes(buffer.getbuffer())
+        self.write_logs(position)
+
+    def write_logs(self, position: Position) -> None:
+        """Write log.csv and validation.csv."""
         for name, rows in (("log", position.log), ("validation", position.validation)):
             if rows:
                 with replacing(self.folder / f"{name}.csv") as temporary:
                     _write_table(temporary, rows)
 
     def load_state(self) -> tuple[Position, dict[str, Any]] | None:
-        """Return position and states as saved, or None if nothing was saved yet."""
+        """Return position and states as saved, or None if nothing was saved yet; raise `RunError` for any other file.
+
+        The checksums of the archive are compared here, because torch does not.
+        """
         if not self.state.exists():
             return None
         try:
+            with zipfile.ZipFile(self.state) as archive:
+                if archive.testzip() is not None:
+                    raise zipfile.BadZipFile
             states = torch.load(self.state, map_location="cpu", weights_only=True)
-            return Position(**states.pop("position")), states
+            return TypeAdapter(Position).validate_python(states.pop("position")), states
         except Exception as error:
-            raise RunError(
-                f"{self.state} is damaged ({error}).",
-                "Start a new run in another folder; the weights in this one may still be good.",
-            ) from error
+            raise self.damaged_state() from error
+
+    def damaged_state(self) -> RunError:
+        """Return the error of a state that cannot be continued with."""
+        return RunError(
+            f"{self.state} is damaged.", "Start a new run in another folder; the weights in this one may still be good."
+        )
+
+    def check_weights(self, network: tuple[str, dict[str, Any]], has_best: bool) -> None:
+        """Raise `RunError` if the weights of a finished run are missing, damaged or of another network.
+
+        network   name of the system and arguments of its network
+        has_best  whether a validation has chosen the best weights
+        """
+        for file in (self.last, self.best):
+            if file == self.best and not (has_best or file.exists()):
+                continue
+            try:
+                _, card = load_weights(file)
+                what = "" if (card.system, card.network) == network else f"{file} belongs to another network."
+            except WeightsError as error:
+                what = error.what
+            if what:
+                raise RunError(
+                    f"The training in {self.folder} is finished, but its weights cannot be used: {what}",
+                    f"Restore {file} from a copy, or train again in another folder.",
+                )
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -147,6 +212,11 @@ def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows:
             nan = {name for name, value in row.items() if isinstance(value, float) and math.isnan(value)}
             writer.writerow({name: "" if name in nan else value for name, value in row.items()})
+
+
+def _content(split: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a split that its checksum is of, see `anymri.training.cohort.find.Cohort.split`."""
+    return {key: value for key, value in split.items() if key not in ("sha256", "skipped")}
 
 
 def _differences(a: Any, b: Any, path: str = "") -> set[str]:

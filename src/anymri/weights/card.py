@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from anymri._version import __version__
 from anymri.data.preprocessing import Preprocessing
+from anymri.regions import CLASSES
+from anymri.systems.recipes.schema import Side, WindowOverlap
+
+
+def _with_known_classes(network: dict[str, Any]) -> dict[str, Any]:
+    if network.get("num_classes") not in (len(CLASSES) - 1, len(CLASSES)):
+        raise ValueError(f"num_classes is not {len(CLASSES) - 1} or {len(CLASSES)}")
+    return network
 
 
 class WeightsCard(BaseModel):
     """Facts that travel with weights, inside their file.
 
     system           name of the system
-    network          arguments of its network
+    network          arguments of its network, with num_classes: 4, or 5 with the resection cavity
     preprocessing    how scans become the network's input
     window           side of the cubic windows for inference, voxels: the only crop that the network takes, or that of
                      the last training stage
@@ -28,16 +36,16 @@ class WeightsCard(BaseModel):
     anymri           version that wrote the weights
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     system: str
-    network: dict[str, Any]
+    network: Annotated[dict[str, Any], AfterValidator(_with_known_classes)]
     preprocessing: Preprocessing
-    window: int
-    window_overlap: float
+    window: Side
+    window_overlap: WindowOverlap
     window_blending: Literal["gaussian", "constant"] = "gaussian"
     label_scheme: str | None
     trained_on: list[str]
     origin: str
-    frozen_file: str | None = None
+    frozen_file: str | None = Field(default=None, pattern=r"^frozen-[0-9a-f]{16}\.safetensors$")
     anymri: str = __version__

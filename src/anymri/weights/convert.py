@@ -8,11 +8,17 @@ from types import MappingProxyType
 from typing import Any
 
 from anymri.errors import WeightsError
-from anymri.files import sha256
-from anymri.systems.registry import build, card, spec
+from anymri.files import refuse_overwriting, sha256
+from anymri.systems.blueprint import blueprint
+from anymri.systems.checkpoints import Converted
+from anymri.systems.registry import card, spec
+from anymri.systems.spec import SystemSpec
+from anymri.text import shown
 from anymri.weights.card import WeightsCard
 from anymri.weights.pickles import read_checkpoint
-from anymri.weights.store import save_weights
+from anymri.weights.store import check_finite, save_weights
+
+_GIVE = "Give a checkpoint of this system's reference implementation."
 
 
 def convert_checkpoint(
@@ -32,7 +38,8 @@ def convert_checkpoint(
         )
     if not checkpoint.is_file():
         raise WeightsError(f"There is no checkpoint at {checkpoint}.", "Give the authors' .pth or .pt file.")
-    converted = system_spec.convert(read_checkpoint(checkpoint))
+    refuse_overwriting([output], [checkpoint])
+    converted = _converted(system_spec, checkpoint)
     network = {**converted.network, **switches}
     if missing := [name for name in converted.undecided if name not in switches]:
         meanings = "; ".join(f"{name}: {card(system).switches[name]}" for name in missing)
@@ -40,14 +47,17 @@ def convert_checkpoint(
             f"{checkpoint} does not show how its network was built ({meanings}).",
             f"Name the values: {' '.join(f'--set {name}=VALUE' for name in missing)}",
         )
-    try:
-        built = build(system, network)
-        built.load_state_dict(converted.state)
-    except RuntimeError as error:
+    built = blueprint(system, network)
+    expected = built.state_dict()
+    shapes = {name: value.shape for name, value in expected.items()}
+    if {name: value.shape for name, value in converted.state.items()} != shapes:
         raise WeightsError(
-            f"{checkpoint} does not fit a network with {dict(switches)} ({error}).",
-            "Set only what its names and shapes do not show.",
-        ) from error
+            f"{checkpoint} does not fit a network with {shown(network, 200)}.",
+            "Set only what its names and shapes do not show." if switches else _GIVE,
+        )
+    state = {name: value.to(expected[name].dtype) for name, value in converted.state.items()}
+    for name, value in state.items():
+        check_finite(name, value, checkpoint)
     published = system_spec.recipes["published"]
     weights_card = WeightsCard(
         system=system,
@@ -60,4 +70,18 @@ def convert_checkpoint(
         trained_on=[],
         origin=f"converted from {checkpoint.name}, SHA-256 {sha256(checkpoint)}",
     )
-    save_weights(output, converted.state, weights_card, converted.frozen)
+    save_weights(output, state, weights_card, converted.frozen)
+
+
+def _converted(system_spec: SystemSpec, checkpoint: Path) -> Converted:
+    """Return the converted checkpoint; raise `WeightsError` if its content is not that of the reference."""
+    assert system_spec.convert
+    stored = read_checkpoint(checkpoint)
+    try:
+        return system_spec.convert(stored)
+    except WeightsError:
+        raise
+    except Exception as error:  # converters read names and shapes that may be anything
+        raise WeightsError(
+            f"{checkpoint} does not fit: its tensors do not have the shapes of the reference.", _GIVE
+        ) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,18 @@ from safetensors.torch import save
 
 from anymri.errors import AnymriError, WeightsError
 from anymri.files import replacing
+from anymri.systems.blueprint import blueprint
 from anymri.systems.contract import System
 from anymri.systems.registry import build
+from anymri.text import shortened
 from anymri.weights.card import WeightsCard
 from anymri.weights.locate import find_weights
 
 _KEY = "anymri"
 _GIVE = "Give weights that anymri train or anymri convert wrote."
+_MOST_NAMES = 8
+# Types of a file that fit the type of a tensor.
+_STORED_AS = {torch.float32: ("F64", "F32", "BF16", "F16"), torch.int64: ("I64",)}
 
 
 def save_weights(
@@ -52,42 +58,114 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
 
     path  a weights file or run folder
 
-    Raises `WeightsError` if the file is damaged, has no card, or does not fit the network that its card names.
+    Nothing is allocated before the card, and the names, shapes and types of all tensors, fit the system.
+
+    Raises `WeightsError` if the file is damaged, has no card, does not fit the network that its card names, or has
+    numbers that are not finite.
     """
     file = find_weights(path)
-    state, metadata = _read(file, device)
-    if _KEY not in metadata:
-        raise WeightsError(f"{file} does not say which system it belongs to: anymri did not write it.", _GIVE)
+    card = _card(file)
     try:
-        card = WeightsCard.model_validate_json(metadata[_KEY])
+        system = blueprint(card.system, card.network)
+    except AnymriError as error:
+        raise WeightsError(f"{file} does not fit a system: {error.what}", _GIVE) from error
+    if system.crop is None and system.usable_side(card.window) != card.window:
+        raise WeightsError(
+            f"{file} names windows of {card.window} voxels, which do not fit {card.system}: {system.crop_rule()}.",
+            _GIVE,
+        )
+    files = [file, _frozen_file(file, card.frozen_file)] if card.frozen_file else [file]
+    expected = system.state_dict()
+    _check_headers(files, card.system, expected)
+    state = {name: value for each in files for name, value in _tensors(each, expected, device)}
+    system.load_state_dict(state, assign=True)
+    if any(buffer.is_meta for buffer in system.buffers()):  # buffers that are not saved have no values yet
         system = build(card.system, card.network)
-    except (ValidationError, AnymriError) as error:
-        raise _does_not_fit(file, error) from error
-    if card.frozen_file:
-        state |= _read(_frozen_file(file, card.frozen_file), device)[0]
-    try:
         system.load_state_dict(state)
-    except RuntimeError as error:
-        raise _does_not_fit(file, error) from error
     return system.to(device), card
 
 
-def _read(file: Path, device: str | torch.device) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return tensors and metadata of a safetensors file."""
+def check_finite(name: str, value: torch.Tensor, file: Path) -> None:
+    """Raise `WeightsError` if a tensor has a number that is not finite.
+
+    name  name of the tensor
+    file  file that it is from, for the error
+    """
+    if value.is_floating_point() and value.numel() and not torch.stack(value.aminmax()).isfinite().all():
+        raise WeightsError(
+            f"The weights in {file} are not finite: {shortened(name)} has NaN or infinity.",
+            "The training that wrote them has diverged, or the file is damaged: use other weights.",
+        )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     try:
-        with safe_open(file, framework="pt", device=str(device)) as stored:
-            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{file} is not a readable safetensors file ({error}).", _GIVE) from error
+        with safe_open(file, framework="pt") as stored:
+            yield stored
+    except (SafetensorError, OSError, UnicodeError) as error:
+        raise WeightsError(
+            f"{file} is not a readable safetensors file: it is damaged or something else.", _GIVE
+        ) from error
 
 
-def _does_not_fit(file: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"{file} does not fit the system that it names ({error}).", _GIVE)
+def _card(file: Path) -> WeightsCard:
+    with _opened(file) as stored:
+        metadata = stored.metadata() or {}
+    if _KEY not in metadata:
+        raise WeightsError(f"{file} does not say which system it belongs to: anymri did not write it.", _GIVE)
+    try:
+        return WeightsCard.model_validate_json(metadata[_KEY])
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "its text"
+        raise WeightsError(
+            f"The card of {file} does not fit: {shortened(place)} ({shortened(first['msg'])}).", _GIVE
+        ) from error
+
+
+def _check_headers(files: Sequence[Path], system: str, expected: Mapping[str, torch.Tensor]) -> None:
+    """Raise `WeightsError` if the tensors in files are not those that a system expects."""
+    wrong: list[str] = []
+    found: set[str] = set()
+    for file in files:
+        with _opened(file) as stored:
+            for name in stored.keys():  # noqa: SIM118
+                entry = stored.get_slice(name)
+                fits = name in expected and name not in found and tuple(entry.get_shape()) == expected[name].shape
+                if not fits or entry.get_dtype() not in _STORED_AS.get(expected[name].dtype, ()):
+                    wrong.append(name)
+                found.add(name)
+    if missing := sorted(expected.keys() - found):
+        raise WeightsError(f"{files[0]} does not fit {system}: it has no {_listed(missing)}.", _GIVE)
+    if wrong:
+        raise WeightsError(
+            f"{files[0]} does not fit {system}: other names, shapes or types are expected than those of "
+            f"{_listed(sorted(wrong))}.",
+            _GIVE,
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(map(shortened, names[:_MOST_NAMES])) + more
+
+
+def _tensors(
+    file: Path, expected: Mapping[str, torch.Tensor], device: str | torch.device
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield names and tensors of a file in the types that are expected, all finite."""
+    with _opened(file) as stored:
+        for name in stored.keys():  # noqa: SIM118
+            # A copy, because the file may change while it is mapped into memory.
+            value = stored.get_tensor(name).to(dtype=expected[name].dtype, copy=True)
+            check_finite(name, value, file)
+            yield name, value.to(device)
 
 
 def _frozen_file(file: Path, name: str) -> Path:
     """Return the file of frozen tensors that belongs to weights; raise `WeightsError` if it is not in their folder."""
-    found = file.parent / Path(name).name
+    found = file.with_name(name)
     if not found.is_file():
         raise WeightsError(
             f"{file} needs {found.name} in the same folder, and it is not there.",

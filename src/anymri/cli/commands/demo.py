@@ -42,18 +42,21 @@ def run_demo(
 
     assignments  changes of the recipe, as by `--set`
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "training-cohort").exists():
+    from anymri.files import is_unused, locked
+
+    if not is_unused(folder) and not (folder / "training-cohort").exists():
         raise RunError(f"{folder} is not empty and is not a demo.", "Choose another folder with -o.")
-    with _timed(f"Writing {training_cases} + {test_cases} phantoms"):
-        _write_phantoms(folder, training_cases, test_cases)
-    with _timed(f"Training {SYSTEM}, recipe {RECIPE}"):
-        _train(folder, assignments)
-    with _timed(f"Evaluating {len(SUBSETS)} subsets on {test_cases} held-out cases"):
-        table = _evaluate(folder)
-    with _timed("Segmenting a held-out case and writing the report"):
-        report = _report(folder, training_cases, test_cases)
+    with locked(folder):
+        with _timed(f"Writing {training_cases} + {test_cases} phantoms"):
+            _write_phantoms(folder, training_cases, test_cases)
+        with _timed(f"Training {SYSTEM}, recipe {RECIPE}"):
+            _train(folder, assignments)
+        with _timed(f"Evaluating {len(SUBSETS)} subsets on {test_cases} held-out cases"):
+            table = _evaluate(folder)
+        with _timed("Segmenting a held-out case and writing the report"):
+            report = _report(folder, training_cases, test_cases)
     console.print()
-    console.print(table, markup=False, soft_wrap=True)
+    console.print(table, soft_wrap=True)
     console.print(f"Report: {report}", soft_wrap=True)
 
 
@@ -117,7 +120,7 @@ def _report(folder: Path, training_cases: int, test_cases: int) -> Path:
 
 @contextmanager
 def _timed(what: str) -> Iterator[None]:
-    console.print(f"[bold]{what}[/bold]")
+    console.print(what, style="bold")
     began = time.monotonic()
     yield
     console.print(f"  done in {time.monotonic() - began:.0f} s")

@@ -12,8 +12,10 @@ from anymri.cli.options import Output
 
 def phantom(
     output: Output,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of cases.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same cohort.")] = 0,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=100_000, help="Number of cases.")] = 24,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Random seed; the same seed gives the same cohort.")
+    ] = 0,
     size: Annotated[int, typer.Option(min=48, max=256, help="Side in voxels of 1 mm.")] = 96,
 ) -> None:
     """Write a cohort of procedural brains with tumours.
@@ -23,4 +25,4 @@ def phantom(
     from anymri.synthesis.phantoms import write_cohort
 
     cases = write_cohort(output, count, seed=seed, size=size)
-    console.print(f"{len(cases)} cases in {output}; label scheme brats2023.")
+    console.print(f"{len(cases)} cases in {output}; label scheme brats2023.", soft_wrap=True)

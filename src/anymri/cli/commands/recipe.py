@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from anymri.cli.options import Assignments, SystemName
+from anymri.text import visible
 
 
 def recipe(
@@ -24,4 +25,4 @@ def recipe(
 
     text = recipe_to_yaml(resolve_recipe(system, name, assignments or []))
     print("# Numbers come from `source`; those listed in `sources` come from there. Sheets: docs/sheets.")  # noqa: T201
-    print(text, end="")  # noqa: T201  for a file
+    print(visible(text), end="")  # noqa: T201  for a file

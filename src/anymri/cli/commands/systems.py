@@ -25,8 +25,8 @@ def systems(
     elif name:
         stated = {key: value for key, value in asdict(cards[0]).items() if value not in (None, "", (), {})}
         for key, value in stated.items():
-            console.print(f"[bold]{key.replace('_', ' ')}[/bold]")
-            console.print("\n".join(f"  {line}" for line in _lines(value)), markup=False)
+            console.print(key.replace("_", " "), style="bold")
+            console.print("\n".join(f"  {line}" for line in _lines(value)))
     else:
         table = Table("system", "what", "paper", "presets", "parameters", "GMAC, 15 subsets of 128³", box=None)
         for each in cards:

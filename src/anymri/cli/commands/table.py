@@ -11,6 +11,7 @@ import typer
 from anymri.cli.console import console
 from anymri.cli.options import Evaluations, Quote
 from anymri.errors import ConfigurationError, did_you_mean
+from anymri.text import visible
 
 
 def table(
@@ -34,10 +35,12 @@ def table(
     need("report", "pandas")
     text = make_table(evaluations, metric, form, quote or [], average, statistics)
     if output is None:
-        print(text, end="")  # noqa: T201  unwrapped, for a file or another program
+        print(visible(text), end="")  # noqa: T201  unwrapped, for a file or another program
     else:
-        from anymri.files import write_text
+        from anymri.evaluation.folder import FILES
+        from anymri.files import refuse_overwriting, write_text
 
+        refuse_overwriting([output], [folder / name for folder in evaluations for name in FILES])
         write_text(output, text)
         console.print(f"{output}", soft_wrap=True)
 

@@ -58,11 +58,11 @@ def train(
     paths = {"data": data and data.absolute(), "cache": cache and cache.absolute()}
     options = {**paths, "label_scheme": label_scheme, "device": device, "loggers": loggers or None}
     configuration = resolve(system, recipe, options, config, assignments or [])
-    console.print(configuration.to_yaml(), markup=False, soft_wrap=True)
+    console.print(configuration.to_yaml(), soft_wrap=True)
 
     from anymri.cli.progress import TrainingProgress
     from anymri.training.engine import train as run_training
 
     with TrainingProgress(console) as callback:
         run_training(configuration, output, callback, resume, callback.expect)
-    console.print(f"Weights: {run.best if run.best.exists() else run.last}")
+    console.print(f"Weights: {run.best if run.best.exists() else run.last}", soft_wrap=True)

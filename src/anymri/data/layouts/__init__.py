@@ -1,50 +1,77 @@
 """Finding of the cases of a cohort on disk.
 
-`find_cases` reads these layouts and tries them in this order:
+`find_cohort` reads these layouts and tries them in this order:
 
     CSV manifest         a .csv file with the columns case, any modality, and perhaps label, mask, patient
     nnU-Net raw          imagesTr or imagesTs (CASE_0000.nii.gz, ...), labelsTr or labelsTs, dataset.json
     BIDS                 sub-XX/[ses-YY/]anat/sub-XX[_ses-YY]_T1w.nii.gz, ...; label maps there or in derivatives
     one folder per case  BraTS 2018 to 2024 and similar: file names contain t1n, t1ce, flair, seg, ... among other words
 
-Hidden files and folders are skipped. Each layout has its module, which returns the cases of a path.
+Hidden files and folders are skipped. Each layout has its module, which returns cases and what is not used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from anymri.data.case import Case
+from anymri.data.case import Case, check_distinct
+from anymri.data.image import image_stem
 from anymri.data.layouts import bids, csv_manifest, folders, nnunet
-from anymri.data.layouts.roles import LAYOUTS_TEXT
-from anymri.errors import CohortError, ImageError, ModalityError
+from anymri.data.layouts.found import Found, shown
+from anymri.data.layouts.listing import check_readable
+from anymri.errors import CohortError, ModalityError
 from anymri.modalities import parse_modality
+
+_LAYOUTS = (
+    "Give a CSV manifest (columns case, t1, t1c, t2, flair, label), an nnU-Net raw folder, a BIDS folder, or one "
+    "folder per case with files like name_t1ce.nii.gz."
+)
 
 
 def find_cases(path: Path) -> list[Case]:
     """Return the cases in a folder or CSV manifest, sorted by name; names are unique.
 
-    Raises `CohortError` if there is none, or if several files could be the same scan of a case.
+    Raises `CohortError` as `find_cohort` does; an `InputWarning` names what is not used.
     """
+    found = find_cohort(path)
+    found.warn()
+    return found.cases
+
+
+def find_cohort(path: Path) -> Found:
+    """Return the cases in a folder or CSV manifest, sorted by name, and what in it is not used.
+
+    Raises `CohortError` if there is no case, if names leave open what a scan is or whose, or if several files could be
+    the same scan of a case; `ImageError` for a scan that cannot be read.
+    """
+    found = search(path)
+    if not found.cases:
+        only = "; ".join(f"{reason}: {shown(names)}" for reason, names in found.skipped.items())
+        raise CohortError(f"No case was found in {path}{only and ', but '}{only}.", _LAYOUTS)
+    return found
+
+
+def search(path: Path) -> Found:
+    """Return the same as `find_cohort`, also if there is no case."""
     if not path.exists():
         raise CohortError(f"{path} does not exist.", "Check the name of the folder or manifest.")
     try:
-        cases = sorted(_cases(path), key=lambda case: case.name)
+        found = _find(path)
     except OSError as error:
         raise CohortError(
             f"{error.filename or path} cannot be read: {error.strerror}.", "Check its permissions."
         ) from error
-    if not cases:
-        raise CohortError(f"No case was found in {path}.", LAYOUTS_TEXT)
-    for first, second in pairwise(cases):
+    found.cases.sort(key=lambda case: case.name)
+    for first, second in pairwise(found.cases):
         if first.name == second.name:
             raise CohortError(
                 f"Two cases are named {first.name}: {_folder_of(first)} and {_folder_of(second)}.",
                 "Rename one, or list the cases in a CSV manifest under different names.",
             )
-    return cases
+    check_distinct(case.name for case in found.cases)
+    return found
 
 
 def case_from_files(
@@ -66,17 +93,19 @@ def case_from_files(
         by_modality[modality] = path
     case = Case(name, by_modality, label, brain_mask)
     for role, path in case.files().items():
-        if not path.is_file():
-            raise ImageError(f"{path} ({role}) does not exist.", "Check the name, or omit the file.")
+        check_readable(path, f" ({role})")
     return case
 
 
-def _cases(path: Path) -> Iterable[Case]:
-    if path.is_file():
-        return csv_manifest.cases(path)
+def _find(path: Path) -> Found:
+    if not path.is_dir():
+        if image_stem(path) is not None or not path.is_file():
+            raise CohortError(f"{path} is neither a folder nor a CSV manifest.", _LAYOUTS)
+        return csv_manifest.find(path)
     if nnunet.matches(path):
-        return nnunet.cases(path)
-    return bids.cases(path) or folders.cases(path)
+        return nnunet.find(path)
+    found = bids.find(path)
+    return found if found.cases else folders.find(path)
 
 
 def _folder_of(case: Case) -> Path:

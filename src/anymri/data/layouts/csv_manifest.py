@@ -6,15 +6,17 @@ import csv
 from pathlib import Path
 
 from anymri.data.case import Case
-from anymri.data.layouts.roles import LAYOUTS_TEXT, case_of_files
-from anymri.errors import CohortError
+from anymri.data.layouts.found import Found, case_of_files
+from anymri.data.layouts.listing import check_readable
+from anymri.errors import CohortError, ImageError
 from anymri.modalities import MODALITIES, find_modality
 
 # Header of a column -> what the column contains; modalities by any alias.
 _COLUMNS = {"case": "case", "patient": "patient", "label": "label", "mask": "brain_mask"}
+_ENCODING = "Save it as CSV in UTF-8, with commas between the cells."
 
 
-def cases(path: Path) -> list[Case]:
+def find(path: Path) -> Found:
     """Return the cases in the order of the rows; raise `CohortError` with the line of what is wrong."""
     found: dict[str, Case] = {}
     try:
@@ -29,9 +31,11 @@ def cases(path: Path) -> list[Case]:
                 if case.name in found:
                     raise CohortError(f"{line}: the case {case.name} occurs twice.", "Give each row a different name.")
                 found[case.name] = case
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CohortError(f"{path} is not a CSV file: {error}.", LAYOUTS_TEXT) from error
-    return list(found.values())
+    except UnicodeDecodeError as error:
+        raise CohortError(f"{path} is not a text file in UTF-8.", _ENCODING) from error
+    except csv.Error as error:
+        raise CohortError(f"{path} is not a CSV file.", _ENCODING) from error
+    return Found(list(found.values()))
 
 
 def _columns(path: Path, header: list[str]) -> list[str]:
@@ -61,8 +65,12 @@ def _case(folder: Path, line: str, columns: list[str], cells: list[str]) -> Case
     name, patient = row.pop("case", ""), row.pop("patient", "")
     files = {role: folder / file for role, file in row.items()}
     for role, file in files.items():
-        if not file.is_file():
+        if not file.exists() and not file.is_symlink():
             raise CohortError(f"{line}: {file} ({role}) does not exist.", "Paths are relative to the manifest.")
+        try:
+            check_readable(file, f" ({role})")
+        except ImageError as error:
+            raise CohortError(f"{line}: {error.what}", error.fix) from error
     try:
         return case_of_files(name, files, patient)
     except CohortError as error:

@@ -1,82 +1,119 @@
-"""Roles of the files of a case: a modality, `label` or `brain_mask`; and how files with roles become a case."""
+"""Roles of the files of a case by their names: a modality, `label` or `brain_mask`; the rules are in docs/data.md."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
-from anymri.data.case import Case
-from anymri.data.image import image_stem
-from anymri.errors import CohortError
-from anymri.modalities import MODALITIES, find_modality
-
-# Second sentence of errors about a cohort without cases.
-LAYOUTS_TEXT = (
-    "Give a CSV manifest (columns case, t1, t1c, t2, flair, label), an nnU-Net raw folder, a BIDS folder, or one "
-    "folder per case with files like name_t1ce.nii.gz."
-)
-
-# Words in file names that are not a modality. `segm` is in case 355 of BraTS 2020, `OTMultiClass` in BraTS 2013.
-_LABEL_WORDS = frozenset({"seg", "segm", "label", "truth", "gt", "otmulticlass"})
-_MASK_WORDS = frozenset({"mask", "brainmask"})
-_TUMOUR_WORDS = frozenset({"tumor", "tumour", "lesion"})
+from anymri.data.layouts import words as known
+from anymri.modalities import find_modality
 
 
-def role_of_name(stem: str) -> str | None:
-    """Return the role of a file by its name without suffix, or None.
+@dataclass(frozen=True)
+class Unclear:
+    """Result of a name from which the rules decide no role.
 
-    The last word with a role counts, because the words before belong to the name of the case; `t1_ce` counts as `t1ce`.
+    reason   what the name says, to continue "its name ..."
+    is_scan  whether the file may be a scan
     """
-    words = re.findall(r"[a-z0-9]+", stem.lower())
-    for before, word in reversed(list(zip(["", *words], words, strict=False))):
-        if role := _role_of_word(before, word):
-            return role
-    return None
+
+    reason: str
+    is_scan: bool = False
 
 
-def _role_of_word(before: str, word: str) -> str | None:
-    if word in _LABEL_WORDS or (word == "mask" and before in _TUMOUR_WORDS):
-        return "label"
-    if word in _MASK_WORDS:
+Role = str | Unclear | None
+
+_MAPS = known.LABEL | known.LESION | known.MASK
+
+# Role of a mask whose name does not say of what: it is a brain mask if its other words are those of the case.
+MASK = "mask"
+OF_NOTHING = Unclear("does not say of what it is a mask")
+_OF_A_REGION = Unclear("is that of a single region of a tumour, and a label map contains all")
+
+
+@lru_cache(maxsize=100_000)
+def role_of_words(words: tuple[str, ...]) -> Role:
+    """Return the role that the words of a name give, without those of the case; None if they give none."""
+    return _role(known.join_phrases(words))
+
+
+def _role(words: Sequence[str]) -> Role:
+    modality = None if _is_computed(words) else modality_of_words(words)
+    if _is_computed(words) or not set(words) & _MAPS:
+        return modality
+    return _OF_A_REGION if _is_of_one_region(words) else _role_of_map(set(words), modality)
+
+
+def _role_of_map(words: Set[str], modality: Role) -> Role:
+    """Return the role of a file whose name has a word for a mask, a label map or a tumour."""
+    if words & known.LESION:
+        is_map = modality is None or words & (known.MASK | known.LABEL)
+        return "label" if is_map else Unclear("contains the words of a tumour and of a scan", is_scan=True)
+    if words & known.LABEL:
+        return None if words & (known.TISSUE | known.BRAIN) else "label"
+    if words & known.BRAIN:
         return "brain_mask"
-    return (find_modality(before + word) if find_modality(before) else None) or find_modality(word)
+    return MASK if modality is None else OF_NOTHING
 
 
-def has_scan(roles: Iterable[tuple[str | None, Path]]) -> bool:
-    """Return whether one of the files is a scan."""
-    return any(role in MODALITIES for role, _ in roles)
+def modality_of_words(words: Sequence[str]) -> Role:
+    """Return the modality that words name: the moved scan of `FLAIR to T1`, T1c for T1 with a contrast word."""
+    places = [place for place, word in enumerate(words) if find_modality(word)]
+    for place, word in enumerate(words):
+        if word in known.TO | known.MOVED and places and places[0] < place < places[-1]:
+            return _moved(words[:place], words[place + 1 :], word)
+    return _single(
+        [word for before, word in pairwise(["", *words]) if not (before in known.TO and find_modality(word))]
+    )
 
 
-def case_of_roles(name: str, roles: Iterable[tuple[str | None, Path]]) -> Case:
-    """Return the case of files with their roles; files without a role are ignored.
-
-    Raises `CohortError` if two files have the same role.
-    """
-    by_role: dict[str, Path] = {}
-    for role, file in roles:
-        if role in by_role:
-            raise CohortError(
-                f"{by_role[role]} and {file} both look like the {role.replace('_', ' ')} of one case.",
-                "Keep one of them there, or list the files of each case in a CSV manifest.",
-            )
-        if role is not None:
-            by_role[role] = file
-    return case_of_files(name, by_role)
+def _moved(words: Sequence[str], target: Sequence[str], link: str) -> Role:
+    """Return the modality of a scan that was moved to the space of `target`."""
+    role = _single(words)
+    onto = next(modality for word in target if (modality := find_modality(word)))
+    if link == "space" and (role, onto) == ("T2", "FLAIR"):
+        return Unclear("is that of a T2 in the space of FLAIR, or of a FLAIR of the sequence SPACE", is_scan=True)
+    if role == "T1" and onto not in ("T1", "T1c") and known.CONTRAST & set(target):
+        return Unclear("does not say which scan was taken after contrast", is_scan=True)
+    return role
 
 
-def case_of_files(name: str, files: Mapping[str, Path], patient: str = "") -> Case:
-    """Return the case of a mapping from role to file."""
-    scans = {modality: files[modality] for modality in MODALITIES if modality in files}
-    return Case(name, scans, files.get("label"), files.get("brain_mask"), patient)
+def _single(words: Sequence[str]) -> Role:
+    """Return the one modality that words name."""
+    places = [place for place, word in enumerate(words) if find_modality(word)]
+    names = list(dict.fromkeys(str(find_modality(words[place])) for place in places))
+    if names == ["T2"] and "darkfluid" in words:
+        names = ["FLAIR"]  # Siemens: t2_tirm_tra_dark-fluid
+    if names == ["T2", "FLAIR"] and all(map(known.is_neutral, words[places[0] + 1 : places[-1]])):
+        names = ["FLAIR"]
+    if len(names) > 1:
+        return Unclear(f"contains the words of {' and of '.join(names)}", is_scan=True)
+    if not names or names[0] not in ("T1", "T1c"):
+        return names[0] if names else None
+    start = places[0]
+    while start and known.is_neutral(words[start - 1]):
+        start -= 1
+    around = set(words[start:])
+    end = places[-1] + 1
+    while end < len(words) - 1 and known.is_neutral(words[end]):
+        end += 1
+    beside = {*words[places[0] : end + 1]} & known.CONTRAST_AFTER_T1 or words[start - 1 : start] == ["plus"]
+    with_contrast = names[0] == "T1c" or around & known.CONTRAST or beside
+    if with_contrast and (around & known.NO_CONTRAST or around & {"t1n", "t1pre", "t1native"}):
+        return Unclear("says both with and without contrast", is_scan=True)
+    return "T1c" if with_contrast else "T1"
 
 
-def images_in(folder: Path) -> list[tuple[Path, str]]:
-    """Return the image files of `folder`, sorted, each with its name without suffix; none if there is no folder."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [(f, stem) for f in files if (stem := image_stem(f)) is not None and f.is_file() and is_visible(f)]
+def _is_computed(words: Sequence[str]) -> bool:
+    """Return whether words name a prediction, or an image that was computed from a scan."""
+    roles = [place for place, word in enumerate(words) if known.has_role(word)]
+    near = words[max(roles[0] - 1, 0) :] if roles else words
+    return bool(known.PREDICTION & set(words) or known.DERIVED & set(near))
 
 
-def is_visible(path: Path) -> bool:
-    """Return whether a file or folder exists and is not hidden."""
-    return path.exists() and not path.name.startswith(".")
+def _is_of_one_region(words: Sequence[str]) -> bool:
+    """Return whether the name of a region is next to a word for a mask, a label map or a tumour."""
+    is_near = any({one, other} & known.REGION and {one, other} & _MAPS for one, other in pairwise(words))
+    return is_near or bool(set(words) & known.MASK and set(words) & {"wt", "tc", "et"})

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from anymri.errors import ConfigurationError, did_you_mean
+from anymri.evaluation.metrics.axes import Axes, axes_of
 from anymri.evaluation.metrics.comparison import Comparison
 from anymri.evaluation.metrics.definitions import (
     ONE_EMPTY_HD95_MM,
@@ -29,7 +30,7 @@ from anymri.evaluation.metrics.definitions import (
 from anymri.evaluation.metrics.overlap import Mask, dice
 from anymri.regions import ET
 
-__all__ = ["DEFAULT", "METRICS", "ONE_EMPTY_HD95_MM", "Metric", "choose", "conventions", "dice", "score"]
+__all__ = ["DEFAULT", "METRICS", "ONE_EMPTY_HD95_MM", "Metric", "axes_of", "choose", "conventions", "dice", "score"]
 
 DEFAULT = ("dice", "hd95")
 
@@ -44,10 +45,10 @@ _DEFINED = (
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _DEFINED})
 
 
-def score(name: str, prediction: Mask, truth: Mask, spacing_mm: Sequence[float] = (1, 1, 1)) -> float:
+def score(name: str, prediction: Mask, truth: Mask, spacing_mm: Sequence[float] | Axes = (1, 1, 1)) -> float:
     """Return a metric of two masks of one region, (X, Y, Z) bool, for metrics that need masks only.
 
-    spacing_mm  size of a voxel along X, Y, Z
+    spacing_mm  sizes of a voxel along X, Y, Z; or its axes, (3, 3), which a sheared grid needs: see `axes_of`
     """
     a, b = (np.where(mask, np.uint8(ET), np.uint8(0)) for mask in (prediction, truth))
     return METRICS[name].of(Comparison(a, b, spacing_mm), "ET")

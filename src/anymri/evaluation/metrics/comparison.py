@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.evaluation.metrics.axes import Axes, as_axes
 from anymri.evaluation.metrics.calibration import RegionProbabilities, Reliability, reliability
 from anymri.evaluation.metrics.lesions import LesionMetrics, Rules, score_2023
 from anymri.evaluation.metrics.lesions_2024 import score_2024
@@ -25,7 +26,7 @@ class Comparison:
     """Comparison of a predicted map of classes with the true one, on one grid.
 
     prediction, truth  (X, Y, Z) uint8 classes of `anymri.regions`
-    spacing_mm         size of a voxel along X, Y, Z
+    spacing_mm         sizes of a voxel along X, Y, Z; or its axes, (3, 3), which a sheared grid needs
     probabilities      probabilities of the prediction, for metrics of calibration
     reconstructed      reconstructed scans, for their metrics
     """
@@ -34,13 +35,13 @@ class Comparison:
         self,
         prediction: NDArray[np.uint8],
         truth: NDArray[np.uint8],
-        spacing_mm: Sequence[float] = (1, 1, 1),
+        spacing_mm: Sequence[float] | Axes = (1, 1, 1),
         probabilities: RegionProbabilities | None = None,
         reconstructed: ReconstructedScans | None = None,
     ) -> None:
         box = box_around((prediction != 0) | (truth != 0), _LESION_MARGIN)
         self.prediction, self.truth = (np.ascontiguousarray(classes[box]) for classes in (prediction, truth))
-        self.spacing_mm = tuple(float(s) for s in spacing_mm)
+        self.axes = as_axes(spacing_mm)
         self.voxels = prediction.size
         self.probabilities = probabilities
         self.reconstructed = reconstructed
@@ -53,7 +54,7 @@ class Comparison:
     def pair(self, region: str) -> Pair:
         """Return the masks of a region, with the distances between their surfaces."""
         if region not in self._kept:
-            self._kept[region] = Pair(*self.masks(region), self.spacing_mm, self.voxels)
+            self._kept[region] = Pair(*self.masks(region), self.axes, self.voxels)
         pair: Pair = self._kept[region]
         return pair
 
@@ -70,7 +71,7 @@ class Comparison:
         """Return the lesion-wise metrics of a region by the rules of BraTS 2023."""
         key = (region, rules)
         if key not in self._kept:
-            self._kept[key] = score_2023(*self.masks(region), self.spacing_mm, rules)
+            self._kept[key] = score_2023(*self.masks(region), self.axes, rules)
         metrics: LesionMetrics = self._kept[key]
         return metrics
 
@@ -78,4 +79,4 @@ class Comparison:
     def lesions_2024(self) -> dict[str, LesionMetrics]:
         """Lesion-wise metrics of each region by the glioma rules of BraTS 2024."""
         predicted, truth = ({region: self.masks(region)[i] for region in REGIONS} for i in (0, 1))
-        return score_2024(predicted, truth, self.spacing_mm)
+        return score_2024(predicted, truth, self.axes)

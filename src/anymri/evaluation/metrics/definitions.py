@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from anymri.evaluation.metrics import overlap
+from anymri.evaluation.metrics.axes import voxel_mm3
 from anymri.evaluation.metrics.calibration import brier
 from anymri.evaluation.metrics.comparison import Comparison
 from anymri.evaluation.metrics.lesions import GLI_2023, MEN_2023, MET_2023, LesionMetrics, Rules
@@ -202,7 +203,7 @@ def _by_size_rule(of: Of) -> Of:
     def value(comparison: Comparison, region: str) -> float:
         prediction, truth = comparison.masks(region)
         a, b = (np.where(m, np.uint8(ET), np.uint8(0)) for m in (overlap.without_small(prediction), truth))
-        return of(Comparison(a, b, comparison.spacing_mm), region)
+        return of(Comparison(a, b, comparison.axes), region)
 
     return value
 
@@ -232,13 +233,13 @@ def _by_lesion(
 
 
 def _legacy(comparison: Comparison, region: str) -> float:
-    return legacy_hd95(comparison.lesions_2024[region], region, comparison.spacing_mm)
+    return legacy_hd95(comparison.lesions_2024[region], region, comparison.axes)
 
 
 def _volume_error(comparison: Comparison, region: str) -> float:
     pair = comparison.pair(region)
     voxels = abs(np.count_nonzero(pair.prediction) - np.count_nonzero(pair.truth))
-    return float(voxels * np.prod(pair.spacing_mm) / 1000)
+    return float(voxels * voxel_mm3(pair.axes) / 1000)
 
 
 def _specificity(comparison: Comparison, region: str) -> float:

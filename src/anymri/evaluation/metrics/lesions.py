@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, find_objects, generate_binary_structure, label
 
+from anymri.evaluation.metrics.axes import Axes, voxel_mm3
 from anymri.evaluation.metrics.overlap import Mask, dice
 from anymri.evaluation.metrics.pair import Box, Pair
 
@@ -68,14 +68,14 @@ class LesionMetrics:
     nsd: dict[float, float] = field(default_factory=dict)
 
 
-def score_2023(prediction: Mask, truth: Mask, spacing_mm: Sequence[float], rules: Rules) -> LesionMetrics:
+def score_2023(prediction: Mask, truth: Mask, axes: Axes, rules: Rules) -> LesionMetrics:
     """Return the metrics of one region.
 
     prediction, truth  (X, Y, Z) bool with a margin of `rules.dilation` voxels, unless the image ends there
-    spacing_mm         size of a voxel along X, Y, Z
+    axes               axes of the voxels, (3, 3) mm
     """
     components: Groups = label(prediction, NEIGHBOURS_26)[0]
-    return match(components, group(truth, rules.dilation), spacing_mm, rules)
+    return match(components, group(truth, rules.dilation), axes, rules)
 
 
 def group(mask: Mask, dilation: int) -> Groups:
@@ -93,11 +93,11 @@ def dilate(mask: Mask, times: int) -> Mask:
     return dilated
 
 
-def match(predicted: Groups, lesions: Groups, spacing_mm: Sequence[float], rules: Rules) -> LesionMetrics:
+def match(predicted: Groups, lesions: Groups, axes: Axes, rules: Rules) -> LesionMetrics:
     """Match predicted groups with lesions and return the metrics over all lesions.
 
     predicted, lesions  (X, Y, Z) numbers of groups, 0 outside; numbers may have gaps
-    spacing_mm          size of a voxel along X, Y, Z
+    axes                axes of the voxels, (3, 3) mm
     """
     boxes = find_objects(predicted)
     is_free = np.zeros(len(boxes) + 1, dtype=bool)
@@ -114,13 +114,13 @@ def match(predicted: Groups, lesions: Groups, spacing_mm: Sequence[float], rules
         touched = touched[touched > 0]
         is_free[touched] = False
         # Rounded, because headers give 0.99999994 mm and a lesion exactly at the threshold is ignored.
-        if round(np.count_nonzero(lesions[found] == number) * prod(spacing_mm), 2) <= rules.threshold_mm3:
+        if round(np.count_nonzero(lesions[found] == number) * voxel_mm3(axes), 2) <= rules.threshold_mm3:
             continue
         if not len(touched):
             missed += 1
             continue
         box = _union([found, *(boxes[n - 1] for n in touched)])
-        pair = Pair(np.isin(predicted[box], touched), lesions[box] == number, spacing_mm)
+        pair = Pair(np.isin(predicted[box], touched), lesions[box] == number, axes)
         dices.append(dice(pair.prediction, pair.truth))
         distances.append(pair.surfel_gap.area_percentile())
         if rules.tolerances_mm:

@@ -7,10 +7,11 @@ group of another become one. The final numbers of the groups matter for `legacy_
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from anymri.evaluation.metrics.axes import Axes
 from anymri.evaluation.metrics.lesions import NEIGHBOURS_18, Groups, LesionMetrics, Rules, dilate, group, match
 from anymri.evaluation.metrics.overlap import Mask
 from anymri.evaluation.metrics.surface import Gap, surfel_surface
@@ -31,13 +32,11 @@ RULES_2024: Mapping[str, Rules] = {
 _PARTNERS = {"NETC": ("ET", "RC"), "ET": ("NETC", "RC"), "RC": ("ET", "NETC"), "SNFH": ("ET", "RC", "NETC")}
 
 
-def score_2024(
-    prediction: Mapping[str, Mask], truth: Mapping[str, Mask], spacing_mm: Sequence[float]
-) -> dict[str, LesionMetrics]:
+def score_2024(prediction: Mapping[str, Mask], truth: Mapping[str, Mask], axes: Axes) -> dict[str, LesionMetrics]:
     """Return region -> metrics.
 
     prediction, truth  region -> (X, Y, Z) bool with a margin of 6 voxels, unless the image ends there
-    spacing_mm         size of a voxel along X, Y, Z
+    axes               axes of the voxels, (3, 3) mm
     """
     lesions = {region: group(truth[region], rules.dilation) for region, rules in RULES_2024.items()}
     # The threshold of lesions is in mm³, but that of predicted groups in voxels, as in the organisers' code.
@@ -46,18 +45,18 @@ def score_2024(
         for region, rules in RULES_2024.items()
     }
     return {
-        region: match(_merged(predicted, region), _merged(lesions, region), spacing_mm, rules)
+        region: match(_merged(predicted, region), _merged(lesions, region), axes, rules)
         for region, rules in RULES_2024.items()
     }
 
 
-def legacy_hd95(metrics: LesionMetrics, region: str, spacing_mm: Sequence[float]) -> float:
+def legacy_hd95(metrics: LesionMetrics, region: str, axes: Axes) -> float:
     """Return the HD95 of the whole region, mm, as the organisers' code prints it; both empty 0, one empty the penalty.
 
     Their code takes the surface of group numbers where a mask is expected, so that the inside of the second group is
     surface too.
     """
-    surfaces = [surfel_surface(groups, spacing_mm) for groups in (metrics.predicted, metrics.lesions)]
+    surfaces = [surfel_surface(groups, axes) for groups in (metrics.predicted, metrics.lesions)]
     if not all(len(surface.points) for surface in surfaces):
         return 0.0 if not any(len(surface.points) for surface in surfaces) else RULES_2024[region].penalty_mm
     return Gap.between(*surfaces).area_percentile()

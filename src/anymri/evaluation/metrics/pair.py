@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 
+from anymri.evaluation.metrics.axes import Axes
 from anymri.evaluation.metrics.overlap import Mask
 from anymri.evaluation.metrics.surface import Gap, sobel_surface, surfel_surface, voxel_surface
 
@@ -17,16 +17,14 @@ class Pair:
     """Pair of masks on one grid, cropped to the box around both; distances of their surfaces are computed once.
 
     prediction, truth  (X, Y, Z) bool
-    spacing_mm         size of a voxel along X, Y, Z
+    axes               axes of the voxels, (3, 3) mm
     voxels             number of voxels of the whole image; by default that of the masks
     """
 
-    def __init__(
-        self, prediction: Mask, truth: Mask, spacing_mm: Sequence[float] = (1, 1, 1), voxels: int | None = None
-    ) -> None:
+    def __init__(self, prediction: Mask, truth: Mask, axes: Axes, voxels: int | None = None) -> None:
         box = box_around(prediction | truth, margin=1)
         self.prediction, self.truth = prediction[box], truth[box]
-        self.spacing_mm = tuple(float(s) for s in spacing_mm)
+        self.axes = axes
         self.voxels = voxels or prediction.size
 
     @cached_property
@@ -37,12 +35,12 @@ class Pair:
     @cached_property
     def voxel_gap(self) -> Gap:
         """Distances between surfaces of voxels; needs two masks that are not empty."""
-        return Gap.between(*(voxel_surface(mask, self.spacing_mm) for mask in (self.prediction, self.truth)))
+        return Gap.between(*(voxel_surface(mask, self.axes) for mask in (self.prediction, self.truth)))
 
     @cached_property
     def surfel_gap(self) -> Gap:
         """Distances between surfaces of surfels; needs two masks that are not empty."""
-        return Gap.between(*(surfel_surface(mask, self.spacing_mm) for mask in (self.prediction, self.truth)))
+        return Gap.between(*(surfel_surface(mask, self.axes) for mask in (self.prediction, self.truth)))
 
     @cached_property
     def sobel_gap(self) -> Gap | None:

@@ -37,5 +37,5 @@ def format_value(value: float, metric: str) -> str:
     if math.isnan(value):
         return NOTHING
     if unit(metric) == "ratio":
-        return f"{value:.3f}"
-    return f"{100 * value if unit(metric) == 'fraction' else value:.1f}"
+        return f"{value:z.3f}"
+    return f"{100 * value if unit(metric) == 'fraction' else value:z.1f}"

@@ -12,7 +12,6 @@ masks are a rule of each metric (`definitions.py`). Source: protocol sheet, sect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from scipy.spatial import KDTree
 
+from anymri.evaluation.metrics.axes import Axes
 from anymri.evaluation.metrics.overlap import Mask
 from anymri.evaluation.metrics.surfels import surfel_areas, surfel_codes
 
@@ -100,22 +100,22 @@ class Gap:
         return float((np.mean(self.a <= tolerance_mm) + np.mean(self.b <= tolerance_mm)) / 2)
 
 
-def voxel_surface(mask: Mask, spacing_mm: Sequence[float]) -> Surface:
+def voxel_surface(mask: Mask, axes: Axes) -> Surface:
     """Return the voxels of a mask (X, Y, Z) with at least one of six face neighbours outside it."""
     padded = np.pad(mask, 1)
     inner = slice(1, -1)
     enclosed = padded[:-2, inner, inner] & padded[2:, inner, inner]
     enclosed &= padded[inner, :-2, inner] & padded[inner, 2:, inner]
     enclosed &= padded[inner, inner, :-2] & padded[inner, inner, 2:]
-    return _unweighted(mask & ~enclosed, spacing_mm)
+    return _unweighted(mask & ~enclosed, axes)
 
 
-def surfel_surface(mask: Mask | NDArray[np.integer[Any]], spacing_mm: Sequence[float]) -> Surface:
+def surfel_surface(mask: Mask | NDArray[np.integer[Any]], axes: Axes) -> Surface:
     """Return the nodes, one more than voxels per axis, of whose 8 voxels some but not all are in a mask (X, Y, Z)."""
     codes = surfel_codes(mask)
     where = (codes != 0) & (codes != 255)
-    areas = surfel_areas(tuple(float(s) for s in spacing_mm))[codes[where]]
-    return Surface(where, _points(where, spacing_mm), areas)
+    areas = surfel_areas(axes)[codes[where]]
+    return Surface(where, _points(where, axes), areas)
 
 
 def sobel_surface(mask: Mask) -> Surface:
@@ -131,18 +131,18 @@ def sobel_surface(mask: Mask) -> Surface:
         for axis, line in enumerate(weights):
             filtered = correlate1d(filtered, line, axis, mode="constant")
         where |= filtered != 0
-    return _unweighted(where, (1, 1, 1))
+    return _unweighted(where, np.eye(3))
 
 
-def _unweighted(where: Mask, spacing_mm: Sequence[float]) -> Surface:
-    points = _points(where, spacing_mm)
+def _unweighted(where: Mask, axes: Axes) -> Surface:
+    points = _points(where, axes)
     return Surface(where, points, np.ones(len(points)))
 
 
-def _points(where: Mask, spacing_mm: Sequence[float]) -> Floats:
+def _points(where: Mask, axes: Axes) -> Floats:
     """Return (n, 3) mm; `argwhere` takes several times as long to find a few voxels in many."""
     indices = np.unravel_index(np.flatnonzero(where), where.shape)
-    points: Floats = np.stack(indices, axis=1) * np.asarray(spacing_mm, dtype=float)
+    points: Floats = np.stack(indices, axis=1) @ axes.T
     return points
 
 

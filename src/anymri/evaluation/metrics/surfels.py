@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.evaluation.metrics.axes import Axes
 from anymri.evaluation.metrics.overlap import Mask
 
 Corner = tuple[int, int, int]
@@ -35,10 +36,15 @@ def surfel_codes(mask: Mask | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     return codes
 
 
-@cache
-def surfel_areas(spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
+def surfel_areas(axes: Axes) -> NDArray[np.float64]:
     """Return the area of the surface for each code, (256,) mm²."""
-    return np.array([sum(_area(t * spacing_mm) for t in triangles) for triangles in _triangles_by_code()])
+    return _surfel_areas(tuple(axes.ravel().tolist()))
+
+
+@cache
+def _surfel_areas(numbers: tuple[float, ...]) -> NDArray[np.float64]:
+    axes = np.reshape(numbers, (3, 3))
+    return np.array([sum(_area(t @ axes.T) for t in triangles) for triangles in _triangles_by_code()])
 
 
 @cache

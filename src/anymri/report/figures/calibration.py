@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from anymri.regions import REGIONS
-from anymri.report.figures.style import INK, SOFT, TEXT_POINTS, Style, new_figure, styles, tidy, title
+from anymri.report.figures.style import INK, SOFT, TEXT_POINTS, Style, new_figure, plain, styles, tidy, title
 
 # Bins with fewer voxels, of all cases together, are too uncertain: they are not drawn in the curve.
 FEWEST_VOXELS = 100
@@ -75,6 +75,8 @@ def pool_bins(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(curves: Axes, counts: Axes, bins: pd.DataFrame, look: Style, name: str) -> None:
     filled = bins[bins["voxels"] >= FEWEST_VOXELS]
-    (curve,) = curves.plot(100 * filled["confidence"], 100 * filled["frequency"], label=name, color=look.colour, lw=1.0)
+    (curve,) = curves.plot(
+        100 * filled["confidence"], 100 * filled["frequency"], label=plain(name), color=look.colour, lw=1.0
+    )
     curve.set(marker=look.marker, markersize=4.0, clip_on=False)
     counts.plot(100 * bins["confidence"], 100 * bins["share"], color=look.colour, lw=1.0)

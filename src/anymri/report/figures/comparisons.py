@@ -31,6 +31,7 @@ from anymri.report.figures.style import (
     axis_label,
     limits,
     new_figure,
+    plain,
     region_title,
     scaled,
     styles,
@@ -70,7 +71,9 @@ def by_number(comparison: MetricComparison, quoted: Sequence[Published] = ()) ->
             )
             axes.vlines(at, points[:, 1], points[:, 2], color=look.colour, lw=1.1)
             face = look.colour if name in comparison.common else "white"
-            (dots,) = axes.plot(at, points[:, 0], look.marker, label=name, ms=4.5, mew=0.9, mec=look.colour, mfc=face)
+            (dots,) = axes.plot(
+                at, points[:, 0], look.marker, label=plain(name), ms=4.5, mew=0.9, mec=look.colour, mfc=face
+            )
             dots.set_clip_on(False)  # dots at the ends of the axes are drawn whole
             shown[region] += points.ravel().tolist()
         title(axes, region_title(region))
@@ -95,7 +98,7 @@ def contributions(comparison: MetricComparison) -> Figure:
     thick = 0.8 / len(regions)
     for row, name in enumerate(rows):
         for number, region in enumerate(regions):
-            found = modality_contributions(comparison.common[name], comparison.metric, region)
+            found = modality_contributions(comparison.tables[name, region])
             place = row - 0.4 + thick * (number + 0.5)
             for modality, axes in zip(MODALITIES, panels, strict=True):
                 value, low, high = (
@@ -189,7 +192,7 @@ def _cases(
     comparison: MetricComparison, name: str, region: str, subsets: Sequence[str], *, ordered: bool = True
 ) -> NDArray[np.float64]:
     """Return the mean over `subsets` of each case: in ascending order, or in the order of the names of the cases."""
-    values = case_values(comparison.common[name], comparison.metric, region, subsets).to_numpy(dtype=float)
+    values = case_values(comparison.tables[name, region], region, subsets).to_numpy(dtype=float)
     return np.sort(values) if ordered else values
 
 
@@ -201,5 +204,5 @@ def _quoted_mean(quoted: Sequence[Published], label: str, metric: str, region: s
 
 def _name_rows(axes: Axes, rows: Sequence[str]) -> None:
     """Write the names of systems on the left, from the top."""
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), map(plain, rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -19,7 +19,7 @@ from anymri.analysis.published import Published
 from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, regions_in
 from anymri.evaluation.metrics.printing import format_value, lower_is_better
 from anymri.modalities import Subset
-from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, region_title, text_on, title
+from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, plain, region_title, text_on, title
 
 _GAP = 0.25  # between columns of different numbers of modalities, in columns
 _CELL_INCHES, _ROW_INCHES, _DOT_INCHES = 0.46, 0.27, 0.17
@@ -85,7 +85,7 @@ def system_heatmap(comparison: MetricComparison, region: str = MEAN, quoted: Seq
         cells.text(middle, -0.2, what, ha="center", va="bottom", fontsize=TEXT_POINTS, color=INK)
     cells.set_ylim(len(means), 0)
     cells.set_xlim(0, len(means.columns) + _GAP * (len(groups) - 1))
-    cells.set_yticks(np.arange(len(means)) + 0.5, list(means.index))
+    cells.set_yticks(np.arange(len(means)) + 0.5, map(plain, means.index))
     for label in cells.get_yticklabels()[measured:]:
         label.set_style("italic")
     cells.tick_params(bottom=False, labelbottom=False)

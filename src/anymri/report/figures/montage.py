@@ -26,7 +26,7 @@ from anymri.report.figures.slices import (
     proportions,
     slices_with_most_tumour,
 )
-from anymri.report.figures.style import INK, REGION_COLOURS, TEXT_POINTS, new_figure
+from anymri.report.figures.style import INK, REGION_COLOURS, TEXT_POINTS, new_figure, plain
 
 _IN_ONE_ROW, _WRAPPED_COLUMNS = 5, 4  # the truth and 15 subsets make four rows of four
 _TRUTH = "truth"
@@ -120,7 +120,7 @@ def _underlay(scans: Mapping[str, NDArray[Any]], subset: Subset) -> str:
 
 def _panel_title(panel: _Panel, truth: NDArray[np.uint8] | None) -> str:
     """Return what the panel shows, on which scan, and its Dice over the whole volume or that it is empty."""
-    lines = [panel.name, f"on {panel.modality}"]
+    lines = [plain(panel.name), f"on {panel.modality}"]
     if not panel.classes.any():
         lines.append("no tumour")
     elif truth is not None and panel.name != _TRUTH:

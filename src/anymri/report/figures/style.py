@@ -89,6 +89,11 @@ def save(figure: Figure, place: Path) -> list[Path]:
     return files
 
 
+def plain(name: str) -> str:
+    """Return the name of a system as matplotlib must get it: `$` begins a formula there, and `_` a hidden label."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
 def tidy(axes: Axes, label: str = "", *, grid: Literal["x", "y", "both"] = "y") -> None:
     """Draw a faint frame and grid with small letters, and `label` on the y axis."""
     axes.set_ylabel(label, fontsize=TEXT_POINTS, color=INK)

@@ -6,13 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from anymri.layers.preactivation import LEVELS
-from anymri.systems.checkpoints import Converted, plain_names, rename
+from anymri.systems.checkpoints import Converted, expected_names, plain_names, rename
 from anymri.systems.families.tokens.checkpoints import UNUSED, reorder, settings
 from anymri.systems.families.tokens.checkpoints import our_name as shared_name
-from anymri.systems.im_fuse.network import IMFuse
 
 _READER = re.compile(r"mamba_fusion_layers\.(?P<number>\d)\.(?P<leaf>.+)")
 _LEAVES = {
@@ -60,8 +57,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
         # The layers of the skips are stored and never used.
         unused = tuple(f"mamba_fusion_layers.{number}." for number in range(readers - 1))
         state = {name: value for name, value in state.items() if not name.startswith(unused)}
-    with torch.device("meta"):
-        expected = IMFuse(**network).state_dict()
+    expected = expected_names("im_fuse", network)
     renamed = rename(state, lambda name: our_name(name, readers), expected)
     for name in renamed:
         if name.endswith(".tokens"):

@@ -9,11 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename
-from anymri.systems.m3ae.network import M3AE
+from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, plain_names, rename
 
 _MODULES = {
     "limage": "substitute",
@@ -68,8 +66,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             "grid": tuple(reversed(state["limage"].shape[2:])),
             "heads": "segmentation" if segments else "reconstruction",
         }
-    with torch.device("meta"):
-        expected = M3AE(**network).state_dict()
+    expected = expected_names("m3ae", network)
     # Before fine-tuning, the head at full resolution reconstructs images.
     renamed = rename(state, lambda name: our_name(name, "heads.0" if segments else "image_head"), expected)
     ours = {name: _reordered(name, value) for name, value in renamed.items()}

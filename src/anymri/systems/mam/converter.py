@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from anymri.modalities import MODALITIES
-from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename, translate
+from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, plain_names, rename, translate
 from anymri.systems.mam.network import LEVELS, MAM
 
 MODALITY_ORDER = ("FLAIR", "T1", "T1c", "T2")
@@ -82,8 +82,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             network["crop"] = state["learned_bottleneck_tokens"].shape[-1] * MAM.divisor
             network["mlp_width"] = len(state["feature_reconstruction.layers.0.1.net.1.weight"])
     live = {name: value for name, value in state.items() if not UNUSED.match(name)}
-    with torch.device("meta"):
-        expected = MAM(**network).state_dict()
+    expected = expected_names("mam", network)
     renamed = rename(live, our_name, expected)
     return Converted(network, {name: _reordered(name, value, widths) for name, value in renamed.items()})
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from anymri.systems.checkpoints import Converted, plain_names, rename
+from anymri.systems.checkpoints import Converted, expected_names, plain_names, rename
 from anymri.systems.families.tokens.checkpoints import UNUSED, our_name, reorder, settings
-from anymri.systems.mmformer.network import MMFormer
 
 
 def convert(checkpoint: Mapping[str, Any]) -> Converted:
@@ -19,8 +16,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """
     state = {name: value for name, value in plain_names(checkpoint).items() if not UNUSED.match(name)}
     network = settings(state, "mmFormer")
-    with torch.device("meta"):
-        expected = MMFormer(**network).state_dict()
+    expected = expected_names("mmformer", network)
     renamed = rename(state, our_name, expected)
     reorder(renamed)
     return Converted(network, renamed)

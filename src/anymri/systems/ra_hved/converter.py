@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename, translate
+from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, plain_names, rename, translate
 from anymri.systems.families.hved.checkpoints import CONVS, RULES, reorder_shared_images, words
-from anymri.systems.ra_hved.network import RAHVED
 
 MODALITY_ORDER = ("T1c", "T1", "T2", "FLAIR")
 _RULES = {
@@ -42,7 +41,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             "shared_reconstruction": shared,
             "reduction": "DRBs.0.0.0.conv.weight" in state,
         }
-    renamed = rename(state, lambda name: our_name(name, shared), RAHVED(**network).state_dict())
+    renamed = rename(state, lambda name: our_name(name, shared), expected_names("ra_hved", network))
     if shared:
         renamed |= reorder_shared_images(renamed, MODALITY_ORDER)
     return Converted(network, renamed)

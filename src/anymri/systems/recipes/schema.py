@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from anymri.data.augmentation import Augmentation
 from anymri.data.preprocessing import Preprocessing
@@ -22,11 +22,18 @@ def _known_subsets(name: str) -> str:
     if name in (*DRAWN, FIXED):
         return name
     if _is_list(name):
-        return str(Path(name).expanduser().absolute())
+        return str(_absolute(Path(name)))
     try:
         return str(Subset.parse(name))
     except ModalityError as error:
         raise ValueError(f"give {', '.join(DRAWN)}, {FIXED}, a list (.csv) or modalities as T1c+FLAIR") from error
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # a home folder that is not known
+        raise ValueError("its user has no home folder") from error
 
 
 def _is_list(name: str) -> bool:
@@ -42,22 +49,28 @@ def _by_modality(rates: dict[str, float]) -> dict[str, float]:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rates = Annotated[dict[str, Share], AfterValidator(_by_modality)]
-ListFile = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+ListFile = Annotated[Path, AfterValidator(_absolute)]
+# Upper bounds are far above anything useful: beyond them, a typing error would take the memory or years.
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+SmallCount = Annotated[int, Field(ge=1, le=1024)]
+Side = Annotated[int, Field(ge=1, le=512)]
+Rate = Annotated[float, Field(ge=0, le=1000)]
+WindowOverlap = Annotated[float, Field(ge=0, le=0.9)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class Optimiser(_Settings):
     """Optimiser and its hyperparameters."""
 
     name: Literal["adam", "adamw", "radam", "sgd"] = "adam"
-    learning_rate: float = Field(default=1e-3, gt=0)
-    module_rates: dict[str, float] = Field(
+    learning_rate: Rate = Field(default=1e-3, gt=0)
+    module_rates: dict[str, Rate] = Field(
         default={}, description="learning rates of modules: prefix of parameter names -> rate"
     )
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: Rate = 0.0
     amsgrad: bool = False
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Nesterov momentum of sgd")
     zero_gradient_updates: tuple[str, ...] = Field(
@@ -75,15 +88,15 @@ class Stage(_Settings):
 
     name: str = "train"
     objective: str = Field(default="train", description="objective of the system that is minimised")
-    epochs: PositiveInt
-    steps_per_epoch: PositiveInt
-    batch_size: PositiveInt = Field(default=1, description="patches per step, over all processes")
-    accumulate: PositiveInt = Field(
+    epochs: Count
+    steps_per_epoch: Count
+    batch_size: SmallCount = Field(default=1, description="patches per step, over all processes")
+    accumulate: SmallCount = Field(
         default=1,
         description="micro-batches into which a process divides its share of a batch, for less memory; gradients are "
         "the mean over micro-batches",
     )
-    crop: PositiveInt = Field(description="side of the cubic patches, voxels")
+    crop: Side = Field(description="side of the cubic patches, voxels")
     foreground_oversampling: float = Field(
         default=0.0, ge=0, le=1, description="share of patches around a tumour voxel, whose class is drawn first"
     )
@@ -92,7 +105,7 @@ class Stage(_Settings):
         description="position of the other patches: uniform in the box of the brain, or around a random voxel and then "
         "moved into the box, so that edges are seen as often as by the windows of inference",
     )
-    discriminator_width: PositiveInt = Field(
+    discriminator_width: SmallCount = Field(
         default=64, description="channels of the first level of the discriminator, where the objective has one"
     )
     subsets: Annotated[str, AfterValidator(_known_subsets)] | Rates = Field(
@@ -106,7 +119,7 @@ class Stage(_Settings):
         "training, drawn as by uniform; FILE.csv: one subset per case, read from the file; T1c+FLAIR and the like: "
         "this subset only, as if other scans did not exist",
     )
-    copies: PositiveInt = Field(
+    copies: SmallCount = Field(
         default=1, description="samples per patch, each with another subset; 2 for self-distillation"
     )
     frozen: tuple[str, ...] = Field(
@@ -120,10 +133,10 @@ class Stage(_Settings):
         "IM-Fuse's family; poly_by_step: (1 - step/steps)^0.9; cosine: (1 + cos(pi epoch/epochs))/2; plateau: a tenth "
         "after more than 10 validations without a lower loss",
     )
-    validation_epochs: PositiveInt | tuple[PositiveInt, ...] | None = Field(
+    validation_epochs: Count | tuple[Count, ...] | None = Field(
         default=1, description="epochs between validations, or a list of epochs; also after the last epoch. null: never"
     )
-    patience: PositiveInt | None = Field(
+    patience: Count | None = Field(
         default=None, description="number of validations without a better mean Dice after which the stage ends"
     )
 
@@ -174,7 +187,7 @@ class Stage(_Settings):
 class Split(_Settings):
     """Split into training and validation cases, in place of a random share of patients."""
 
-    folds: int | None = Field(default=None, ge=2, description="number of folds of a cross-validation")
+    folds: int | None = Field(default=None, ge=2, le=1000, description="number of folds of a cross-validation")
     fold: int = Field(default=0, ge=0, description="fold that is validated on, counted from 0")
     train: ListFile | None = Field(
         default=None, description="file that lists the training cases; by default all others"
@@ -208,14 +221,14 @@ class Recipe(_Settings):
         description="rate at which scans are removed from the cohort before training, as if their files did not exist: "
         "one for all modalities, or one each, as in {T1: 0.7, FLAIR: 0.2}",
     )
-    window_overlap: float = Field(default=0.5, ge=0, lt=1, description="share of a window that the next one covers")
+    window_overlap: WindowOverlap = Field(default=0.5, description="share of a window that the next one covers")
     window_blending: Literal["gaussian", "constant"] = Field(
         default="gaussian",
         description="weights of the voxels of overlapping windows: highest in the middle, or equal",
     )
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    stages: list[Stage] = Field(min_length=1)
+    stages: list[Stage] = Field(min_length=1, max_length=100)
 
     @property
     def missing_rates(self) -> dict[str, float]:

@@ -13,7 +13,6 @@ from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, re
 from anymri.systems.families.disentangling import checkpoints
 from anymri.systems.families.disentangling.blocks import SCALES
 from anymri.systems.families.disentangling.checkpoints import LEAF
-from anymri.systems.robust_mseg.network import RobustMseg
 
 MODALITY_ORDER = ("FLAIR", "T1c", "T1", "T2")
 _M = r"(?P<m>flair|t1c|t1|t2)"
@@ -66,7 +65,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             "num_classes": state["mask_de.seg_logit.conv.weight"].shape[0],
             "crop": state["image_de_flair.layer_norm_3.weight"].shape[0],
         }
-    converted = checkpoints.converted(RobustMseg, network, state, our_name)
+    converted = checkpoints.converted("robust_mseg", network, state, our_name)
     order = [MODALITY_ORDER.index(m) for m in MODALITIES]
     for scale in range(SCALES):
         gate, join = f"fusions.{scale}.gate", f"fusions.{scale}.join"

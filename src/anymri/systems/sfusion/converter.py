@@ -16,7 +16,6 @@ from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names
 from anymri.systems.families.disentangling import checkpoints
 from anymri.systems.families.disentangling.blocks import SCALES
 from anymri.systems.families.disentangling.checkpoints import LEAF
-from anymri.systems.sfusion.network import SFusion
 
 GRID = 8
 _M = r"(?P<m>t1___|t1ce_|t2___|flair)"
@@ -82,7 +81,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             "num_classes": state["mask_decoder.conv_seg.unit.0.weight"].shape[0],
             "styled_eps": 0.0,
         }
-    converted = checkpoints.converted(SFusion, network, state, our_name)
+    converted = checkpoints.converted("sfusion", network, state, our_name)
     for scale in range(SCALES):
         name = f"fusions.{scale}.upsample.weight"
         converted.state[name] = _channels_first(converted.state[name])

@@ -100,6 +100,9 @@ class SFusionBlock(nn.Module):
 
 def sinusoids(count: int, width: int) -> Tensor:
     """Return sine (even channels) and cosine (odd channels) of the angles of all positions, (count, width)."""
+    positions = torch.empty(count, width)
+    if positions.is_meta:
+        return positions  # their values cannot be computed there
     position = torch.arange(count, dtype=torch.float64)[:, None]
     channel = torch.arange(width)
     frequency = 10000 ** (2 * (channel // 2).double() / width) + 1e-8

@@ -9,13 +9,19 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.regions import REGIONS
-from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename, reorder_blocks, translate
-from anymri.systems.shaspec.network import ShaSpec
+from anymri.systems.checkpoints import (
+    Converted,
+    checkpoint_of,
+    expected_names,
+    plain_names,
+    rename,
+    reorder_blocks,
+    translate,
+)
 
 MODALITY_ORDER = ("flair", "t1", "t1ce", "t2")
 REGION_ORDER = ("ET", "WT", "TC")
@@ -77,8 +83,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             "width": state["shared_enc.backbone.conv1.weight"].shape[0],
             "num_classes": state["shared_dec.cls_conv.0.weight"].shape[0] + 1,
         }
-    with torch.device("meta"):
-        expected = ShaSpec(**network).state_dict()
+    expected = expected_names("shaspec", network)
     renamed = rename(state, our_name, expected)
     return Converted(network, {name: _reordered(name, value) for name, value in renamed.items()})
 

@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename
-from anymri.systems.u_hved.network import UHVED
+from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, plain_names, rename
 
 _MODULES = {
     "flair_encoder": "encoders.FLAIR",
@@ -44,7 +43,8 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
     """Return the reference's checkpoint or state dict as ours; width and number of classes come from its shapes."""
     state = plain_names(checkpoint)
     with checkpoint_of("U-HVED's reference"):
-        width = state["flair_encoder.conv1.weight"].shape[0]
-        num_classes = state["seg_decoder.conv_out.weight"].shape[0]
-    expected = UHVED(width=width, num_classes=num_classes).state_dict()
-    return Converted({"width": width, "num_classes": num_classes}, rename(state, our_name, expected))
+        network = {
+            "width": state["flair_encoder.conv1.weight"].shape[0],
+            "num_classes": state["seg_decoder.conv_out.weight"].shape[0],
+        }
+    return Converted(network, rename(state, our_name, expected_names("u_hved", network)))

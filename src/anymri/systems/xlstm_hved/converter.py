@@ -12,9 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, rename, translate
+from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, plain_names, rename, translate
 from anymri.systems.families.hved.checkpoints import CONVS, RULES, channels, reorder_shared_images, words
-from anymri.systems.xlstm_hved.network import XLSTMHVED
 
 MODALITY_ORDER = ("T1c", "T1", "FLAIR", "T2")
 _DUSFE = r"srdecoder\.dusfe_decoders\.(?P<level>\d)"
@@ -114,7 +113,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
         }
     ignored = unused(network)
     used = {name: value for name, value in state.items() if not ignored.match(name)}
-    renamed = rename(used, lambda name: our_name(name, shared), XLSTMHVED(**network).state_dict())
+    renamed = rename(used, lambda name: our_name(name, shared), expected_names("xlstm_hved", network))
     return Converted(network, {**renamed, **_reordered(renamed, shared)})
 
 

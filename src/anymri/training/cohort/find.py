@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +10,10 @@ from typing import Any
 
 from anymri.data.cache import CachedCase, cache_case
 from anymri.data.case import Case
-from anymri.data.layouts import find_cases
+from anymri.data.layouts import find_cohort
+from anymri.data.layouts.found import shown, warn_without_tumour
 from anymri.errors import AnymriWarning, CohortError
+from anymri.files import digest, remove_leftovers
 from anymri.modalities import MODALITIES, Subset
 from anymri.progress import Progress
 from anymri.regions import ET, LabelScheme, label_scheme
@@ -30,6 +30,7 @@ class Cohort:
     files   what a file is -> every file that was read
     test    names of the cases of a test list
     unused  names of cases that are in none of the lists, or have not the scans that training needs
+    skipped reason -> names of cases and files of the folder that are not used, see `anymri.data.layouts.found`
     """
 
     scheme: LabelScheme
@@ -38,9 +39,13 @@ class Cohort:
     files: dict[str, Path]
     test: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
 
     def split(self) -> dict[str, Any]:
-        """Return the split with a checksum: training and validation cases with their modalities, and fixed subsets."""
+        """Return the split with a checksum: training and validation cases with their modalities, and fixed subsets.
+
+        What is skipped is beside it, so that a new file that is not used does not change the split.
+        """
         parts = {"train": self.training, "validation": self.validation}
         record: dict[str, Any] = {
             part: {case.name: str(Subset.from_flags(case.present.tolist())) for case in cases}
@@ -51,22 +56,21 @@ class Cohort:
         record["kept"] = {
             case.name: str(Subset.from_flags(case.kept.tolist())) for case in cases if case.kept is not None
         }
-        return {**record, "sha256": hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()}
+        return {**record, "sha256": digest(record), "skipped": self.skipped}
 
 
-def prepare(configuration: TrainingConfiguration, progress: Progress) -> Cohort:
+def prepare(configuration: TrainingConfiguration, progress: Progress, check: bool = True) -> Cohort:
     """Find, check, split and cache the cohort; `progress` receives each case before it is preprocessed.
+
+    check  compare the checksums of the cache: once per node, in the first of its processes
 
     Raises `CohortError` if no case has a label map or a list does not fit, and the error of any scan that cannot be
     used.
     """
     scheme = label_scheme(configuration.label_scheme)
-    cases = [case for case in find_cases(configuration.data) if case.label is not None]
-    if not cases:
-        raise CohortError(
-            f"No case in {configuration.data} has a label map.",
-            "Give a cohort with label maps; without them there is only: anymri segment",
-        )
+    remedy = "Give a cohort with label maps; without them there is only: anymri segment"
+    found = find_cohort(configuration.data).labelled(configuration.data, remedy)
+    cases = found.cases
     recipe = configuration.recipe
     listed = divide(cases, recipe.split)
     files = _lists(recipe)
@@ -82,16 +86,21 @@ def prepare(configuration: TrainingConfiguration, progress: Progress) -> Cohort:
             f"No case remains to train on{condition}.", "Check the lists, and which scans the labelled cases have."
         )
     if not_listed:
-        _warn_of_unused(not_listed, "no list names them")
+        _note("Cases not used, because no list names them", not_listed)
     if incomplete_names:
-        _warn_of_unused(incomplete_names, f"one of {required} is missing")
+        _note(f"Cases not used, because one of {required} is missing", incomplete_names)
     _warn_of_missing_everywhere(training, recipe)
+    remove_leftovers(configuration.cache)
     cached: dict[str, CachedCase] = {}
     for done, case in enumerate(used.values()):
         progress(case.name, done, len(used))
-        cached[case.name] = cache_case(case, scheme, recipe.preprocessing, configuration.cache)
+        cached[case.name] = cache_case(case, scheme, recipe.preprocessing, configuration.cache, check)
         files |= {f"{case.name}: {what}": path for what, path in case.files().items()}
     progress("", len(used), len(used))
+    if not any(case.tumour_voxels() for case in cached.values()):
+        warn_without_tumour(configuration.data)
+    if rebuilt := [name for name, case in cached.items() if case.rebuilt]:
+        _note(f"Cases made again, because their entries in the cache {configuration.cache} were damaged", rebuilt)
     if recipe.split.validation is None:
         patients = _validation_patients(training, cached, recipe)
         validation = [case for case in training if case.patient in patients]
@@ -103,6 +112,7 @@ def prepare(configuration: TrainingConfiguration, progress: Progress) -> Cohort:
         files,
         [case.name for case in listed.test],
         not_listed + incomplete_names,
+        found.skipped,
     )
 
 
@@ -137,9 +147,8 @@ def _required(recipe: Recipe) -> set[str]:
     return {modality for stage in recipe.stages for modality in stage.single_subset or ()}
 
 
-def _warn_of_unused(names: Sequence[str], reason: str) -> None:
-    some = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-    warnings.warn(f"Cases not used, because {reason}: {len(names)} ({some}).", AnymriWarning, stacklevel=3)
+def _note(what: str, names: Sequence[str]) -> None:
+    warnings.warn(f"{what}: {shown(names)}.", AnymriWarning, stacklevel=3)
 
 
 def _warn_of_missing_everywhere(cases: Sequence[Case], recipe: Recipe) -> None:

@@ -40,8 +40,10 @@ def read_list(path: Path) -> dict[str, Subset | None]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.reader(stream)) if is_table else [["case"], *([line] for line in stream)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CohortError(f"The list {path} cannot be read ({error}).", "Give a text or CSV file.") from error
+    except OSError as error:
+        raise CohortError(f"The list {path} cannot be read: {error.strerror}.", "Check its name.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CohortError(f"The list {path} is not text in UTF-8.", "Save it as text or CSV in UTF-8.") from error
     columns = [cell.strip().lower() for cell in rows.pop(0)] if rows else []
     if columns not in (["case"], ["case", "mask"], ["case", "subset"]):
         raise CohortError(

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from anymri.modalities import parse_modality
-from anymri.systems.checkpoints import Converted, rename, translate
-from anymri.systems.contract import System
+from anymri.systems.checkpoints import Converted, expected_names, rename, translate
 
 LEAF = r"(?P<leaf>weight|bias)"
 # Numbers count from 0 in `n`, from 1 in `number` and from 2 in `residual`; ours count from 0.
@@ -40,17 +38,15 @@ def our_name(
 
 
 def converted(
-    system: type[System[Any]],
+    system: str,
     network: dict[str, Any],
     state: Mapping[str, Tensor],
     our_name: Callable[[str], str | None],
 ) -> Converted:
     """Return a port's state dict under our names; raise `WeightsError` if names are missing or foreign.
 
-    system    class of the network
+    system    name of the system
     network   its arguments
     our_name  name of the port -> ours, or None for a foreign one
     """
-    with torch.device("meta"):
-        expected = system(**network).state_dict()
-    return Converted(network, rename(state, our_name, expected))
+    return Converted(network, rename(state, our_name, expected_names(system, network)))

@@ -1,0 +1,41 @@
+"""Text of unknown origin in messages: short, and with control characters visible."""
+
+from __future__ import annotations
+
+import reprlib
+import unicodedata
+
+# Controls, invisible format characters such as bidirectional overrides, unpaired surrogates, line separators.
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_LAYOUT = "\n\t"
+
+
+def visible(text: str) -> str:
+    r"""Return text with control and invisible characters escaped, as `\x1b`; line feeds and tabs stay."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(
+        character
+        if character in _LAYOUT or unicodedata.category(character) not in _INVISIBLE
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Return the representation of a value in at most `limit` characters; large and nested values are not expanded."""
+    shortener = reprlib.Repr()
+    shortener.maxlevel = 2
+    shortener.maxdict = shortener.maxlist = shortener.maxtuple = shortener.maxset = 4
+    shortener.maxstring = shortener.maxother = limit
+    try:
+        text = shortener.repr(value)
+    except ValueError:  # integers of more digits than Python converts
+        text = f"a number of type {type(value).__name__}"
+    return visible(text if len(text) <= limit else f"{text[: limit - 3]}...")
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """Return text in at most `limit` visible characters, with `...` in place of the rest."""
+    text = visible(text)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
