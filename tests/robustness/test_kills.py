@@ -25,11 +25,12 @@ def place(tmp_path_factory):
     return folder
 
 
-def kill_everywhere(folder, ways, command, again=None):
+def kill_everywhere(folder, ways, command, again=None, skipped=()):
     """Kill a command at every call, run it again and compare; return how many kills there were.
 
     command  output folder -> arguments
     again    output folder -> arguments of the second run, if they are others
+    skipped  numbers of calls without a kill
     """
     assert anymri(*command(folder / "whole")).returncode == 0
     expected = content(folder / "whole")
@@ -38,6 +39,8 @@ def kill_everywhere(folder, ways, command, again=None):
         number = 0
         while True:
             number += 1
+            if number in skipped:
+                continue
             output = folder / f"{'after' if after else 'before'}-{number}"
             code = killed(command(output), output, number, calls, after)
             if code != KILLED:
@@ -52,8 +55,8 @@ def kill_everywhere(folder, ways, command, again=None):
 
 @pytest.mark.parametrize("ways", WAYS)
 def test_a_killed_training_continues_to_the_same_weights_and_logs(place, tmp_path, ways):
-    """Two stages with validation; the cache is new and beside the run, so that it counts too."""
-    settings = ("split.folds=2", "validation_epochs=1", "network.width=2")
+    """Two stages, the second with validation; the cache is new and beside the run, so that it counts too."""
+    settings = ("split.folds=2", "whole.validation_epochs=1", "network.width=2")
     data = ["--data", place / "data", *TRAINING, *(word for each in settings for word in ("--set", each))]
 
     def command(output):
@@ -67,7 +70,9 @@ def test_a_killed_training_continues_to_the_same_weights_and_logs(place, tmp_pat
         check_refused(anymri(*resume), "Start one")
         return new
 
-    assert kill_everywhere(tmp_path, ways, command, again) >= 20
+    # Of two cases, and of two stages, the same renames are tried once in the short test.
+    skipped = (1, 10, 11, 12, 14) if ways is SHORT else ()
+    assert kill_everywhere(tmp_path, ways, command, again, skipped) >= 12
 
 
 @pytest.mark.parametrize("ways", WAYS)
