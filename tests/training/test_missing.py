@@ -126,7 +126,7 @@ def test_a_case_keeps_the_subset_of_the_list(place, tmp_path):
         ('case,mask\nPHANTOM-00000-000,"[False, False, False, False]"\n', "four flags"),
         ("case\nPHANTOM-00000-000\nPHANTOM-00000-000\n", "listed twice"),
         ("case,subset\n", "is empty"),
-        ("\xff", "cannot be read"),
+        ("\xff", "is not text in UTF-8"),
     ],
 )
 def test_a_list_of_subsets_that_does_not_fit_is_refused(place, tmp_path, text, message):

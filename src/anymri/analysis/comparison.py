@@ -61,7 +61,7 @@ class MetricComparison:
 
     @cached_property
     def tables(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """(name, region) -> the `case_table` of the common rows."""
+        """The `case_table` of the common rows, by name and region."""
         return {(n, r): case_table(rows, self.metric, r) for n, rows in self.common.items() for r in self.regions}
 
     @cached_property
