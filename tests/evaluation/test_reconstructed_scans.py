@@ -86,7 +86,7 @@ def test_segmentations_have_the_same_metrics_without_reconstruction(complete, co
 def test_reconstructed_volumes_come_from_the_decoder_and_do_not_depend_on_the_scan_that_they_replace(weights):
     system = Segmenter.load(weights).system
     images = torch.randn(1, 4, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    asked = (system, prepared(images[0]), [SOME, ALL], Windows(16, 0.0))
+    asked = (system, prepared(images[0]), [SOME, ALL], Windows((16, 16, 16), 0.0))
     found, nothing = predict(*asked, reconstruct=True)
     reconstructed = found.reconstructed
     with torch.inference_mode():

@@ -58,9 +58,9 @@ def test_decoding_equals_predicting_with_every_system(name):
     torch.manual_seed(0)
     smallest = {"crop": 32} if "crop" in registry.card(name).switches else {}
     system = registry.create(name, preset="nano", **smallest, **SMALLER.get(name, {}))
-    side = system.usable_side(16)
+    side = system.usable_crop((16, 16, 16))[0]
     case = prepared(torch.randn(4, side, side, side // 2), background=-1.0)
-    windows = Windows(side, 0.5)
+    windows = Windows((side,) * 3, 0.5)
     encoded = EncodedVolume(system, case, windows, memory_limit=0)
     for subset in (SOME, ALL):
         expected = predict(system, case.only(subset), [subset], windows)[0].probabilities
@@ -105,8 +105,8 @@ def test_encodings_do_not_change_when_they_are_decoded(case):
     """Systems may complete an encoding while they decode; the kept one stays as it was."""
     torch.manual_seed(0)
     system = registry.create("shaspec", preset="nano")
-    side = system.usable_side(32)
-    encoded = EncodedVolume(system, prepared(torch.randn(4, side, side, side)), Windows(side, 0.5))
+    side = system.usable_crop((32, 32, 32))[0]
+    encoded = EncodedVolume(system, prepared(torch.randn(4, side, side, side)), Windows((side,) * 3, 0.5))
     encoded.decode("T1c")
     assert all(kept.encoding.blank is None for kept in encoded._kept)
 

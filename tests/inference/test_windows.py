@@ -32,7 +32,7 @@ def test_windows_equal_those_of_monai(sides, overlap, blending):
 
     with torch.inference_mode():
         expected = sliding_window_inference(images[None], (32,) * 3, 64, predict_window, overlap, blending)[0]
-    found = predict(system, prepared(images), SOME, Windows(32, overlap, blending))
+    found = predict(system, prepared(images), SOME, Windows((32, 32, 32), overlap, blending))
     together = torch.cat([each.probabilities for each in found])
     torch.testing.assert_close(together, expected, rtol=0, atol=1e-6)
 
@@ -47,7 +47,7 @@ def test_the_last_window_ends_with_the_axis():
 def test_one_window_equals_a_single_forward_pass():
     system = small_system()
     images = torch.randn(4, 32, 32, 32)
-    for subset, found in zip(SOME, predict(system, prepared(images), SOME, Windows(32, 0.5)), strict=True):
+    for subset, found in zip(SOME, predict(system, prepared(images), SOME, Windows((32, 32, 32), 0.5)), strict=True):
         with torch.inference_mode():
             expected = system(images[None], subset.as_tensor()).probabilities()[0]
         torch.testing.assert_close(found.probabilities, expected, rtol=1e-4, atol=1e-5)
@@ -58,7 +58,7 @@ def test_blending_weighs_windows_where_they_overlap(blending):
     """Two windows that overlap by half: constant blending gives their mean, Gaussian the nearer window."""
     system = small_system()
     images = torch.randn(4, 48, 32, 32)
-    found = predict(system, prepared(images), [ALL], Windows(32, 0.5, blending))[0].probabilities
+    found = predict(system, prepared(images), [ALL], Windows((32, 32, 32), 0.5, blending))[0].probabilities
     with torch.inference_mode():
         crops = (images[None, :, x : x + 32] for x in (0, 16))
         first, second = (system(crop, ALL.as_tensor()).probabilities()[0] for crop in crops)
@@ -77,8 +77,8 @@ def test_padding_is_the_background_of_each_modality():
     images = torch.randn(4, 20, 32, 32)
     whole = torch.full((4, 32, 32, 32), 3.0)
     whole[:, 6:26] = images
-    small = predict(system, prepared(images, background=3.0), [ALL], Windows(32, 0.5))[0]
-    large = predict(system, prepared(whole), [ALL], Windows(32, 0.5))[0]
+    small = predict(system, prepared(images, background=3.0), [ALL], Windows((32, 32, 32), 0.5))[0]
+    large = predict(system, prepared(whole), [ALL], Windows((32, 32, 32), 0.5))[0]
     torch.testing.assert_close(small.probabilities, large.probabilities[:, 6:26], rtol=0, atol=0)
 
 
@@ -87,5 +87,5 @@ def test_subsets_share_one_encoding_per_window(monkeypatch):
     calls = []
     encode = system.encode
     monkeypatch.setattr(system, "encode", lambda *given: calls.append(len(given[0])) or encode(*given))
-    predict(system, prepared(torch.randn(4, 40, 32, 32)), SUBSETS, Windows(32, 0.5))
+    predict(system, prepared(torch.randn(4, 40, 32, 32)), SUBSETS, Windows((32, 32, 32), 0.5))
     assert calls == [2]

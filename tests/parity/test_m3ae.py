@@ -13,6 +13,7 @@ from anymri.evaluation.metrics import dice
 from anymri.inference.windows import Blend, Tiling, Windows, encode_windows
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.systems.batch import Batch
+from anymri.systems.crops import as_sides
 from anymri.systems.losses import region_channels
 from anymri.systems.m3ae.converter import our_name
 from anymri.systems.m3ae.masking import SIDE, voxels_of
@@ -137,7 +138,7 @@ def test_windows_match():
     blended = []
     for volume in images(case["input"], case["shape"]):
         whole = prepared(volume, origin=(7, -3, 5))
-        tiling = Tiling(system, whole, Windows(case["window"], case["overlap"], "constant"))
+        tiling = Tiling(system, whole, Windows(as_sides(case["window"]), case["overlap"], "constant"))
         blend = Blend(tiling)
         for windows in encode_windows(system, whole, tiling):
             subset = available.expand(len(windows.places), -1)

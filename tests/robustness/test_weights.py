@@ -179,7 +179,7 @@ def test_a_blueprint_has_the_tensors_of_the_network(system):
 def test_loaded_networks_have_no_tensor_without_values(system, tmp_path):
     network = {**registry.card(system).presets["nano"], "num_classes": 4}
     built = registry.build(system, network)
-    window = built.crop or built.usable_side(32)
+    window = built.usable_crop((32, 32, 32))
     save_weights(tmp_path / "w.safetensors", built.state_dict(), card(system=system, network=network, window=window))
     loaded, _ = load_weights(tmp_path / "w.safetensors")
     for (name, value), other in zip(loaded.named_buffers(), built.buffers(), strict=True):

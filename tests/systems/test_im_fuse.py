@@ -119,7 +119,7 @@ def test_conversion_takes_the_order_of_tokens(authors, tmp_path, interleaved):
     convert_checkpoint("im_fuse", path, tmp_path / "w.safetensors", {"interleaved": interleaved})
     system, loaded = load_weights(tmp_path / "w.safetensors")
     assert system.token_reader.interleaved == loaded.network["interleaved"] == interleaved
-    assert loaded.window == system.crop == crop
+    assert loaded.window == system.crop == (crop, crop, crop)
 
 
 @pytest.mark.parametrize(("switch", "error"), [("mamba_skip", WeightsError), ("interlaced", ConfigurationError)])

@@ -60,7 +60,7 @@ def test_windows_get_the_substitute_at_their_position_in_scan_or_padded_box(plac
         seen.append((images, corners)) or encode_at(images, present, corners)
     )
     volume = prepared(images[0], background=-1.0, origin=(3, 5, -2))
-    predict(system, volume, [SOME], Windows(16, 0.5))
+    predict(system, volume, [SOME], Windows((16, 16, 16), 0.5))
     windows = [(image, corner) for images, corners in seen for image, corner in zip(images, corners, strict=True)]
     assert len(windows) == 2
     for image, (first, last) in windows:
@@ -122,7 +122,7 @@ def test_smallest_crop_trains_and_segments(objective):
     named["total"].backward()
     assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
     volume = prepared(torch.randn(4, 5, 3, 4))
-    probabilities = predict(system.eval(), volume, [SOME], Windows(8, 0.5))[0].probabilities
+    probabilities = predict(system.eval(), volume, [SOME], Windows((8, 8, 8), 0.5))[0].probabilities
     assert probabilities.shape == (3, 5, 3, 4) and probabilities.isfinite().all()
 
 

@@ -27,7 +27,7 @@ def create(**switches):
 
 def images(system, batch_size=1):
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch_size, len(system.modalities), *[system.crop or 32] * 3, generator=generator)
+    return torch.randn(batch_size, len(system.modalities), *(system.crop or (32, 32, 32)), generator=generator)
 
 
 def batch(system, present=ALL, available=SOME):
@@ -110,13 +110,13 @@ def test_crop_with_one_voxel_at_the_coarsest_level_trains_and_segments():
     named["total"].backward()
     assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
     volume = prepared(torch.randn(4, 5, 3, 4))
-    probabilities = predict(system.eval(), volume, [SOME], Windows(64, 0.5))[0].probabilities
+    probabilities = predict(system.eval(), volume, [SOME], Windows((64, 64, 64), 0.5))[0].probabilities
     assert probabilities.shape == (3, 5, 3, 4) and probabilities.isfinite().all()
 
 
 @pytest.mark.parametrize(
     ("switches", "message"),
-    [({"crop": 50}, "multiple of 32, such as 64"), ({"crop": 16}, "such as 32"), ({"heads": 3}, "divides")],
+    [({"crop": 50}, "multiples of 32, such as 64"), ({"crop": 16}, "such as 32"), ({"heads": 3}, "divides")],
 )
 def test_invalid_network_is_refused_with_valid_values(switches, message):
     with pytest.raises(ConfigurationError, match=message):
@@ -148,7 +148,7 @@ def converted(folder, change=lambda state: None):
 
 def test_converted_modalities_and_axes_are_in_our_order(tmp_path):
     state, system, card = converted(tmp_path)
-    assert card.window == system.crop == CASE["crop"][0]
+    assert card.window == system.crop == tuple(reversed(CASE["crop"]))
     # Theirs are FLAIR, T1, T1c, T2 and z, y, x: T2 is the third of ours and the fourth of theirs.
     assert torch.equal(system.tokens[2, :, 0, 1, 0], state["learned_bottleneck_tokens"][3, :, 0, 1, 0])
     assert torch.equal(system.tokens[2, :, 1, 0, 0], state["learned_bottleneck_tokens"][3, :, 0, 0, 1])

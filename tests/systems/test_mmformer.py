@@ -8,6 +8,7 @@ from anymri.errors import ConfigurationError
 from anymri.modalities import ALL, MODALITIES, Subset
 from anymri.systems import registry
 from anymri.systems.batch import Batch
+from anymri.systems.crops import as_sides
 from anymri.systems.families.tokens.blocks import SEQUENCE
 from anymri.systems.mmformer.fusion import fuse_tokens
 from anymri.training.configuration import resolve
@@ -61,7 +62,7 @@ def test_network_with_aligned_tokens_trains_and_shares_encodings():
 
 @pytest.mark.parametrize(
     ("switches", "message"),
-    [({"crop": 50}, "multiple of 16, such as 48"), ({"crop": 16}, "such as 32"), ({"heads": 3}, "divides")],
+    [({"crop": 50}, "multiples of 16, such as 48"), ({"crop": 16}, "such as 32"), ({"heads": 3}, "divides")],
 )
 def test_invalid_arguments_are_refused_with_the_nearest_valid_ones(switches, message):
     with pytest.raises(ConfigurationError, match=message):
@@ -84,7 +85,7 @@ def test_converted_weights_store_the_crop_of_their_network(tmp_path):
     torch.save({"state_dict": fixture.state(fixture.json["model"])}, tmp_path / "authors.pth")
     convert_checkpoint("mmformer", tmp_path / "authors.pth", tmp_path / "w.safetensors")
     system, loaded = load_weights(tmp_path / "w.safetensors")
-    assert loaded.window == system.crop == fixture.config["crop"]
+    assert loaded.window == system.crop == as_sides(fixture.config["crop"])
 
 
 def test_prediction_runs_only_the_modules_that_it_needs():

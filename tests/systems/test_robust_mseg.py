@@ -85,8 +85,8 @@ def test_training_crop_that_the_image_decoders_do_not_take_is_refused():
 
     with pytest.raises(ConfigurationError, match=r"cube of 80 voxels.*\n.*train\.crop=80, or --set network\.crop=64"):
         configured("crop=64")
-    assert configured("crop=64", "network.crop=64").stages[0].crop == 64
-    assert configured("crop=64", "network.image_norm=channel").stages[0].crop == 64
+    assert configured("crop=64", "network.crop=64").stages[0].crop == (64, 64, 64)
+    assert configured("crop=64", "network.image_norm=channel").stages[0].crop == (64, 64, 64)
 
 
 @pytest.mark.parametrize(("crop", "nearest"), [(50, 48), (8, 16)])

@@ -25,7 +25,7 @@ def test_assignments_change_recipe_stage_and_nested_values():
     ).recipe  # fmt: skip
     assert recipe.seed == 7
     assert all(stage.epochs == 2 and stage.optimiser.learning_rate == 1e-4 for stage in recipe.stages)
-    assert [stage.crop == 32 for stage in recipe.stages if stage.name == "whole"] == [True]
+    assert [stage.crop == (32, 32, 32) for stage in recipe.stages if stage.name == "whole"] == [True]
     assert recipe.network["width"] == 4 and recipe.preprocessing.normalisation == "divide_255"
 
 

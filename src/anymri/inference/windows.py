@@ -1,4 +1,4 @@
-"""Run a network over a whole volume in overlapping cubic windows.
+"""Run a network over a whole volume in overlapping windows.
 
 Each window is encoded once and decoded for every subset; the decoded windows are blended where they overlap. The
 positions and weights of windows are those of MONAI's `sliding_window_inference`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from anymri.errors import ConfigurationError
 from anymri.modalities import MODALITIES, Subset
 from anymri.regions import OutputKind, to_label_map
 from anymri.systems.contract import System
+from anymri.systems.crops import Sides
 from anymri.weights.card import WeightsCard
 
 # Small windows go through the network together: on a CPU torch's fast convolutions want several at once.
@@ -33,14 +35,14 @@ Place = tuple[slice, slice, slice]
 
 
 class Windows(NamedTuple):
-    """Layout of the cubic windows over a volume; volumes shorter than a window are padded with the background.
+    """Layout of the windows over a volume; volumes shorter than a window are padded with the background.
 
-    side      voxels, where the system does not fix it
+    sides     voxels along x, y and z, where the system does not fix them
     overlap   share of a window that its neighbour covers
     blending  weights of the voxels of a window: `gaussian`, highest in its middle, or `constant`
     """
 
-    side: int
+    sides: Sides
     overlap: float
     blending: str = "gaussian"
 
@@ -89,24 +91,23 @@ class Tiling:
     """
 
     def __init__(self, system: System[Any], case: Prepared, windows: Windows) -> None:
-        self.side = system.crop or windows.side
+        self.sides = system.crop or windows.sides
         sides = case.images.shape[1:]
-        padded = [max(side, self.side) for side in sides]
+        padded = [max(pair) for pair in zip(sides, self.sides, strict=True)]
         x, y, z = (slice((p - s) // 2, (p - s) // 2 + s) for s, p in zip(sides, padded, strict=True))
         self.inside: Place = (x, y, z)
         self.shape = torch.Size(padded)
-        starts = [window_starts(side, self.side, windows.overlap) for side in padded]
-        self.places: list[Place] = [
-            (slice(i, i + self.side), slice(j, j + self.side), slice(k, k + self.side)) for i, j, k in product(*starts)
-        ]
-        self.weights = window_weights(self.side, windows.blending)
+        starts = [window_starts(length, side, windows.overlap) for length, side in zip(padded, self.sides, strict=True)]
+        a, b, c = self.sides
+        self.places: list[Place] = [(slice(i, i + a), slice(j, j + b), slice(k, k + c)) for i, j, k in product(*starts)]
+        self.weights = window_weights(self.sides, windows.blending)
         self.sums = torch.zeros(self.shape, device="cpu")
         for place in self.places:
             self.sums[place] += self.weights
 
     def groups(self) -> Iterator[list[Place]]:
         """Yield the places of windows that go through the network together."""
-        size = max(1, VOXELS_PER_PASS // self.side**3)
+        size = max(1, VOXELS_PER_PASS // prod(self.sides))
         for first in range(0, len(self.places), size):
             yield self.places[first : first + size]
 
@@ -147,13 +148,15 @@ def window_starts(length: int, side: int, overlap: float) -> list[int]:
     return [*range(0, length - side, step), length - side]
 
 
-def window_weights(side: int, blending: str) -> Tensor:
-    """Return the weights of the voxels of a window, (side, side, side) float32."""
+def window_weights(sides: Sides, blending: str) -> Tensor:
+    """Return the weights of the voxels of a window, (X, Y, Z) float32."""
     if blending == "constant":
-        return torch.ones(side, side, side, device="cpu")
-    x = torch.arange(-(side - 1) / 2, (side - 1) / 2 + 1, device="cpu")
-    line = torch.exp(x**2 / (-2 * (GAUSSIAN_SIGMA * side) ** 2))
-    weights = line[:, None, None] * line[None, :, None] * line
+        return torch.ones(sides, device="cpu")
+    lines = []
+    for side in sides:
+        x = torch.arange(-(side - 1) / 2, (side - 1) / 2 + 1, device="cpu")
+        lines.append(torch.exp(x**2 / (-2 * (GAUSSIAN_SIGMA * side) ** 2)))
+    weights = lines[0][:, None, None] * lines[1][:, None] * lines[2]
     return weights.clamp(min=max(float(weights.min()), SMALLEST_WEIGHT))
 
 

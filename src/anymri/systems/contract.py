@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from anymri.errors import ConfigurationError, ModalityError, ShapeError
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.regions import CLASSES, OutputKind
+from anymri.systems.crops import Sides, in_words
 
 
 @dataclass
@@ -60,15 +61,15 @@ class System(nn.Module, ABC, Generic[E]):
     output_kind         meaning of the output channels: `classes` or `regions`
     divisor             the sides of a crop must be multiples of it
     minimum_side        shortest side of a crop, in voxels
-    crop                side of the only cubic crop that fits, for networks with weights per position; None where any
-                        side fits that fulfils the above. Inference uses windows of this side
+    crop                sides of the only crop that fits, for networks with weights per position; None where all fit
+                        that fulfil the above. Inference uses windows of these sides
     uses_crop_position  whether the network depends on the position of a crop in its scan (`corners`)
     """
 
     output_kind: ClassVar[OutputKind]
     divisor: ClassVar[int] = 1
     minimum_side: ClassVar[int] = 1
-    crop: int | None = None
+    crop: Sides | None = None
     uses_crop_position: ClassVar[bool] = False
 
     def __init__(self, num_classes: int = 4, modalities: Sequence[str] = MODALITIES) -> None:
@@ -186,18 +187,19 @@ class System(nn.Module, ABC, Generic[E]):
     def crop_rule(self) -> str:
         """Return the rule that crops must fulfil, in words."""
         if self.crop is not None:
-            return f"it has weights for each position in a cube of {self.crop} voxels and takes no other"
+            return f"it has weights for each position in {in_words(self.crop)} and takes no other"
         return f"sides must be multiples of {self.divisor}, at least {self.minimum_side}"
 
-    def usable_side(self, side: int) -> int:
-        """Return the side of a cubic crop nearest to `side`, in voxels, that the network can take."""
+    def usable_crop(self, sides: Sides) -> Sides:
+        """Return the sides of the crop nearest to `sides`, in voxels, that the network can take."""
         if self.crop is not None:
             return self.crop
-        return max(self.minimum_side, self.divisor * max(1, round(side / self.divisor)))
+        x, y, z = map(self._usable_side, sides)
+        return x, y, z
 
-    def usable_crop(self, sides: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the crop nearest to `sides`, in voxels, that the network can take; it need not be a cube."""
-        return tuple(self.usable_side(side) for side in sides)
+    def _usable_side(self, side: int) -> int:
+        """Return the side nearest to `side` that fulfils the rule of divisor and minimum."""
+        return max(self.minimum_side, self.divisor * max(1, round(side / self.divisor)))
 
     def _check_images(self, images: Tensor) -> None:
         expected = f"(B, {len(self.modalities)}, X, Y, Z)"
@@ -206,7 +208,8 @@ class System(nn.Module, ABC, Generic[E]):
                 f"Images have the shape {tuple(images.shape)}; {type(self).__name__} takes {expected}.",
                 f"Give one channel per modality ({', '.join(self.modalities)}); missing ones may hold anything.",
             )
-        sides = tuple(images.shape[2:])
+        x, y, z = images.shape[2:]
+        sides = (x, y, z)
         usable = self.usable_crop(sides)
         if sides != usable:
             raise ShapeError(

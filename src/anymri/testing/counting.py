@@ -112,8 +112,7 @@ def count_parameters(name: str) -> tuple[int, int]:
     """Return the number of parameters of a system's first preset, and how many of them segmentation uses."""
     with torch.device("meta"):
         system = registry.create(name)
-    side = system.usable_side(1)
-    images = torch.empty(1, len(system.modalities), side, side, side, device="meta")
+    images = torch.empty(1, len(system.modalities), *system.usable_crop((1, 1, 1)), device="meta")
     used: dict[int, Tensor] = {}
     with _without_data():
         for subset in (ALL, Subset.parse("T1")):

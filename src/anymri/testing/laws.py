@@ -125,14 +125,13 @@ def logits_of(system: System[Any], images: Tensor, available: Tensor) -> Tensor:
 
 def smallest_crop(system: System[Any]) -> tuple[int, int, int]:
     """Return the sides of the smallest crop that a system takes."""
-    side = system.usable_side(1)
-    return side, side, side
+    return system.usable_crop((1, 1, 1))
 
 
 def oblong_crop(system: System[Any]) -> tuple[int, int, int]:
     """Return a small crop with sides of different lengths, where a system takes one."""
-    side, _, _ = smallest_crop(system)
-    return side, side, system.usable_side(side + system.divisor)
+    x, y, z = smallest_crop(system)
+    return system.usable_crop((x, y, z + system.divisor))
 
 
 def random_images(system: System[Any], batch_size: int = 1, crop: tuple[int, int, int] | None = None) -> Tensor:
@@ -311,9 +310,9 @@ def test_a_crop_that_does_not_fit_is_refused_with_the_nearest_that_does(subject:
 def test_a_volume_of_any_size_is_segmented(subject: Subject) -> None:
     """In windows of the one crop that fits, where there is one; shorter sides are padded."""
     system = shared_system(subject)
-    side = system.usable_side(32)
-    volume = random_volume(5, side + 3, 16)
-    probabilities = predict(system, volume, [ALL], Windows(side, 0.5))[0].probabilities
+    sides = system.usable_crop((32, 32, 32))
+    volume = random_volume(5, sides[1] + 3, 16)
+    probabilities = predict(system, volume, [ALL], Windows(sides, 0.5))[0].probabilities
     assert probabilities.shape == (system.out_channels, *volume.images.shape[1:])
     assert probabilities.isfinite().all()
 
@@ -354,11 +353,11 @@ def test_every_tensor_is_created_on_a_named_device(variant: Subject) -> None:
     """A tensor on the default device fails beside a network on a GPU; here the default device is "meta"."""
     system = variant.create()
     batch = random_batch(system, Subset.parse("T1c+T2+FLAIR"), Subset.parse("T2+FLAIR"), Subset.parse("T1c+T2+FLAIR"))
-    side = system.usable_side(1)
-    volume = random_volume(side, side, side)
+    sides = smallest_crop(system)
+    volume = random_volume(*sides)
     discriminators = {objective: variant.discriminator(objective, system) for objective in variant.objectives()}
     with torch.device("meta"), NamedDevices():
-        predict(system, volume, [ALL, Subset.parse("T1c")], Windows(side, 0.5), reconstruct=system.reconstructs)
+        predict(system, volume, [ALL, Subset.parse("T1c")], Windows(sides, 0.5), reconstruct=system.reconstructs)
         system(*system.stack({"flair": batch.images[:, 3], "t1c": batch.images[:, 1]}))
         system.train()
         for objective, discriminator in discriminators.items():

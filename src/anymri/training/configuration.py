@@ -12,6 +12,7 @@ from anymri.data.cache import default_folder
 from anymri.errors import ConfigurationError, LabelError, did_you_mean
 from anymri.regions import label_scheme
 from anymri.systems.blueprint import blueprint
+from anymri.systems.crops import plain
 from anymri.systems.recipes.schema import Recipe
 from anymri.systems.registry import spec
 from anymri.text import shortened, shown
@@ -213,13 +214,13 @@ def _check_network(recipe: Recipe) -> None:
     names = [name for name, _ in system.named_parameters()]
     modules = sorted({name.split(".")[0] for name in names})
     for stage in recipe.stages:
-        usable = system.usable_side(stage.crop)
+        usable = system.usable_crop(stage.crop)
         if stage.crop != usable:
-            other = f", or --set network.crop={stage.crop}" if system.crop else ""
+            other = f", or --set network.crop={plain(stage.crop)}" if system.crop else ""
             raise ConfigurationError(
-                f"The crop of {stage.crop} voxels per side in stage {stage.name} does not fit {recipe.system}: "
+                f"The crop of {plain(stage.crop)} voxels in stage {stage.name} does not fit {recipe.system}: "
                 f"{system.crop_rule()}.",
-                f"Choose --set {stage.name}.crop={usable}{other}.",
+                f"Choose --set {stage.name}.crop={plain(usable)}{other}.",
             )
         for prefix in (*stage.frozen, *stage.optimiser.module_rates, *stage.optimiser.zero_gradient_updates):
             if not any(name.startswith(prefix) for name in names):

@@ -35,10 +35,10 @@ class Patches(Dataset[tuple[Tensor, ...]]):
         rng = np.random.default_rng([self.seed, 0, index])
         case = self.cases[self._case_index(index)]
         start = random_start(case, self.stage, rng)
-        patch = case.read_patch(start, (self.stage.crop,) * 3)
+        patch = case.read_patch(start, self.stage.crop)
         assert patch.classes is not None
         first = torch.tensor(patch.origin, device="cpu")
-        corners = torch.stack([first, first + self.stage.crop - 1])
+        corners = torch.stack([first, first + torch.tensor(self.stage.crop, device="cpu") - 1])
         images, classes, corners = self.augment(patch.images, patch.classes, corners, int(rng.integers(2**31)))
         # Augmentation shifts the intensities of missing modalities too; systems do not use their values.
         present = case.present
@@ -67,12 +67,12 @@ def random_start(case: CachedCase, stage: Stage, rng: np.random.Generator) -> li
     sampled as often as large ones; it is placed in the middle half of the patch. Where the box is shorter than the
     crop, the patch is centred on the box.
     """
-    crop = stage.crop
-    low = np.array([min(0, (side - crop) // 2) for side in case.shape])
-    high = np.array([max(side - crop, (side - crop) // 2 if side < crop else 0) for side in case.shape])
+    crop = np.array(stage.crop)
+    spare = np.array(case.shape) - crop
+    low, high = np.minimum(0, spare // 2), np.where(spare < 0, spare // 2, spare)
     if rng.random() < stage.foreground_oversampling and (by_class := case.tumour_voxels()):
         voxels = by_class[rng.integers(len(by_class))]
-        start = voxels[rng.integers(len(voxels))] - rng.integers(crop // 4, 3 * crop // 4, size=3)
+        start = voxels[rng.integers(len(voxels))] - rng.integers(crop // 4, 3 * crop // 4)
     elif stage.patch_sampling == "around_voxels":
         start = rng.integers(case.shape) - crop // 2
     else:

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from anymri._version import __version__
 from anymri.data.preprocessing import Preprocessing
 from anymri.regions import CLASSES
-from anymri.systems.recipes.schema import Side, WindowOverlap
+from anymri.systems.crops import Crop
+from anymri.systems.recipes.schema import WindowOverlap
 
 
 def _with_known_classes(network: dict[str, Any]) -> dict[str, Any]:
@@ -24,8 +25,8 @@ class WeightsCard(BaseModel):
     system           name of the system
     network          arguments of its network, with num_classes: 4, or 5 with the resection cavity
     preprocessing    how scans become the network's input
-    window           side of the cubic windows for inference, voxels: the only crop that the network takes, or that of
-                     the last training stage
+    window           sides of the windows for inference, voxels: the only crop that the network takes, or that of the
+                     last training stage
     window_overlap   share of a window that its neighbour covers
     window_blending  weights of the voxels of a window where windows overlap
     label_scheme     label scheme of the training data; None for converted weights
@@ -41,7 +42,7 @@ class WeightsCard(BaseModel):
     system: str
     network: Annotated[dict[str, Any], AfterValidator(_with_known_classes)]
     preprocessing: Preprocessing
-    window: Side
+    window: Crop
     window_overlap: WindowOverlap
     window_blending: Literal["gaussian", "constant"] = "gaussian"
     label_scheme: str | None

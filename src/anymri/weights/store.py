@@ -17,6 +17,7 @@ from anymri.errors import AnymriError, WeightsError
 from anymri.files import replacing
 from anymri.systems.blueprint import blueprint
 from anymri.systems.contract import System
+from anymri.systems.crops import plain
 from anymri.systems.registry import build
 from anymri.text import shortened
 from anymri.weights.card import WeightsCard
@@ -69,9 +70,10 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
         system = blueprint(card.system, card.network)
     except AnymriError as error:
         raise WeightsError(f"{file} does not fit a system: {error.what}", _GIVE) from error
-    if system.crop is None and system.usable_side(card.window) != card.window:
+    if system.crop is None and system.usable_crop(card.window) != card.window:
         raise WeightsError(
-            f"{file} names windows of {card.window} voxels, which do not fit {card.system}: {system.crop_rule()}.",
+            f"{file} names windows of {plain(card.window)} voxels, which do not fit {card.system}: "
+            f"{system.crop_rule()}.",
             _GIVE,
         )
     files = [file, _frozen_file(file, card.frozen_file)] if card.frozen_file else [file]

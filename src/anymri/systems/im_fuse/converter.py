@@ -63,4 +63,4 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
         if name.endswith(".tokens"):
             renamed[name] = renamed[name][0].T
     reorder(renamed)
-    return Converted(network, renamed, undecided=("interleaved",))
+    return Converted(network, renamed, undecided=("interleaved", *(() if "crop" in network else ("crop",))))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from anymri.layers.preactivation import STRIDE, Decoder, level_widths
 from anymri.layers.streams import encode_each
 from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
+from anymri.systems.crops import Crop, as_sides
 from anymri.systems.families.tokens.blocks import (
     Fusion,
     as_volume,
@@ -63,7 +65,7 @@ class IMFuse(TokenSystem[IMFuseEncoding]):
         token_width: int = 512,
         mlp_width: int = 4096,
         heads: int = 8,
-        crop: int = 128,
+        crop: Crop = (128, 128, 128),
         num_classes: int = 4,
         modalities: Sequence[str] = MODALITIES,
         interleaved: bool = True,
@@ -71,15 +73,16 @@ class IMFuse(TokenSystem[IMFuseEncoding]):
         first_skip: bool = True,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(width, token_width, mlp_width, heads, crop, dropout, num_classes, modalities)
+        sides = as_sides(crop)
+        super().__init__(width, token_width, mlp_width, heads, sides, dropout, num_classes, modalities)
         count, (*widths, coarsest) = len(self.modalities), level_widths(width)
         self.skip_levels = range(0 if first_skip else 1, len(widths))
-        sides = [crop // 2**level for level in range(len(widths))]
+        voxels = [prod(side // 2**level for side in sides) for level in range(len(widths))]
         self.skip_readers = ModuleDict(
-            {str(i): MambaFusion(widths[i], sides[i] ** 3, interleaved) for i in self.skip_levels if mamba_skip}
+            {str(i): MambaFusion(widths[i], voxels[i], interleaved) for i in self.skip_levels if mamba_skip}
         )
-        self.token_reader = MambaFusion(token_width, (crop // STRIDE) ** 3, interleaved)
-        self.position = positions(crop, token_width)
+        self.position = positions(sides, token_width)
+        self.token_reader = MambaFusion(token_width, prod(sides) // STRIDE**3, interleaved)
         self.transformer = Transformer(token_width, mlp_width, heads, dropout)
         self.widen = nn.Conv3d(token_width, count * coarsest, 1)
         joined = 1 if mamba_skip else count
@@ -120,12 +123,12 @@ class IMFuse(TokenSystem[IMFuseEncoding]):
         *skip_fusions, last_fusion = self.fusions.values()
         if self.skip_readers:
             read = zip(self.skip_readers.values(), encoding.skips, fused_skips, strict=True)
-            maps = [as_volume(reader(skip, fused, available).mT) for reader, skip, fused in read]
+            maps = [as_volume(reader(skip, fused, available).mT, self.crop) for reader, skip, fused in read]
             pyramid = [fusion(features) for fusion, features in zip(skip_fusions, maps, strict=True)]
         else:
             pyramid = fuse_skips(skip_fusions, encoding.skips, available)
         tokens = self.token_reader(encoding.tokens, fused_tokens, available).mT
         mixed = self.transformer(tokens + self.position)
-        pyramid.append(last_fusion(self.widen(as_volume(mixed))))
+        pyramid.append(last_fusion(self.widen(as_volume(mixed, self.crop))))
         logits, *deep_supervision = self.decoder.all_logits(pyramid) if self.training else [self.decoder(pyramid)]
         return TokenPrediction(logits, self.output_kind, deep_supervision=deep_supervision)

@@ -79,7 +79,8 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             "reconstruction": reconstructs,
         }
         if reconstructs:
-            network["crop"] = state["learned_bottleneck_tokens"].shape[-1] * MAM.divisor
+            # The reference has the axes z, y, x.
+            network["crop"] = [side * MAM.divisor for side in reversed(state["learned_bottleneck_tokens"].shape[2:])]
             network["mlp_width"] = len(state["feature_reconstruction.layers.0.1.net.1.weight"])
     live = {name: value for name, value in state.items() if not UNUSED.match(name)}
     expected = expected_names("mam", network)

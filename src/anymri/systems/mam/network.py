@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import ClassVar, cast
 
 import torch
@@ -23,6 +24,7 @@ from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
 from anymri.systems.contract import Encoding, Prediction, System
+from anymri.systems.crops import Crop, as_sides, in_words, plain
 
 LEVELS = 6
 NEGATIVE_SLOPE = 0.01
@@ -124,8 +126,7 @@ class MAM(System[MAMEncoding]):
     width           channels of a modality at full resolution (published: 8); the decoder has as many per modality
     max_width       limit of the channels of a modality, which double at each halving (published: 128)
     num_classes     classes, background included; there is one logit fewer, for the regions WT, TC, ET and perhaps RC
-    crop            side of the crops that the network takes, in voxels, because tokens and positions have weights per
-                    position
+    crop            sides of the only crop that fits, in voxels, because tokens and positions have weights per position
     mlp_width       channels inside the transformer's MLP (published: 256)
     heads           attention heads of the transformer (published: 4)
     reconstruction  whether missing features are reconstructed; otherwise they are zeros and any crop fits (ablation)
@@ -141,21 +142,22 @@ class MAM(System[MAMEncoding]):
         num_classes: int = 4,
         modalities: Sequence[str] = MODALITIES,
         max_width: int = 128,
-        crop: int = 128,
+        crop: Crop = (128, 128, 128),
         mlp_width: int = 256,
         heads: int = 4,
         reconstruction: bool = True,
     ) -> None:
         super().__init__(num_classes, modalities)
-        if crop < self.divisor or crop % self.divisor:
+        sides = as_sides(crop)
+        if sides != self.usable_crop(sides):
             raise ConfigurationError(
-                f"The network cannot be built for a crop of {crop} voxels: it halves the crop {LEVELS - 1} times.",
-                f"Choose a multiple of {self.divisor}, such as {self.usable_side(crop)}.",
+                f"The network cannot be built for {in_words(sides)}: it halves the crop {LEVELS - 1} times.",
+                f"Choose multiples of {self.divisor}, such as {plain(self.usable_crop(sides))}.",
             )
-        self.crop = crop if reconstruction else None
+        self.crop = sides if reconstruction else None
         count = len(self.modalities)
         widths = [min(width * 2**depth, max_width) for depth in range(LEVELS)]
-        side, channels = crop // self.divisor, widths[-1]
+        coarsest, channels = [side // self.divisor for side in sides], widths[-1]
         self.encoders = nn.ModuleDict({name: Encoder(widths) for name in self.modalities})
         self.decoder = nn.ModuleList(
             DecoderLevel(count * below, count * here) for below, here in zip(widths[1:], widths, strict=False)
@@ -169,8 +171,8 @@ class MAM(System[MAMEncoding]):
                 nn.init.zeros_(module.bias)
         self.transformer = None
         if reconstruction:
-            self.tokens = nn.Parameter(torch.randn(count, channels, side, side, side))
-            self.positions = nn.Parameter(torch.randn(1, count * side**3, channels))
+            self.tokens = nn.Parameter(torch.randn(count, channels, *coarsest))
+            self.positions = nn.Parameter(torch.randn(1, count * prod(coarsest), channels))
             self.transformer = nn.Sequential(Transformer(channels, mlp_width, heads, 0.0), nn.LayerNorm(channels))
 
     def _encode(self, images: Tensor, present: Tensor) -> MAMEncoding:

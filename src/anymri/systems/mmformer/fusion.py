@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from anymri.systems.crops import Sides
 from anymri.systems.families.tokens.blocks import as_volume
 
 
@@ -23,6 +24,7 @@ def fuse_tokens(
     transformer: Callable[[Tensor], Tensor],
     sequence: Sequence[int],
     aligned: bool,
+    crop: Sides,
 ) -> Tensor:
     """Return the transformed tokens of all modalities as features of the coarsest level, (B, M * T, X, Y, Z).
 
@@ -34,9 +36,10 @@ def fuse_tokens(
     aligned      false, as published: M consecutive tokens of the sequence form one voxel, so that a voxel reads M
                  neighbouring tokens of one modality, and each modality fills one slab of the volume; true, as intended:
                  a voxel reads the tokens of all modalities at its position
+    crop         sides of the crop at full resolution, in voxels
     """
     ordered = (tokens.masked_fill(~available[..., None, None], 0) + positions)[:, sequence]
     mixed = transformer(ordered.flatten(1, 2))
     if aligned:
         mixed = mixed.view_as(ordered).transpose(1, 2)
-    return as_volume(mixed.reshape(len(tokens), tokens.shape[2], -1))
+    return as_volume(mixed.reshape(len(tokens), tokens.shape[2], -1), crop)

@@ -20,6 +20,7 @@ from anymri.layers.preactivation import Decoder, level_widths
 from anymri.layers.streams import encode_each
 from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
+from anymri.systems.crops import Crop, as_sides
 from anymri.systems.families.tokens.blocks import Fusion, fuse_skips
 from anymri.systems.families.tokens.objective import TokenEncoding, TokenPrediction
 from anymri.systems.families.tokens.system import TokenSystem
@@ -52,13 +53,13 @@ class MMFormer(TokenSystem[MMFormerEncoding]):
         token_width: int = 512,
         mlp_width: int = 4096,
         heads: int = 8,
-        crop: int = 128,
+        crop: Crop = (128, 128, 128),
         num_classes: int = 4,
         modalities: Sequence[str] = MODALITIES,
         aligned_tokens: bool = False,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(width, token_width, mlp_width, heads, crop, dropout, num_classes, modalities)
+        super().__init__(width, token_width, mlp_width, heads, as_sides(crop), dropout, num_classes, modalities)
         self.aligned_tokens = aligned_tokens
         count, widths = len(self.modalities), level_widths(width)
         self.transformer = Transformer(token_width, mlp_width, heads, dropout)
@@ -88,7 +89,7 @@ class MMFormer(TokenSystem[MMFormerEncoding]):
         skips = fuse_skips(skip_fusions, encoding.contributions, available)
         positions = torch.stack([self.streams[m].position for m in self.modalities], dim=1)
         tokens = fuse_tokens(
-            encoding.tokens, positions, available, self.transformer, self.sequence, self.aligned_tokens
+            encoding.tokens, positions, available, self.transformer, self.sequence, self.aligned_tokens, self.crop
         )
         pyramid = [*skips, last_fusion(self.widen(tokens))]
         logits, *deep_supervision = self.decoder.all_logits(pyramid) if self.training else [self.decoder(pyramid)]

@@ -40,7 +40,7 @@ RECIPES = {
                 objective="adversarial",
                 epochs=360,
                 steps_per_epoch=199,
-                crop=112,
+                crop=(112, 112, 112),
                 subsets="by_size",
                 augmentation="shift_flip",
                 optimiser=Optimiser(learning_rate=1e-4, weight_decay=1e-5),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anymri.systems.crops import as_sides
 from anymri.systems.recipes.schema import Optimiser, Stage
 
 FOR_A_LAPTOP = "For a laptop without a GPU: eight minutes on two cores at most (docs/leaderboard.md)."
@@ -41,7 +42,7 @@ def large_patches(crop: int, epochs: int, steps_per_epoch: int, **settings: Any)
         "schedule": "poly",
         "validation_epochs": epochs,
     }
-    return Stage(crop=crop, epochs=epochs, steps_per_epoch=steps_per_epoch, **chosen | settings)
+    return Stage(crop=as_sides(crop), epochs=epochs, steps_per_epoch=steps_per_epoch, **chosen | settings)
 
 
 def one_crop(crop: int, learning_rate: float, **first: Any) -> list[Stage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from anymri.data.augmentation import Augmentation
 from anymri.data.preprocessing import Preprocessing
 from anymri.errors import ModalityError
 from anymri.modalities import MODALITIES, Subset, parse_modality
+from anymri.systems.crops import Crop
 
 FIXED = "fixed"
 # Rules that draw the available modalities of a sample among those that exist; see `Stage.subsets`.
@@ -53,7 +55,6 @@ ListFile = Annotated[Path, AfterValidator(_absolute)]
 # Upper bounds are far above anything useful: beyond them, a typing error would take the memory or years.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 SmallCount = Annotated[int, Field(ge=1, le=1024)]
-Side = Annotated[int, Field(ge=1, le=512)]
 Rate = Annotated[float, Field(ge=0, le=1000)]
 WindowOverlap = Annotated[float, Field(ge=0, le=0.9)]
 
@@ -96,7 +97,7 @@ class Stage(_Settings):
         description="micro-batches into which a process divides its share of a batch, for less memory; gradients are "
         "the mean over micro-batches",
     )
-    crop: Side = Field(description="side of the cubic patches, voxels")
+    crop: Crop = Field(description="sides of the patches, voxels: 128 for a cube, or 128x192x128")
     foreground_oversampling: float = Field(
         default=0.0, ge=0, le=1, description="share of patches around a tumour voxel, whose class is drawn first"
     )
@@ -171,7 +172,7 @@ class Stage(_Settings):
     @property
     def voxels_per_step(self) -> int:
         """Number of voxels of all samples of a step, to which its cost is proportional."""
-        return self.batch_size * self.copies * self.crop**3
+        return self.batch_size * self.copies * prod(self.crop)
 
     def validates_after(self, epoch: int) -> bool:
         """Return whether validation follows `epoch`, counted from 1."""

@@ -20,6 +20,7 @@ from torch.nn.functional import conv3d, dropout, pad
 from anymri.errors import ConfigurationError, ShapeError
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
+from anymri.systems.crops import Crop, Sides, as_sides, in_words, plain
 from anymri.systems.families.disentangling.blocks import (
     SCALES,
     ContentEncoder,
@@ -155,7 +156,7 @@ class RobustMseg(Disentangling[RobustMsegEncoding]):
     reconstruction    whether there are style encoders and image decoders; without them, training only segments
     image_norm        norm of the image decoders: `voxel`, over each channel alone, with a gain and a shift per voxel
                       (the port), or `channel`, over all channels, with a gain and a shift per channel (the original)
-    crop              side of the cubes to train on or to reconstruct, in voxels, where image_norm is `voxel`.
+    crop              sides of the crops to train on or to reconstruct, in voxels, where image_norm is `voxel`.
                       Segmentation takes any crop
     dropout           rate in the content encoders, at all scales but the coarsest
     constant_dropout  dropout in evaluation too, as in the port
@@ -175,7 +176,7 @@ class RobustMseg(Disentangling[RobustMsegEncoding]):
         modalities: Sequence[str] = MODALITIES,
         reconstruction: bool = True,
         image_norm: Literal["voxel", "channel"] = "voxel",
-        crop: int = 80,
+        crop: Crop = (80, 80, 80),
         dropout: float = 0.3,
         constant_dropout: bool = False,
         activated_gates: bool = True,
@@ -183,10 +184,11 @@ class RobustMseg(Disentangling[RobustMsegEncoding]):
         upsampling: Literal["trilinear", "nearest"] = "trilinear",
     ) -> None:
         super().__init__(num_classes, modalities)
-        if crop != self.usable_side(crop):
+        sides = as_sides(crop)
+        if sides != self.usable_crop(sides):
             raise ConfigurationError(
-                f"The network cannot be built for a crop of {crop} voxels: {self.crop_rule()}.",
-                f"The nearest crop that works is {self.usable_side(crop)}.",
+                f"The network cannot be built for {in_words(sides)}: {self.crop_rule()}.",
+                f"The nearest crop that works is {plain(self.usable_crop(sides))}.",
             )
         count, widths = len(self.modalities), scale_widths(width)
         make = partial(make_block, norm_gains=norm_gains)
@@ -204,7 +206,7 @@ class RobustMseg(Disentangling[RobustMsegEncoding]):
         self.style_encoders = nn.ModuleDict(
             {name: StyleEncoder(make_style_block, style_width) for name in reconstructed}
         )
-        self.trained_crop = crop if reconstruction and image_norm == "voxel" else None
+        self.trained_crop = sides if reconstruction and image_norm == "voxel" else None
         self.image_decoders = nn.ModuleDict(
             {name: image_decoder(make_plain, width, self.trained_crop, upsample) for name in reconstructed}
         )
@@ -236,22 +238,24 @@ class RobustMseg(Disentangling[RobustMsegEncoding]):
 
     def reconstruct(self, content: Tensor, images: Tensor, present: Tensor) -> Reconstructed:
         """Reconstruct all images, as in `Disentangling`; raise `ShapeError` for a crop that the norms do not fit."""
-        if self.trained_crop and images.shape[2:] != (self.trained_crop,) * 3:
+        if self.trained_crop and images.shape[2:] != self.trained_crop:
             raise ShapeError(
                 f"Images of {'x'.join(map(str, images.shape[2:]))} voxels cannot be reconstructed: the image decoders "
-                f"have weights for each voxel of a cube of {self.trained_crop}.",
-                f"Reconstruct cubes of {self.trained_crop} voxels; only segmentation takes any crop.",
+                f"have weights for each voxel of {in_words(self.trained_crop)}.",
+                f"Reconstruct {plain(self.trained_crop)} voxels; only segmentation takes any crop.",
             )
         return super().reconstruct(content, images, present)
 
 
-def image_decoder(make: MakeBlock, width: int, crop: int | None, upsample: nn.Module) -> ImageDecoder:
-    """Return the decoder of one image; `crop` is the side of the cube that its norms fit, None for any."""
+def image_decoder(make: MakeBlock, width: int, crop: Sides | None, upsample: nn.Module) -> ImageDecoder:
+    """Return the decoder of one image; `crop` has the sides of the images that its norms fit, None for any."""
     channels = scale_widths(width)[-1]
 
     def follow(in_channels: int, out_channels: int) -> Sequence[nn.Module]:
-        side = crop and crop * channels // (2 ** (SCALES - 1) * out_channels)
-        layer_norm = nn.LayerNorm([side] * 3, eps=NORM_EPS) if side else nn.GroupNorm(1, out_channels, eps=NORM_EPS)
+        stride = 2 ** (SCALES - 1) * out_channels // channels
+        layer_norm: nn.Module = nn.GroupNorm(1, out_channels, eps=NORM_EPS)
+        if crop:
+            layer_norm = nn.LayerNorm([side // stride for side in crop], eps=NORM_EPS)
         return [nn.Conv3d(in_channels, out_channels, 5, padding=2), layer_norm, nn.ReLU(inplace=True)]
 
     out = nn.Conv3d(width, 1, 7, padding=3, padding_mode="reflect")

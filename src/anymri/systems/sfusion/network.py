@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from anymri.errors import ConfigurationError
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
+from anymri.systems.crops import Crop, as_sides, in_words
 from anymri.systems.families.disentangling.blocks import (
     SCALES,
     ContentEncoder,
@@ -67,7 +68,7 @@ class SFusion(Disentangling[SFusionEncoding]):
     """Network of SFusion: content encoders, SFusion blocks, segmentation decoder; styles and images in training.
 
     width           channels of the content at full resolution (published: 16)
-    crop            side of the cube that the network takes, in voxels, a multiple of 8 times `grid` (published: 128):
+    crop            sides of the cube that the network takes, in voxels, multiples of 8 times `grid` (published: 128):
                     there are logits for each voxel of a token
     grid            tokens along a side of the cube (published: 8)
     heads           attention heads of the transformers (published: 4); `width` is a multiple of it
@@ -86,7 +87,7 @@ class SFusion(Disentangling[SFusionEncoding]):
     def __init__(
         self,
         width: int = 16,
-        crop: int = 128,
+        crop: Crop = (128, 128, 128),
         grid: int = 8,
         heads: int = 4,
         layers: int = 8,
@@ -100,13 +101,14 @@ class SFusion(Disentangling[SFusionEncoding]):
     ) -> None:
         super().__init__(num_classes, modalities)
         unit = STRIDE * grid
-        if crop % unit or crop < self.minimum_side:
-            nearest = unit * max(ceil(self.minimum_side / unit), round(crop / unit))
+        self.crop = as_sides(crop)
+        side = max(self.crop)
+        if side % unit or side < self.minimum_side or len(set(self.crop)) > 1:
+            nearest = unit * max(ceil(self.minimum_side / unit), round(side / unit))
             raise ConfigurationError(
-                f"The network cannot be built for a crop of {crop} voxels with {grid} tokens along a side.",
-                f"Choose a multiple of {unit}, such as {nearest}, or another grid.",
+                f"The network cannot be built for {in_words(self.crop)} with {grid} tokens along a side.",
+                f"Choose a cube whose side is a multiple of {unit}, such as {nearest}, or another grid.",
             )
-        self.crop = crop
         self.sequence = [self.modalities.index(m) for m in SEQUENCE if m in self.modalities]
         count, widths = len(self.modalities), scale_widths(width)
         upsample = nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False)
@@ -114,7 +116,7 @@ class SFusion(Disentangling[SFusionEncoding]):
             {name: ContentEncoder(make_block, width, [dropout] * SCALES) for name in self.modalities}
         )
         self.fusions = nn.ModuleList(
-            SFusionBlock(channels, crop // 2**scale, grid, count, heads, layers, token_dropout)
+            SFusionBlock(channels, side // 2**scale, grid, count, heads, layers, token_dropout)
             for scale, channels in enumerate(widths)
         )
         self.segmentation_decoder = SegmentationDecoder(make_block, width, num_classes, upsample)

@@ -22,6 +22,7 @@ from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
 from anymri.systems.contract import Encoding, Prediction, System
+from anymri.systems.crops import Sides
 from anymri.systems.shaspec.blocks import Conv, kept_kernels
 from anymri.systems.shaspec.decoder import Decoder
 from anymri.systems.shaspec.encoder import COARSEST, NECK, STEM_STRIDE, Encoder
@@ -113,10 +114,10 @@ class ShaSpec(System[ShaSpecEncoding]):
         """Return the rule that crops must fulfil, in words."""
         return f"sides must be multiples of {self.divisor}, along z of {COARSEST}"
 
-    def usable_crop(self, sides: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the crop nearest to `sides`, in voxels, that the network can take."""
+    def usable_crop(self, sides: Sides) -> Sides:
+        """Return the sides of the crop nearest to `sides`, in voxels, that the network can take."""
         x, y, z = sides
-        return self.usable_side(x), self.usable_side(y), COARSEST * max(1, round(z / COARSEST))
+        return self._usable_side(x), self._usable_side(y), COARSEST * max(1, round(z / COARSEST))
 
     @contextmanager
     def folded_weights(self) -> Iterator[None]:

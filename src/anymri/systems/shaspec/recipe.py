@@ -133,7 +133,6 @@ RECIPES = {
             "validation_epochs": "ours: every 35,000 and every 20,125 steps",
         },
         deviations=(
-            "Patches are cubes of 128 voxels; the authors' have 160x160x80.",
             "Intensities have no upper bound; the authors' have one from a histogram.",
             "Means and deviations are over the voxels of the brain; the authors' over those of each scan that differ "
             "from its first voxel.",
@@ -158,7 +157,7 @@ RECIPES = {
                 name="warmup",
                 epochs=280,
                 steps_per_epoch=875,
-                crop=128,
+                crop=(160, 160, 80),
                 foreground_oversampling=0.5,
                 subsets="all",
                 augmentation="shaspec",
@@ -169,7 +168,7 @@ RECIPES = {
             Stage(
                 epochs=184,
                 steps_per_epoch=875,
-                crop=128,
+                crop=(160, 160, 80),
                 foreground_oversampling=0.5,
                 subsets="by_size_or_all",
                 augmentation="shaspec",

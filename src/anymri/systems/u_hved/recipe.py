@@ -87,7 +87,7 @@ RECIPES = {
             Stage(
                 epochs=400,
                 steps_per_epoch=875,
-                crop=112,
+                crop=(112, 112, 112),
                 augmentation="rotate_flip_intensity",
                 optimiser=Optimiser(learning_rate=1e-3, weight_decay=1e-5, amsgrad=True),
                 schedule="plateau",

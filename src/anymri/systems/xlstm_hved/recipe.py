@@ -24,7 +24,6 @@ RECIPES = {
             "validation_epochs": "ours",
         },
         deviations=(
-            "Patches are cubes of 128 voxels; those of the authors have 128x192x128.",
             "A patch may touch the far end of an axis; those of the authors end one voxel before it.",
             "The shift of intensities is a share of the deviation of the patch; that of the authors, of the volume.",
             "All 14 incomplete subsets are drawn; the authors' code draws 13 (subsets: by_size_reference).",
@@ -49,7 +48,7 @@ RECIPES = {
                 objective="adversarial",
                 epochs=3000,
                 steps_per_epoch=1080,
-                crop=128,
+                crop=(128, 192, 128),
                 subsets="by_size",
                 augmentation="shift_flip_in_plane",
                 optimiser=Optimiser(learning_rate=1e-4, weight_decay=1e-5),

@@ -7,6 +7,7 @@ path.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn.functional import conv3d
 from anymri.errors import ConfigurationError
 from anymri.layers.preactivation import LEVELS, STRIDE, Block, Encoder, activate, level_widths
 from anymri.layers.tokens import Transformer
+from anymri.systems.crops import Sides, in_words, plain
 
 # The references' order of the modalities in a sequence of tokens. Weights cannot make up for another order (neither in
 # mmFormer, see `aligned_tokens`, nor in the scan of IM-Fuse), so it is part of the networks.
@@ -28,11 +30,11 @@ class TokenStream(nn.Module):
     token_width  T, channels of a token
     mlp_width    channels of the transformer's hidden layer
     heads        attention heads
-    crop         side of the cubic crop in voxels
+    crop         sides of the crop in voxels
     dropout      of the transformer, in training
     """
 
-    def __init__(self, width: int, token_width: int, mlp_width: int, heads: int, crop: int, dropout: float) -> None:
+    def __init__(self, width: int, token_width: int, mlp_width: int, heads: int, crop: Sides, dropout: float) -> None:
         super().__init__()
         self.encoder = Encoder(width)
         self.embed = nn.Conv3d(level_widths(width)[-1], token_width, 1)
@@ -101,24 +103,26 @@ def fuse_skips(fusions: Iterable[Fusion], contributions: Iterable[Tensor], avail
     return [fusion.fuse(each, available) for fusion, each in zip(fusions, contributions, strict=True)]
 
 
-def positions(crop: int, width: int) -> nn.Parameter:
+def positions(crop: Sides, width: int) -> nn.Parameter:
     """Return the learnt positions of the tokens of one crop, (1, N, T), initialised to zero.
 
-    crop   side of the cubic crop in voxels: a multiple of 16, at least 32; otherwise `ConfigurationError` is raised
+    crop   sides of the crop in voxels: multiples of 16, at least 32; otherwise `ConfigurationError` is raised
     width  T, channels of a token
     """
-    side = crop // STRIDE
-    if crop != max(side, 2) * STRIDE:
-        nearest = max(2, round(crop / STRIDE)) * STRIDE
+    x, y, z = (max(2, round(side / STRIDE)) * STRIDE for side in crop)
+    if crop != (x, y, z):
         raise ConfigurationError(
-            f"The network cannot be built for a crop of {crop} voxels: it halves the crop {LEVELS - 1} times and needs "
-            f"at least 2 voxels at the coarsest level.",
-            f"Choose a multiple of {STRIDE}, such as {nearest}.",
+            f"The network cannot be built for {in_words(crop)}: it halves the crop {LEVELS - 1} times and needs at "
+            "least 2 voxels per side at the coarsest level.",
+            f"Choose multiples of {STRIDE}, such as {plain((x, y, z))}.",
         )
-    return nn.Parameter(torch.zeros(1, side**3, width))
+    return nn.Parameter(torch.zeros(1, prod(crop) // STRIDE**3, width))
 
 
-def as_volume(tokens: Tensor) -> Tensor:
-    """Return the tokens of a cubic crop, (B, N, C), as features (B, C, X, Y, Z)."""
-    side = round(tokens.shape[1] ** (1 / 3))
-    return tokens.mT.reshape(len(tokens), -1, side, side, side)
+def as_volume(tokens: Tensor, crop: Sides) -> Tensor:
+    """Return tokens (B, N, C), one per voxel of some level, as features (B, C, x, y, z).
+
+    crop  sides of the crop at full resolution, in voxels
+    """
+    stride = round((prod(crop) / tokens.shape[1]) ** (1 / 3))
+    return tokens.mT.reshape(len(tokens), -1, *(side // stride for side in crop))

@@ -75,15 +75,19 @@ def our_name(name: str) -> str | None:
 def settings(state: Mapping[str, Tensor], system: str) -> dict[str, Any]:
     """Return the arguments of the network that the shapes of a reference's state dict show: all but `heads`.
 
+    They show the crop if it is a cube, and only its number of voxels otherwise: then it is not in the result.
+
+
     system  name of the method, for the `WeightsError` if a tensor is missing
     """
     with checkpoint_of(f"{system}'s reference"):
         _, tokens, token_width = state["flair_pos"].shape
+        side = round(tokens ** (1 / 3))
         return {
             "width": state["flair_encoder.e1_c1.weight"].shape[0],
             "token_width": token_width,
             "mlp_width": state["multimodal_transformer.cross_ffn_list.0.fn.fn.net.0.weight"].shape[0],
-            "crop": STRIDE * round(tokens ** (1 / 3)),
+            **({"crop": STRIDE * side} if side**3 == tokens else {}),
             "num_classes": state["decoder_fuse.seg_layer.weight"].shape[0],
         }
 

@@ -9,6 +9,7 @@ from anymri.layers.containers import ModuleDict
 from anymri.layers.preactivation import STRIDE
 from anymri.regions import OutputKind
 from anymri.systems.contract import System
+from anymri.systems.crops import Sides
 from anymri.systems.families.tokens.blocks import SEQUENCE, TokenStream
 from anymri.systems.families.tokens.objective import TokenEncoding
 
@@ -22,12 +23,13 @@ class TokenSystem(System[T]):
     token_width  channels of a token (512), a multiple of heads
     mlp_width    channels of the transformers' hidden layers (4096)
     heads        attention heads of the transformers (8)
-    crop         side of the only cubic crop that fits, in voxels, a multiple of 16: positions of tokens are learnt
+    crop         sides of the only crop that fits, in voxels, multiples of 16: positions of tokens are learnt
     dropout      of the transformers, in training
     """
 
     output_kind: ClassVar[OutputKind] = "classes"
     divisor = STRIDE
+    crop: Sides
     # Reflecting padding and instance norm need more than one voxel at the coarsest level.
     minimum_side = 2 * STRIDE
 
@@ -37,7 +39,7 @@ class TokenSystem(System[T]):
         token_width: int,
         mlp_width: int,
         heads: int,
-        crop: int,
+        crop: Sides,
         dropout: float,
         num_classes: int,
         modalities: Sequence[str],
