@@ -37,7 +37,9 @@ def test_voxel_reads_the_tokens_at_its_position_only_if_aligned(aligned):
     # Tokens with two channels: their modality and their position.
     tokens = torch.stack(torch.meshgrid(torch.arange(4), torch.arange(TOKENS), indexing="ij"), dim=-1)[None]
     positions, available = torch.zeros_like(tokens), ALL.as_tensor()
-    features = fuse_tokens(tokens, positions, available, nn.Identity(), system.sequence, system.aligned_tokens)
+    features = fuse_tokens(
+        tokens, positions, available, nn.Identity(), system.sequence, system.aligned_tokens, system.crop
+    )
     where = features.flatten(2)[0].T.unflatten(1, (4, 2))
     for voxel in range(TOKENS):
         if aligned:

@@ -124,8 +124,9 @@ def logits_of(system: System[Any], images: Tensor, available: Tensor) -> Tensor:
 
 
 def smallest_crop(system: System[Any]) -> tuple[int, int, int]:
-    """Return the sides of the smallest crop that a system takes."""
-    return system.usable_crop((1, 1, 1))
+    """Return the sides of the smallest crop that a system takes, a cube where any cube fits."""
+    side = max(system.usable_crop((1, 1, 1)))
+    return system.usable_crop((side, side, side))
 
 
 def oblong_crop(system: System[Any]) -> tuple[int, int, int]:
