@@ -3,7 +3,7 @@ import pytest
 
 from anymri.data.case import Case, read_study
 from anymri.data.image import write_image
-from anymri.data.preprocessing import Preprocessing, background_value, preprocess
+from anymri.data.preprocessing import Preprocessing, _side, background_value, preprocess
 from anymri.errors import ImageError
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -58,6 +58,29 @@ def test_background_can_be_zero_after_standardising(tmp_path):
 def test_last_slice_of_each_axis_can_be_dropped(tmp_path):
     data = preprocess(study(tmp_path), Preprocessing(drop_last_slice=True))
     assert data.box == tuple(slice(s.start, s.stop - 1) for s in BOX)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "box"),
+    [
+        # The brain is in voxels 40 to 99; the code of IM-Fuse takes 40 to 98, and widens that.
+        (59, (40, 99)),
+        (60, (40, 100)),
+        (61, (39, 101)),
+        (62, (39, 101)),
+        (128, (6, 134)),
+        (150, (0, 150)),
+    ],
+)
+def test_box_is_widened_by_the_authors_rule(minimum, box):
+    settings = Preprocessing(drop_last_slice=True, minimum_box=minimum)
+    assert _side(slice(40, 100), 200, settings) == slice(*box)
+
+
+def test_widened_box_stays_within_the_scan(tmp_path):
+    data = preprocess(study(tmp_path), Preprocessing(minimum_box=18))
+    assert all(axis.start >= 0 and axis.stop <= 20 and axis.stop - axis.start >= 16 for axis in data.box)
+    assert data.images.shape[1:] == tuple(axis.stop - axis.start for axis in data.box)
 
 
 def test_divide_255_only_scales_intensities(tmp_path):

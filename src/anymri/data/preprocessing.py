@@ -38,7 +38,17 @@ class Preprocessing(BaseModel):
     )
     crop_to_brain: bool = Field(default=True, description="crop to the box around the brain")
     drop_last_slice: bool = Field(
-        default=False, description="drop the last slice of the box on each axis, as IM-Fuse's code does"
+        default=False,
+        description="drop the last slice of the box on each axis that `minimum_box` does not widen, as IM-Fuse's code "
+        "does",
+    )
+    minimum_box: int | None = Field(
+        default=None,
+        ge=1,
+        le=512,
+        description="shortest side of the box, voxels: shorter ones are widened within the scan, at both ends where "
+        "there is room at the first, by a voxel more than needed where the deficit is even (128 in IM-Fuse's family, "
+        "112 in RA-HVED)",
     )
 
 
@@ -97,10 +107,21 @@ def brain_mask(study: Study) -> NDArray[np.bool_]:
 
 
 def _box(brain: NDArray[np.bool_], settings: Preprocessing) -> Box:
-    x, y, z = ndimage.find_objects(brain.view(np.uint8), max_label=1)[0]
-    if settings.drop_last_slice:
-        x, y, z = (slice(axis.start, max(axis.stop - 1, axis.start + 1)) for axis in (x, y, z))
+    found = ndimage.find_objects(brain.view(np.uint8), max_label=1)[0]
+    x, y, z = (_side(axis, length, settings) for axis, length in zip(found, brain.shape, strict=True))
     return x, y, z
+
+
+def _side(brain: slice, length: int, settings: Preprocessing) -> slice:
+    """Return one side of the box, of the voxels of the brain on an axis of `length` voxels."""
+    first, end = brain.start, brain.stop
+    if settings.drop_last_slice:
+        end = max(end - 1, first + 1)
+    missing = (settings.minimum_box or 0) - (end - first)
+    if missing > 0:
+        first, end = first - missing // 2, end + missing // 2 + 1
+        first, end = max(first, 0), end - min(first, 0)
+    return slice(first, min(end, length))
 
 
 def _statistics(
