@@ -60,6 +60,22 @@ def test_weights_that_are_not_finite_are_refused_with_the_first_tensor(written, 
     refused(written({FIRST: value}), rf"not finite: {FIRST}")
 
 
+@pytest.mark.parametrize("damage", [bytes(64), bytes(range(64))])
+def test_numbers_that_have_changed_since_they_were_written_are_refused(tmp_path, state, damage):
+    save_weights(tmp_path / "w.safetensors", state, card())
+    content = bytearray((tmp_path / "w.safetensors").read_bytes())
+    content[-1000 : -1000 + len(damage)] = damage
+    (tmp_path / "w.safetensors").write_bytes(content)
+    refused(tmp_path / "w.safetensors", "damaged|not finite")
+
+
+def test_frozen_tensors_that_have_changed_since_they_were_written_are_refused(tmp_path, state):
+    save_weights(tmp_path / "w.safetensors", state, card(), frozen=("encoders.T1",))
+    [frozen] = tmp_path.glob("frozen-*")
+    frozen.write_bytes(frozen.read_bytes()[:-64] + bytes(64))
+    refused(tmp_path / "w.safetensors", f"{frozen.name} is damaged")
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from isal import isal_zlib
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from anymri.errors import AnymriError, WeightsError
-from anymri.files import replacing
+from anymri.files import replacing, sha256
 from anymri.systems.blueprint import blueprint
 from anymri.systems.contract import System
 from anymri.systems.crops import plain
@@ -24,8 +25,11 @@ from anymri.weights.card import WeightsCard
 from anymri.weights.locate import find_weights
 
 _KEY = "anymri"
+_CHECKSUM = "checksum"
 _GIVE = "Give weights that anymri train or anymri convert wrote."
 _MOST_NAMES = 8
+# Digits of its SHA-256 in the name of a file of frozen tensors.
+FROZEN_DIGITS = 16
 # Types of a file that fit the type of a tensor.
 _STORED_AS = {torch.float32: ("F64", "F32", "BF16", "F16"), torch.int64: ("I64",)}
 
@@ -41,11 +45,11 @@ def save_weights(
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     if apart := {name: tensors.pop(name) for name in list(tensors) if name.startswith(frozen)}:
         content = save(apart)
-        file = path.with_name(f"frozen-{hashlib.sha256(content).hexdigest()[:16]}.safetensors")
+        file = path.with_name(f"frozen-{hashlib.sha256(content).hexdigest()[:FROZEN_DIGITS]}.safetensors")
         card = card.model_copy(update={"frozen_file": file.name})
         if not file.exists():
             _write(file, content)
-    _write(path, save(tensors, metadata={_KEY: card.model_dump_json()}))
+    _write(path, save(tensors, metadata={_KEY: card.model_dump_json(), _CHECKSUM: _checksum(tensors)}))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -62,7 +66,7 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
     Nothing is allocated before the card, and the names, shapes and types of all tensors, fit the system.
 
     Raises `WeightsError` if the file is damaged, has no card, does not fit the network that its card names, or has
-    numbers that are not finite.
+    numbers that are not finite or not those of its checksum.
     """
     file = find_weights(path)
     card = _card(file)
@@ -79,7 +83,7 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
     files = [file, _frozen_file(file, card.frozen_file)] if card.frozen_file else [file]
     expected = system.state_dict()
     _check_headers(files, card.system, expected)
-    state = {name: value for each in files for name, value in _tensors(each, expected, device)}
+    state = {name: value for each in files for name, value in _tensors(each, expected, device).items()}
     system.load_state_dict(state, assign=True)
     if any(buffer.is_meta for buffer in system.buffers()):  # buffers that are not saved have no values yet
         system = build(card.system, card.network)
@@ -153,16 +157,26 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(shortened, names[:_MOST_NAMES])) + more
 
 
-def _tensors(
-    file: Path, expected: Mapping[str, torch.Tensor], device: str | torch.device
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield names and tensors of a file in the types that are expected, all finite."""
+def _tensors(file: Path, expected: Mapping[str, torch.Tensor], device: str | torch.device) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file in the types that are expected, all finite and as they were written."""
     with _opened(file) as stored:
-        for name in stored.keys():  # noqa: SIM118
-            # A copy, because the file may change while it is mapped into memory.
-            value = stored.get_tensor(name).to(dtype=expected[name].dtype, copy=True)
-            check_finite(name, value, file)
-            yield name, value.to(device)
+        # Copies, because the file may change while it is mapped into memory.
+        tensors = {name: stored.get_tensor(name).clone() for name in stored.keys()}  # noqa: SIM118
+        written = (stored.metadata() or {}).get(_CHECKSUM)
+    for name, value in tensors.items():
+        check_finite(name, value, file)
+    if written not in (None, _checksum(tensors)):
+        raise WeightsError(f"The weights in {file} are damaged: they have changed since they were written.", _GIVE)
+    return {name: value.to(device, expected[name].dtype) for name, value in tensors.items()}
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the CRC-32 of the names and numbers of tensors."""
+    value = 0
+    for name in sorted(tensors):
+        numbers = tensors[name].reshape(-1).view(torch.uint8).numpy()
+        value = isal_zlib.crc32(numbers.data, isal_zlib.crc32(name.encode(), value))
+    return f"{value:08x}"
 
 
 def _frozen_file(file: Path, name: str) -> Path:
@@ -173,4 +187,6 @@ def _frozen_file(file: Path, name: str) -> Path:
             f"{file} needs {found.name} in the same folder, and it is not there.",
             "Copy both files into one folder: the second holds the tensors that training left unchanged.",
         )
+    if not found.stem.endswith(sha256(found)[:FROZEN_DIGITS]):
+        raise WeightsError(f"{found} is damaged: it has changed since it was written.", _GIVE)
     return found
