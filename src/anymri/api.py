@@ -80,7 +80,7 @@ def train(
     data          a labelled cohort: a folder or CSV manifest
     label_scheme  meaning of its label values, for example "brats2023"
     output        run folder to write
-    recipe        a recipe of the system: published (the default), nano, ...
+    recipe        a recipe of the system: corrected (the default), reference, nano, ...
     device        auto, cpu, cuda, cuda:1, mps
     cache         folder of preprocessed cases; by default $ANYMRI_CACHE or the cache of the user
     loggers       mlflow, wandb

@@ -27,7 +27,7 @@ def test_train_resumes_on_another_device_but_not_with_another_recipe(workshop):
     check_refused(anymri(*resume, "--device", "cuda:99"), "cuda:99")
     check_refused(anymri(*resume, "--device", "meta"), "'meta'", "cpu")
     check_refused(anymri(*resume, "--label-scheme", "brats2021"), "label_scheme")
-    check_refused(anymri(*resume, "--recipe", "published"), "--data")
+    check_refused(anymri(*resume, "--recipe", "corrected"), "--data")
 
 
 def test_a_printed_recipe_can_be_trained_from_a_file(tmp_path):
@@ -37,7 +37,7 @@ def test_a_printed_recipe_can_be_trained_from_a_file(tmp_path):
     assert result.returncode == 0 and "For a laptop without a GPU" in result.stdout
     (tmp_path / "mine.yaml").write_text(result.stdout)
     options = {"data": tmp_path, "label_scheme": "brats2023"}
-    from_file = resolve("u_hved", "published", options, tmp_path / "mine.yaml")
+    from_file = resolve("u_hved", "corrected", options, tmp_path / "mine.yaml")
     assert from_file == resolve("u_hved", "nano", options, assignments=["whole.epochs=7", "seed=3"])
     assert yaml.safe_load(result.stdout)["recipe"]["sources"] == {"whole.epochs": "--set", "seed": "--set"}
     published = yaml.safe_load(anymri("recipe", "mmformer").stdout)["recipe"]

@@ -169,7 +169,7 @@ def fine_tuning(request):
     """
     system, batch = build("finetune", request.param).train(), fine_tuning_batch(request.param)
     for name, parameter in system.named_parameters():
-        parameter.requires_grad_(not name.startswith(M3AE.recipes["published"].stages[-1].frozen))
+        parameter.requires_grad_(not name.startswith(M3AE.recipes["reference"].stages[-1].frozen))
     seen = record(system, "decode")
     for depth, name in ((2, "c2d"), (3, "c3d")):
         system.unet.encoder[depth][0].register_forward_hook(lambda *args, name=name: seen.update({name: args[2]}))

@@ -44,7 +44,7 @@ class Trajectory:
         self.order = [parse_modality(name) for name in self.json["modality_order"]]
         self.tolerance = self.json["tolerance"]
         length = {"epochs": self.json["epochs"], "steps_per_epoch": self.json["steps_per_epoch"]}
-        self.stage = spec(system).recipes["published"].stages[stage].model_copy(update=length)
+        self.stage = spec(system).recipes["reference"].stages[stage].model_copy(update=length)
         self.switches = switches
 
     # What a step receives.

@@ -48,8 +48,8 @@ def test_sections_named_as_sources_exist(recipe):
 
 
 @pytest.mark.parametrize("system", PUBLISHED)
-def test_published_recipe_names_its_sheet_and_each_deviation_once(system):
-    recipe = registry.spec(system).recipes["published"]
+def test_reference_recipe_names_its_sheet_and_each_deviation_once(system):
+    recipe = registry.spec(system).recipes["reference"]
     assert "sheet" in recipe.source and system in recipe.source
     assert "Deviation" not in recipe.about
     assert recipe.deviations and all(item.endswith(".") and len(item) > 20 for item in recipe.deviations)

@@ -81,7 +81,7 @@ def test_image_decoders_fix_the_crop_of_training_alone():
 def test_training_crop_that_the_image_decoders_do_not_take_is_refused():
     def configured(*assignments):
         options = {"data": "somewhere", "label_scheme": "brats2023"}
-        return resolve("robust_mseg", "published", options, assignments=assignments).recipe
+        return resolve("robust_mseg", "corrected", options, assignments=assignments).recipe
 
     with pytest.raises(ConfigurationError, match=r"cube of 80 voxels.*\n.*train\.crop=80, or --set network\.crop=64"):
         configured("crop=64")

@@ -167,7 +167,7 @@ def test_ring_distance_counts_pairs_of_included_modalities():
 
 def test_published_second_stage_continues_the_schedule():
     """One schedule covers 406,000 steps, of which the first stage takes 245,000."""
-    stage = registry.spec("shaspec").recipes["published"].stages[1]
+    stage = registry.spec("shaspec").recipes["reference"].stages[1]
     optimiser = make_optimiser(stage.optimiser, nn.Linear(1, 1))
     schedule = make_schedule(stage, optimiser)
     settings = optimiser.param_groups[0]

@@ -63,7 +63,7 @@ def test_a_file_changes_only_what_it_names_and_options_win(tmp_path):
 def test_a_saved_configuration_resolves_to_itself(tmp_path):
     first = resolved("epochs=3", "network.width=4")
     (tmp_path / "config.yaml").write_text(first.to_yaml())
-    assert resolve("u_hved", "published", {}, tmp_path / "config.yaml") == first
+    assert resolve("u_hved", "corrected", {}, tmp_path / "config.yaml") == first
     assert TrainingConfiguration.model_validate(yaml.safe_load(first.to_yaml())) == first
 
 
@@ -99,5 +99,5 @@ def test_missing_options_are_named():
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigurationError, match="published, nano"):
+    with pytest.raises(ConfigurationError, match="corrected, reference, nano"):
         resolve("u_hved", "tiny", OPTIONS)

@@ -21,7 +21,7 @@ from anymri.data.prepared import Prepared
 from anymri.errors import ConfigurationError
 from anymri.modalities import MODALITIES, Subset
 from anymri.regions import OutputKind, to_label_map
-from anymri.systems.contract import System
+from anymri.systems.contract import Prediction, System
 from anymri.systems.crops import Sides
 from anymri.weights.card import WeightsCard
 
@@ -40,16 +40,18 @@ class Windows(NamedTuple):
     sides     voxels along x, y and z, where the system does not fix them
     overlap   share of a window that its neighbour covers
     blending  weights of the voxels of a window: `gaussian`, highest in its middle, or `constant`
+    values    what is averaged where windows overlap: `probabilities` or `logits`
     """
 
     sides: Sides
     overlap: float
     blending: str = "gaussian"
+    values: str = "probabilities"
 
     @classmethod
     def of(cls, card: WeightsCard) -> Self:
         """Return the windows that the card of weights names."""
-        return cls(card.window, card.window_overlap, card.window_blending)
+        return cls(card.window, card.window_overlap, card.window_blending, card.window_values)
 
 
 @dataclass
@@ -92,6 +94,7 @@ class Tiling:
 
     def __init__(self, system: System[Any], case: Prepared, windows: Windows) -> None:
         self.sides = system.crop or windows.sides
+        self.blends_logits = windows.values == "logits"
         sides = case.images.shape[1:]
         padded = [max(pair) for pair in zip(sides, self.sides, strict=True)]
         x, y, z = (slice((p - s) // 2, (p - s) // 2 + s) for s, p in zip(sides, padded, strict=True))
@@ -195,6 +198,7 @@ class SubsetDecoder:
         self.system = system
         self.subset = subset
         self.missing = [m for m in MODALITIES if m not in subset] if reconstruct else []
+        self.blends_logits = tiling.blends_logits
         self.blend = Blend(tiling)
 
     @torch.inference_mode()
@@ -203,7 +207,7 @@ class SubsetDecoder:
         device = encoded.encoding.present.device
         available = self.subset.as_tensor(len(encoded.places)).to(device)
         prediction = self.system.decode(encoded.encoding, available, reconstruct=bool(self.missing))
-        values = prediction.probabilities()
+        values = prediction.logits if self.blends_logits else prediction.probabilities()
         if prediction.reconstruction is not None:
             values = torch.cat([values, prediction.reconstruction[:, ~available[0]]], dim=1)
         self.blend.add(encoded.places, values)
@@ -214,7 +218,10 @@ class SubsetDecoder:
         values = self.blend.result()
         channels = self.system.out_channels
         reconstructed = dict(zip(self.missing, values[channels:], strict=True))
-        return VolumePrediction(values[:channels], self.system.output_kind, reconstructed)
+        kind, probabilities = self.system.output_kind, values[:channels]
+        if self.blends_logits:
+            probabilities = Prediction(probabilities[None], kind).probabilities()[0]
+        return VolumePrediction(probabilities, kind, reconstructed)
 
 
 def predict(

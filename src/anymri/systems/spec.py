@@ -24,12 +24,14 @@ class SystemSpec:
     """Network, recipes, objectives and converter of one system.
 
     network              class of the network
-    recipes              recipe name -> recipe; "published" is the default, and without it the first
+    recipes              recipe name -> recipe: `reference` does what the authors' code does, `corrected`, the default,
+                         differs in what a user would want mended; systems of ours have others, of which the first is
+                         the default
     objectives           objective name -> function that computes the losses of one step
     segmentation_losses  function of probabilities (B, K, X, Y, Z) and labels (B, X, Y, Z) to named losses; validation
                          reports their sum
     convert              function of the authors' checkpoint to network arguments and state dict; None for a system
-                         without authors' weights, otherwise there is a recipe "published"
+                         without authors' weights, otherwise there is a recipe `reference`
     discriminators       objective name -> function of the system and a width to the discriminator that the objective
                          trains the system against
     """

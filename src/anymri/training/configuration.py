@@ -71,7 +71,7 @@ def resolve(
 ) -> TrainingConfiguration:
     """Return the configuration of a recipe, changed by a YAML file, then by options, then by `--set key=value`.
 
-    recipe       name of the recipe; by default "published", and without it the first
+    recipe       name of the recipe; by default "corrected", and without it the first
     options      data, label_scheme, device, cache and loggers where given (None is skipped)
     file         YAML with any of these and recipe; only what differs from the recipe is needed
     assignments  texts such as "seed=1", "network.width=4", "epochs=2" (all stages) or "whole.epochs=2" (one stage)
@@ -181,7 +181,7 @@ def validated(kind: type[M], values: Any, source: str, name_of: Callable[[Locati
 def _recipe(system: str, name: str | None) -> Recipe:
     recipes = spec(system).recipes
     if name is None:
-        return recipes.get("published") or next(iter(recipes.values()))
+        return recipes.get("corrected") or next(iter(recipes.values()))
     if name not in recipes:
         raise ConfigurationError(
             f"{system} has no recipe {shown(name)}.",

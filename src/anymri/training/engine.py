@@ -250,6 +250,7 @@ class _Trainer:
             window=stage.crop,
             window_overlap=self.recipe.window_overlap,
             window_blending=self.recipe.window_blending,
+            window_values=self.recipe.window_values,
             label_scheme=self.cohort.scheme.name,
             trained_on=[case.name for case in self.cohort.training],
             origin=f"anymri train, stage {stage.name}",

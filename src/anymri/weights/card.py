@@ -10,7 +10,7 @@ from anymri._version import __version__
 from anymri.data.preprocessing import Preprocessing
 from anymri.regions import CLASSES
 from anymri.systems.crops import Crop
-from anymri.systems.recipes.schema import WindowOverlap
+from anymri.systems.recipes.schema import WindowOverlap, WindowValues
 
 
 def _with_known_classes(network: dict[str, Any]) -> dict[str, Any]:
@@ -29,6 +29,7 @@ class WeightsCard(BaseModel):
                      last training stage
     window_overlap   share of a window that its neighbour covers
     window_blending  weights of the voxels of a window where windows overlap
+    window_values    what is averaged where windows overlap
     label_scheme     label scheme of the training data; None for converted weights
     trained_on       names of the training cases
     origin           where the weights come from, in words
@@ -45,6 +46,7 @@ class WeightsCard(BaseModel):
     window: Crop
     window_overlap: WindowOverlap
     window_blending: Literal["gaussian", "constant"] = "gaussian"
+    window_values: WindowValues = "probabilities"
     label_scheme: str | None
     trained_on: list[str]
     origin: str

@@ -58,14 +58,15 @@ def convert_checkpoint(
     state = {name: value.to(expected[name].dtype) for name, value in converted.state.items()}
     for name, value in state.items():
         check_finite(name, value, checkpoint)
-    published = system_spec.recipes["published"]
+    reference = system_spec.recipes["reference"]
     weights_card = WeightsCard(
         system=system,
         network=network,
-        preprocessing=published.preprocessing,
-        window=built.crop or published.stages[-1].crop,
-        window_overlap=published.window_overlap,
-        window_blending=published.window_blending,
+        preprocessing=reference.preprocessing,
+        window=built.crop or reference.stages[-1].crop,
+        window_overlap=reference.window_overlap,
+        window_blending=reference.window_blending,
+        window_values=reference.window_values,
         label_scheme=None,
         trained_on=[],
         origin=f"converted from {checkpoint.name}, SHA-256 {sha256(checkpoint)}",

@@ -20,7 +20,7 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Cohort: a folder or a CSV manifest.")] = None,
     label_scheme: Annotated[str | None, typer.Option(help="Meaning of the label values, e.g. brats2023.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Recipe of the system, e.g. published, nano; default: published.")
+        str | None, typer.Option(help="Recipe of the system, e.g. reference, nano; default: corrected.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with changes of the recipe.")] = None,
     assignments: Assignments = None,

@@ -14,6 +14,7 @@ from anymri.systems.batch import Batch
 from anymri.systems.losses import StepLoss, region_channels
 from anymri.systems.m3ae import CARD
 from anymri.systems.m3ae.network import M3AE, M3AEPrediction
+from anymri.systems.recipes.corrections import BLENDED_PROBABILITIES, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
@@ -114,63 +115,75 @@ SUBSTITUTE = "substitute"
 _STAGE: dict[str, Any] = {"crop": 128, "subsets": "by_size_or_all", "schedule": "cosine"}
 _NANO_FINE_TUNING: dict[str, Any] = {"copies": 2, "frozen": (SUBSTITUTE,), "subsets": "by_size_or_all"}
 
-RECIPES = {
-    "published": Recipe(
-        system="m3ae",
-        about="As IM-Fuse's repository trains it on BraTS 2023: pre-training, then fine-tuning with the substitute "
-        "frozen. Cost: 262,800 steps of two patches of 128^3, then 262,500 of one patch twice; 148 G multiply-adds "
-        "per patch and pass. Dice by subset: sheet, section 9.",
-        source="sheet m3ae, section 6, on the port",
-        sources={
-            "network": "sheet m3ae, section 2",
-            "validation_share": LISTED_SHARE,
-            "window_overlap": "sheet m3ae, section 7",
-            "window_blending": "sheet m3ae, section 7",
-            "objective": "sheet m3ae, section 5",
-            "crop": "sheet m3ae, section 2",
-            "pretraining.subsets": "sheet m3ae, section 4, Patch mask",
-            "pretraining.steps_per_epoch": "ours: 875 cases in batches of two",
-        },
-        deviations=(
-            "Images are scaled and shifted before the substitute replaces missing ones; in the authors' code after, "
-            "together with the substitute.",
-            "The box is that of the brain; the authors' begins a voxel earlier on each axis.",
-            "A patch that is longer than the box is centred on it; the authors' is anywhere around it.",
-            OUR_SPLIT,
-            "Validation is in full precision; the authors' is in half precision.",
-            "Windows are blended as probabilities; the authors' as logits.",
-            "Inference crops the substitute where training does; the authors' code shifts it by the origin of the box "
-            "(network.placement: box).",
-        ),
-        network=dict(PUBLISHED),
-        preprocessing=Preprocessing(normalisation="percentiles"),
-        validation_share=0.125,
-        window_blending="constant",
-        seed=999,
-        stages=[
-            Stage(
-                name="pretraining",
-                objective="pretraining",
-                epochs=600,
-                steps_per_epoch=438,
-                batch_size=2,
-                augmentation="none",
-                optimiser=Optimiser(learning_rate=3e-4, module_rates={SUBSTITUTE: 5e-3}),
-                validation_epochs=None,
-                **_STAGE,
-            ),
-            Stage(
-                epochs=300,
-                steps_per_epoch=875,
-                copies=2,
-                frozen=(SUBSTITUTE,),
-                augmentation="flip_intensity_axial",
-                optimiser=Optimiser(learning_rate=3e-4, weight_decay=1e-4),
-                validation_epochs=(*range(25, 251, 25), 260, 270, *range(275, 301, 5)),
-                **_STAGE,
-            ),
-        ],
+REFERENCE = Recipe(
+    system="m3ae",
+    about="As IM-Fuse's repository trains it on BraTS 2023: pre-training, then fine-tuning with the substitute "
+    "frozen. Cost: 262,800 steps of two patches of 128^3, then 262,500 of one patch twice; 148 G multiply-adds "
+    "per patch and pass. Dice by subset: sheet, section 9.",
+    source="sheet m3ae, section 6, on the port",
+    sources={
+        "network": "sheet m3ae, section 2",
+        "validation_share": LISTED_SHARE,
+        "window_overlap": "sheet m3ae, section 7",
+        "window_blending": "sheet m3ae, section 7",
+        "objective": "sheet m3ae, section 5",
+        "crop": "sheet m3ae, section 2",
+        "pretraining.subsets": "sheet m3ae, section 4, Patch mask",
+        "pretraining.steps_per_epoch": "ours: 875 cases in batches of two",
+    },
+    deviations=(
+        "Images are scaled and shifted before the substitute replaces missing ones; in the authors' code after, "
+        "together with the substitute.",
+        "The box is that of the brain; the authors' begins a voxel earlier on each axis.",
+        "A patch that is longer than the box is centred on it; the authors' is anywhere around it.",
+        OUR_SPLIT,
+        "Validation is in full precision; the authors' is in half precision.",
     ),
+    network={**PUBLISHED, "placement": "box"},
+    preprocessing=Preprocessing(normalisation="percentiles"),
+    validation_share=0.125,
+    window_blending="constant",
+    window_values="logits",
+    seed=999,
+    stages=[
+        Stage(
+            name="pretraining",
+            objective="pretraining",
+            epochs=600,
+            steps_per_epoch=438,
+            batch_size=2,
+            augmentation="none",
+            optimiser=Optimiser(learning_rate=3e-4, module_rates={SUBSTITUTE: 5e-3}),
+            validation_epochs=None,
+            **_STAGE,
+        ),
+        Stage(
+            epochs=300,
+            steps_per_epoch=875,
+            copies=2,
+            frozen=(SUBSTITUTE,),
+            augmentation="flip_intensity_axial",
+            optimiser=Optimiser(learning_rate=3e-4, weight_decay=1e-4),
+            validation_epochs=(*range(25, 251, 25), 260, 270, *range(275, 301, 5)),
+            **_STAGE,
+        ),
+    ],
+)
+
+RECIPES = {
+    "corrected": corrected(
+        REFERENCE,
+        (
+            BLENDED_PROBABILITIES,
+            Correction(
+                "network.placement",
+                "scan",
+                "Inference crops the substitute where training does: the authors' code shifts it by the origin of "
+                "the box.",
+            ),
+        ),
+    ),
+    "reference": REFERENCE,
     "nano": Recipe(
         system="m3ae",
         about=f"{FOR_A_LAPTOP} A quarter of the multiply-adds, and a substitute that fits those phantoms.",

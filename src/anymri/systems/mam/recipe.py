@@ -11,6 +11,7 @@ from anymri.systems.batch import Batch
 from anymri.systems.losses import StepLoss, at_level, region_channels
 from anymri.systems.mam import CARD
 from anymri.systems.mam.network import MAM, MAMPrediction
+from anymri.systems.recipes.corrections import BLENDED_PROBABILITIES, FULL_PRECISION, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
@@ -73,61 +74,70 @@ def _negative_dice(probabilities: Tensor, target: Tensor) -> Tensor:
 OBJECTIVES = {"train": losses}
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
-RECIPES = {
-    "published": Recipe(
-        system="mam",
-        about="As IM-Fuse's repository trains it on BraTS 2023. Cost: 75,000 steps of 128^3, up to 0.38 T "
-        "multiply-adds per pass. Dice by subset: not published for this port.",
-        source="sheet mam, Data and training",
-        sources={
-            "network": "sheet mam, Shapes and symbols",
-            "objective": "sheet mam, Loss",
-            "validation_share": LISTED_SHARE,
-            "window_overlap": "sheet mam, Inference",
-            "window_blending": "sheet mam, Inference",
-            "seed": "ours",
-        },
-        deviations=(
-            "A patch contains a voxel of a random class in its middle half and is within the box; the authors' has a "
-            "voxel of a random region in its middle.",
-            "Voxels that rotations and zooms bring in from outside the patch are empty; the authors take them from a "
-            "larger patch of 205 voxels.",
-            "Resampling is linear; the authors' cubic for images, linear for labels.",
-            "The brain is where some scan is not zero; the authors fill its holes.",
-            "float32; the authors' float16 on a GPU (precision: 16-mixed).",
-            OUR_SPLIT,
-            "The best epoch is chosen by Dice of whole volumes; the authors' by Dice of 125 patches around tumours, "
-            "all voxels together.",
-            "Windows are blended as probabilities; the authors' as logits.",
-            "The last window of an axis is moved back into the volume; the authors' windows have equal distances.",
-        ),
-        network=dict(PUBLISHED),
-        preprocessing=Preprocessing(normalisation="zscore_background_zero"),
-        validation_share=0.125,
-        stages=[
-            Stage(
-                epochs=500,
-                steps_per_epoch=150,
-                crop=PUBLISHED["crop"],
-                foreground_oversampling=1.0,
-                augmentation="nnunet",
-                # In the reference, encoders of modalities missing from the subset receive a gradient of zero.
-                optimiser=Optimiser(
-                    name="sgd",
-                    learning_rate=0.01,
-                    weight_decay=3e-5,
-                    momentum=0.99,
-                    zero_gradient_updates=("encoders",),
-                    clip_norm=12.0,
-                ),
-                schedule="poly",
-                validation_epochs=(
-                    *(21, 51, 71, 101, 121, 151, 201, 251, 301, 351, 371, 391),
-                    *(401, 421, 451, 461, 471, 481, 486, 491, 496, 500),
-                ),
-            )
-        ],
+REFERENCE = Recipe(
+    system="mam",
+    about="As IM-Fuse's repository trains it on BraTS 2023. Cost: 75,000 steps of 128^3, up to 0.38 T "
+    "multiply-adds per pass. Dice by subset: not published for this port.",
+    source="sheet mam, Data and training",
+    sources={
+        "network": "sheet mam, Shapes and symbols",
+        "objective": "sheet mam, Loss",
+        "validation_share": LISTED_SHARE,
+        "window_overlap": "sheet mam, Inference",
+        "window_blending": "sheet mam, Inference",
+        "seed": "ours",
+    },
+    deviations=(
+        "A patch contains a voxel of a random class in its middle half and is within the box; the authors' has a "
+        "voxel of a random region in its middle.",
+        "Voxels that rotations and zooms bring in from outside the patch are empty; the authors take them from a "
+        "larger patch of 205 voxels.",
+        "Resampling is linear; the authors' cubic for images, linear for labels.",
+        "The brain is where some scan is not zero; the authors fill its holes.",
+        OUR_SPLIT,
+        "The best epoch is chosen by Dice of whole volumes; the authors' by Dice of 125 patches around tumours, "
+        "all voxels together.",
+        "The last window of an axis is moved back into the volume; the authors' windows have equal distances.",
     ),
+    network=dict(PUBLISHED),
+    preprocessing=Preprocessing(normalisation="zscore_background_zero"),
+    validation_share=0.125,
+    window_values="logits",
+    precision="16-mixed",
+    stages=[
+        Stage(
+            epochs=500,
+            steps_per_epoch=150,
+            crop=PUBLISHED["crop"],
+            foreground_oversampling=1.0,
+            augmentation="nnunet",
+            # In the reference, encoders of modalities missing from the subset receive a gradient of zero.
+            optimiser=Optimiser(
+                name="sgd",
+                learning_rate=0.01,
+                weight_decay=3e-5,
+                momentum=0.99,
+                zero_gradient_updates=("encoders",),
+                clip_norm=12.0,
+            ),
+            schedule="poly",
+            validation_epochs=(
+                *(21, 51, 71, 101, 121, 151, 201, 251, 301, 351, 371, 391),
+                *(401, 421, 451, 461, 471, 481, 486, 491, 496, 500),
+            ),
+        )
+    ],
+)
+
+RECIPES = {
+    "corrected": corrected(
+        REFERENCE,
+        (
+            BLENDED_PROBABILITIES,
+            FULL_PRECISION,
+        ),
+    ),
+    "reference": REFERENCE,
     "nano": Recipe(
         system="mam",
         about=f"{FOR_A_LAPTOP} The network takes one crop only: first around each region of a tumour, then in "

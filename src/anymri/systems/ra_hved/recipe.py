@@ -2,53 +2,70 @@
 
 from __future__ import annotations
 
+from anymri.data.preprocessing import Preprocessing
 from anymri.systems.families.hved.recipe import NANO_STAGES
+from anymri.systems.recipes.corrections import Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 from anymri.systems.recipes.sources import OURS
 
-RECIPES = {
-    "published": Recipe(
-        system="ra_hved",
-        about="As the authors train it on BraTS 2018. Cost: 71,640 steps of 112^3, about 3.3 T multiply-adds each, 1.4 "
-        "of them in the discriminator. Dice per subset: not available for this recipe. Validated after the epochs in "
-        "which the authors save weights; they do not state how to choose among these.",
-        source="sheet ra_hved, sections 5 and 6",
-        sources={
-            "network": "sheet ra_hved, section 2, the train script",
-            "window_overlap": "sheet ra_hved, section 7",
-            "window_blending": "sheet ra_hved, section 7",
-            "validation_epochs": "sheet ra_hved, section 9: when weights are saved",
-        },
-        deviations=(
-            "Both passes of a step share one encoding, and thus one dropout mask.",
-            "All 14 incomplete subsets are drawn; the authors' code draws 13 (subsets: by_size_reference).",
-            "The box and the z-scores are computed from the voxels of all scans; those of the authors from T1c, with "
-            "1e-6 added to the deviation.",
-            "The shift of intensities is a share of the deviation of the patch; that of the authors, of the volume.",
-            "The validation cases are drawn by patient; those of the authors from all scans, by scikit-learn.",
-            "Each validation case has its share of the 15 subsets; those of the authors have a random one.",
-            "Dice is computed from label maps, where inner regions are within outer ones.",
-        ),
-        network={"width": 16},
-        validation_share=0.125,
-        window_overlap=0.75,
-        window_blending="constant",
-        seed=1,
-        stages=[
-            Stage(
-                objective="adversarial",
-                epochs=360,
-                steps_per_epoch=199,
-                crop=(112, 112, 112),
-                subsets="by_size",
-                augmentation="shift_flip",
-                optimiser=Optimiser(learning_rate=1e-4, weight_decay=1e-5),
-                schedule="poly",
-                validation_epochs=(*range(160, 361, 20),),
-            )
-        ],
+REFERENCE = Recipe(
+    system="ra_hved",
+    about="As the authors train it on BraTS 2018. Cost: 71,640 steps of 112^3, about 3.3 T multiply-adds each, 1.4 "
+    "of them in the discriminator. Dice per subset: not available for this recipe. Validated after the epochs in "
+    "which the authors save weights; they do not state how to choose among these.",
+    source="sheet ra_hved, sections 5 and 6",
+    sources={
+        "network": "sheet ra_hved, section 2, the train script",
+        "window_overlap": "sheet ra_hved, section 7",
+        "window_blending": "sheet ra_hved, section 7",
+        "validation_epochs": "sheet ra_hved, section 9: when weights are saved",
+    },
+    deviations=(
+        "Both passes of a step share one encoding, and thus one dropout mask.",
+        "The box and the z-scores are computed from the voxels of all scans; those of the authors from T1c, with "
+        "1e-6 added to the deviation.",
+        "The shift of intensities is a share of the deviation of the patch; that of the authors, of the volume.",
+        "The validation cases are drawn by patient; those of the authors from all scans, by scikit-learn.",
+        "Each validation case has its share of the 15 subsets; those of the authors have a random one.",
+        "Dice is computed from label maps, where inner regions are within outer ones.",
     ),
+    network={"width": 16},
+    preprocessing=Preprocessing(minimum_box=112),
+    validation_share=0.125,
+    window_overlap=0.75,
+    window_blending="constant",
+    seed=1,
+    stages=[
+        Stage(
+            objective="adversarial",
+            epochs=360,
+            steps_per_epoch=199,
+            crop=(112, 112, 112),
+            subsets="by_size_reference",
+            augmentation="shift_flip",
+            optimiser=Optimiser(learning_rate=1e-4, weight_decay=1e-5),
+            schedule="poly",
+            validation_epochs=(*range(160, 361, 20),),
+        )
+    ],
+)
+
+RECIPES = {
+    "corrected": corrected(
+        REFERENCE,
+        (
+            Correction(
+                "subsets", "by_size", "All 14 incomplete subsets are drawn: the authors' code never draws T1+T2+FLAIR."
+            ),
+            Correction(
+                "preprocessing.minimum_box",
+                None,
+                "A small box needs no voxels from around it: windows and patches are padded.",
+            ),
+        ),
+    ),
+    "reference": REFERENCE,
     "nano": Recipe(
         system="ra_hved",
         about=f"{FOR_A_LAPTOP} As published: adversarial, incomplete subsets by size. Not as published: the images "

@@ -57,6 +57,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 SmallCount = Annotated[int, Field(ge=1, le=1024)]
 Rate = Annotated[float, Field(ge=0, le=1000)]
 WindowOverlap = Annotated[float, Field(ge=0, le=0.9)]
+WindowValues = Literal["probabilities", "logits"]
 
 
 class _Settings(BaseModel):
@@ -212,7 +213,12 @@ class Recipe(_Settings):
     about: str = Field(description="purpose, cost and expected result")
     source: str = Field(default="", description="source of the numbers")
     sources: dict[str, str] = Field(default={}, description="sources of single numbers, by their keys in `--set`")
-    deviations: tuple[str, ...] = Field(default=(), description="differences from the source")
+    deviations: tuple[str, ...] = Field(
+        default=(), description="differences from the source that no setting removes, and how much they matter"
+    )
+    corrections: dict[str, str] = Field(
+        default={}, description="settings that differ from the recipe `reference`, by their keys in `--set`, and why"
+    )
     network: dict[str, Any] = Field(description="arguments of the network, except the number of classes")
     preprocessing: Preprocessing = Preprocessing()
     validation_share: float = Field(default=0.1, ge=0, lt=1, description="share of patients for validation")
@@ -226,6 +232,9 @@ class Recipe(_Settings):
     window_blending: Literal["gaussian", "constant"] = Field(
         default="gaussian",
         description="weights of the voxels of overlapping windows: highest in the middle, or equal",
+    )
+    window_values: WindowValues = Field(
+        default="probabilities", description="what is averaged where windows overlap: probabilities or logits"
     )
     seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"

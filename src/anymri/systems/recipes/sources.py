@@ -11,7 +11,3 @@ OUR_SPLIT = (
     "Validation cases are drawn by patient; the authors have lists (give them as split.train, split.validation and "
     "split.test)."
 )
-OUR_BOX = (
-    "The box encloses the brain; the authors' ends one slice earlier on each axis (preprocessing.drop_last_slice) and "
-    "is widened to 128 voxels."
-)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from anymri.data.preprocessing import Preprocessing
 from anymri.layers.gaussians import subset_divergences
 from anymri.systems.batch import Batch
 from anymri.systems.families.hved.objective import reconstruction_loss
@@ -15,9 +16,10 @@ from anymri.systems.losses import (
     soft_dice_loss,
     weighted_cross_entropy_loss,
 )
+from anymri.systems.recipes.corrections import BLENDED_PROBABILITIES, WHOLE_BOX, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OUR_BOX, OUR_SPLIT, OURS
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
 from anymri.systems.u_hved.network import UHVED
 
 DIVERGENCE_WEIGHT = 0.1
@@ -58,46 +60,55 @@ def validation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor
     return {"ce": weighted_cross_entropy_loss(probabilities, target), "dice": soft_dice_loss(probabilities, target)}
 
 
-RECIPES = {
-    "published": Recipe(
-        system="u_hved",
-        about="As the PyTorch port trains it on BraTS 2023 (IM-Fuse repository, folder UHVED). Cost: 350,000 steps of "
-        "112^3, about 0.22 T multiply-adds each. Dice on BraTS by subset: not published for this port.",
-        source="sheet u_hved, Training (port)",
-        sources={
-            "network": "sheet u_hved, Architecture",
-            "objective": "sheet u_hved, Losses (port)",
-            "preprocessing": "sheet robust_mseg, Training (port)",
-            "validation_share": LISTED_SHARE,
-            "window_overlap": "sheet u_hved, Inference (port)",
-            "window_blending": "sheet u_hved, Inference (port)",
-            "augmentation": "sheet robust_mseg, Training (port)",
-        },
-        deviations=(
-            OUR_SPLIT,
-            OUR_BOX,
-            "Windows are blended as probabilities; those of the authors as logits.",
-            "The loss that controls the learning rate is computed from probabilities; that of the authors from logits.",
-        ),
-        network={"width": 8, "init": "port"},
-        validation_share=0.125,
-        window_blending="constant",
-        seed=999,
-        stages=[
-            Stage(
-                epochs=400,
-                steps_per_epoch=875,
-                crop=(112, 112, 112),
-                augmentation="rotate_flip_intensity",
-                optimiser=Optimiser(learning_rate=1e-3, weight_decay=1e-5, amsgrad=True),
-                schedule="plateau",
-                validation_epochs=(
-                    *(5, 10, 15, 20, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 90, 100, 110, 125, 150, 175, 200, 225),
-                    *(250, 260, 270, 275, 280, 285, 290, 295, 300, *range(310, 401, 10)),
-                ),
-            )
-        ],
+REFERENCE = Recipe(
+    system="u_hved",
+    about="As the PyTorch port trains it on BraTS 2023 (IM-Fuse repository, folder UHVED). Cost: 350,000 steps of "
+    "112^3, about 0.22 T multiply-adds each. Dice on BraTS by subset: not published for this port.",
+    source="sheet u_hved, Training (port)",
+    sources={
+        "network": "sheet u_hved, Architecture",
+        "objective": "sheet u_hved, Losses (port)",
+        "preprocessing": "sheet robust_mseg, Training (port)",
+        "validation_share": LISTED_SHARE,
+        "window_overlap": "sheet u_hved, Inference (port)",
+        "window_blending": "sheet u_hved, Inference (port)",
+        "augmentation": "sheet robust_mseg, Training (port)",
+    },
+    deviations=(
+        OUR_SPLIT,
+        "The loss that controls the learning rate is computed from probabilities; that of the authors from logits.",
     ),
+    network={"width": 8, "init": "port"},
+    preprocessing=Preprocessing(drop_last_slice=True, minimum_box=128),
+    validation_share=0.125,
+    window_blending="constant",
+    window_values="logits",
+    seed=999,
+    stages=[
+        Stage(
+            epochs=400,
+            steps_per_epoch=875,
+            crop=(112, 112, 112),
+            augmentation="rotate_flip_intensity",
+            optimiser=Optimiser(learning_rate=1e-3, weight_decay=1e-5, amsgrad=True),
+            schedule="plateau",
+            validation_epochs=(
+                *(5, 10, 15, 20, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 90, 100, 110, 125, 150, 175, 200, 225),
+                *(250, 260, 270, 275, 280, 285, 290, 295, 300, *range(310, 401, 10)),
+            ),
+        )
+    ],
+)
+
+RECIPES = {
+    "corrected": corrected(
+        REFERENCE,
+        (
+            *WHOLE_BOX,
+            BLENDED_PROBABILITIES,
+        ),
+    ),
+    "reference": REFERENCE,
     "nano": Recipe(
         system="u_hved",
         about=f"{FOR_A_LAPTOP} Not the published training: no reconstruction, which halves the cost of a step. Small "

@@ -54,7 +54,7 @@ PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 DROPOUT = dict.fromkeys(MODALITIES, 0.5)
 
 RECIPES = {
-    "published": Recipe(
+    "full": Recipe(
         system="unet_dropout",
         about="Ours, after nnU-Net: 250,000 steps of two patches of 128^3, a third of them around tumour, with its "
         "optimiser, augmentation and weights of three resolutions. Each modality is dropped in half of the steps; to "

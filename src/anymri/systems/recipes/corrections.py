@@ -1,0 +1,93 @@
+"""The recipe `corrected` of a system: its recipe `reference` with what a user of the authors' code would correct."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anymri.errors import ConfigurationError
+from anymri.systems.recipes.schema import Recipe, Stage
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One setting in which `corrected` differs from `reference`.
+
+    key     setting as `--set` names it: network.first_skip, subsets (of all stages), warmup.subsets (of one)
+    value   value in `corrected`
+    reason  why, in a sentence
+    """
+
+    key: str
+    value: Any
+    reason: str
+
+
+# Of systems whose authors cut the scans as IM-Fuse does.
+WHOLE_BOX = (
+    Correction(
+        "preprocessing.drop_last_slice", False, "The authors' box lacks the last slice of the brain on each axis."
+    ),
+    Correction(
+        "preprocessing.minimum_box", None, "A small box needs no voxels from around it: windows and patches are padded."
+    ),
+)
+BLENDED_PROBABILITIES = Correction(
+    "window_values",
+    "probabilities",
+    "Probabilities are averaged, as in most systems, so that tables compare networks and not ways of blending.",
+)
+FULL_PRECISION = Correction(
+    "precision", "32-true", "Half precision needs a GPU, and float32 gives the same weights on every device."
+)
+
+
+def corrected(reference: Recipe, corrections: Sequence[Correction]) -> Recipe:
+    """Return the recipe `corrected` of a recipe `reference`."""
+    values = reference.model_dump()
+    values["about"] = f"{reference.about} Corrected: anymri recipe {reference.system} --diff."
+    for correction in corrections:
+        targets, keys = _place(values, correction.key)
+        for target in targets:
+            section = target
+            for key in keys[:-1]:
+                section = section[key]
+            section[keys[-1]] = correction.value
+    values["corrections"] = {correction.key: correction.reason for correction in corrections}
+    return Recipe.model_validate(values)
+
+
+def differences(system: str, recipes: Mapping[str, Recipe]) -> list[tuple[str, Any, Any, str]]:
+    """Return key, value in `reference`, value in `corrected` and reason of each correction of a system.
+
+    Raises `ConfigurationError` if the system has no such recipes, because nobody has published it.
+    """
+    if "reference" not in recipes:
+        raise ConfigurationError(
+            f"{system} has no recipe `reference` to compare with: nobody has published it.",
+            f"Show one of its recipes: anymri recipe {system} --recipe {next(iter(recipes))}",
+        )
+    found = recipes["corrected"]
+    both = [recipe.model_dump(mode="json") for recipe in (recipes["reference"], found)]
+    return [(key, *(_value(values, key) for values in both), reason) for key, reason in found.corrections.items()]
+
+
+def _place(values: dict[str, Any], key: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the recipe or the stages in which a setting is, and the keys that lead to it there."""
+    keys = key.split(".")
+    if keys[0] in Recipe.model_fields:
+        return [values], keys
+    stages: list[dict[str, Any]] = values["stages"]
+    if keys[0] in Stage.model_fields:
+        return stages, keys
+    return [stage for stage in stages if stage["name"] == keys[0]], keys[1:]
+
+
+def _value(values: dict[str, Any], key: str) -> Any:
+    """Return a setting, of all stages that of the last one."""
+    targets, keys = _place(values, key)
+    value: Any = targets[-1]
+    for each in keys:
+        value = value[each] if isinstance(value, dict) and each in value else None
+    return value
