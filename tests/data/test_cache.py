@@ -119,7 +119,7 @@ def test_tumour_voxels_are_in_the_tumour_of_their_class(cached):
 
 def test_meta_is_plain_json(cached):
     meta = json.loads((cached.folder / "meta.json").read_text())
-    assert set(meta) == {"shape", "start", "grid", "scale", "background", "arrays", "checksum"}
+    assert set(meta) == {"shape", "start", "grid", "scale", "background", "deviation", "arrays", "checksum"}
     assert set(meta["arrays"]) == {"images.npy", "classes.npy", "tumour.npy"}
 
 

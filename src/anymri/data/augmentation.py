@@ -24,7 +24,7 @@ Augmentation = Literal[
     "nnunet",
     "shaspec",
 ]
-Augment = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
+Augment = Callable[[Tensor, Tensor, Tensor, int, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 _INTENSITY = 0.1
 # Intensity of the voxels that a rotation moves in from outside the patch; their class is background.
@@ -33,12 +33,14 @@ _PLANES = ((-3, -2), (-2, -1), (-3, -1))
 
 
 def augmentation(name: Augmentation) -> Augment:
-    """Return the augmentation `name`: a function of images, classes, corners and a seed, which returns the first three.
+    """Return the augmentation `name`: a function that returns images, classes and corners after changes by a seed.
 
-    images   (4, X, Y, Z) float32, preprocessed
-    classes  (X, Y, Z) uint8, moved like the images
-    corners  (2, 3) int64: first and last voxel of the patch, exchanged where an axis is mirrored; rotations do not
-             change them
+    images     (4, X, Y, Z) float32, preprocessed
+    classes    (X, Y, Z) uint8, moved like the images
+    corners    (2, 3) int64: first and last voxel of the patch, exchanged where an axis is mirrored; rotations do not
+               change them
+    seed       int
+    deviation  (4,) float32: standard deviations of the non-zero voxels of the case, see `CachedCase`
 
     flip_intensity         each axis mirrored with probability 0.5; each channel scaled by U(0.9, 1.1) and shifted by
                            U(-0.1, 0.1)
@@ -49,7 +51,7 @@ def augmentation(name: Augmentation) -> Augment:
                            with probability 0.5
     rotate_flip            the same with unchanged intensities
     shift_flip             RA-HVED (its sheet, section 6): U(-0.1, 0.1), drawn once, times the standard deviation of the
-                           non-zero voxels of each channel is added to these; each axis mirrored with probability 0.5
+                           non-zero voxels of each scan is added to these; each axis mirrored with probability 0.5
     shift_flip_in_plane    XLSTM-HVED: the same, the last axis never mirrored
     nnunet                 nnU-Net, as in MaM (its sheet, Data and training): rotation up to 30 degrees about all axes,
                            zoom, noise, blur, brightness, contrast, low resolution, gamma, each in a share of patches;
@@ -58,7 +60,7 @@ def augmentation(name: Augmentation) -> Augment:
                            degrees, intensities also shifted, and less gamma
     """
     if name == "none":
-        return lambda images, classes, corners, seed: (images, classes, corners)
+        return lambda images, classes, corners, seed, deviation: (images, classes, corners)
 
     from monai.data.meta_obj import set_track_meta
     from monai.transforms import Compose
@@ -66,8 +68,13 @@ def augmentation(name: Augmentation) -> Augment:
     set_track_meta(False)
     chain = Compose(_monai_transforms(name))
 
-    def augment(images: Tensor, classes: Tensor, corners: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    def augment(
+        images: Tensor, classes: Tensor, corners: Tensor, seed: int, deviation: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng(seed)
+        if name in ("shift_flip", "shift_flip_in_plane"):
+            share = float(rng.uniform(-_INTENSITY, _INTENSITY))
+            images = images + (images != 0) * (share * deviation)[:, None, None, None]
         for change in _BEFORE_FLIPS.get(name, ()):
             images, classes = change(images, classes, rng)
         chain.set_random_state(seed=seed)
@@ -99,25 +106,10 @@ def _change_slices(images: Tensor, classes: Tensor, rng: np.random.Generator, ax
     return images * torch.from_numpy(1 + scale) + torch.from_numpy(shift), classes
 
 
-def _shift(images: Tensor, classes: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Add one share of each channel's standard deviation to its non-zero voxels."""
-    share = rng.uniform(-_INTENSITY, _INTENSITY)
-    inside = images != 0
-    # Zeros add nothing to sums, and missing modalities are all zero.
-    count = inside.sum((1, 2, 3), keepdim=True).clamp(min=1)
-    mean, square = (
-        each.sum((1, 2, 3), keepdim=True, dtype=torch.float64) / count for each in (images, images.square())
-    )
-    deviation = (square - mean.square()).clamp(min=0).sqrt()
-    return images + inside * (share * deviation).float(), classes
-
-
 _BEFORE_FLIPS: dict[str, tuple[Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]], ...]] = {
     "flip_intensity_axial": (partial(_change_slices, axis=2),),
     "rotate_flip": (_rotate,),
     "rotate_flip_intensity": (_rotate, _change_slices),
-    "shift_flip": (_shift,),
-    "shift_flip_in_plane": (_shift,),
     "nnunet": (distort_nnunet,),
     "shaspec": (distort_shaspec,),
 }

@@ -30,7 +30,7 @@ from anymri.files import sha256, temporary_path
 from anymri.modalities import MODALITIES
 from anymri.regions import LabelScheme
 
-FORMAT = 5
+FORMAT = 6
 _ARRAYS = ("images.npy", "classes.npy", "tumour.npy")
 _INT16_LIMIT = 32767
 # Tumour voxels stored per class for patch sampling: enough to cover all of a tumour, quick to read.
@@ -54,6 +54,7 @@ class CachedCase:
     present     (4,) bool: modalities that exist, in the order of `MODALITIES`
     scale       (n,) float32: stored int16 times scale is the intensity; one per existing modality, in order
     background  (4,) float32: values around the box, zero where missing
+    deviation   (4,) float32: standard deviations of the voxels of the box that are not zero, zero where missing
     start       first voxel of the box in the grid of the scans
     grid        shape of that grid, in voxels
     kept        (4,) bool: the only subset that the case is trained or validated on; None if a list or seed fixes none
@@ -66,6 +67,7 @@ class CachedCase:
     present: Tensor
     scale: Tensor
     background: Tensor
+    deviation: Tensor
     start: tuple[int, int, int]
     grid: tuple[int, int, int]
     kept: Tensor | None = None
@@ -123,10 +125,12 @@ def cache_case(
         is_damaged = entry.exists()
         meta = _write_entry(entry, preprocess(read_study(case, scheme), settings))
     present = torch.tensor([m in meta["background"] for m in MODALITIES], device="cpu")
-    background = torch.tensor([meta["background"].get(m, 0.0) for m in MODALITIES], device="cpu")
+    background, deviation = (
+        torch.tensor([meta[name].get(m, 0.0) for m in MODALITIES], device="cpu") for name in ("background", "deviation")
+    )
     scale = torch.tensor(meta["scale"], device="cpu")
     shape, start, grid = (tuple(meta[name]) for name in ("shape", "start", "grid"))
-    return CachedCase(case.name, entry, shape, present, scale, background, start, grid, rebuilt=is_damaged)
+    return CachedCase(case.name, entry, shape, present, scale, background, deviation, start, grid, rebuilt=is_damaged)
 
 
 def _key(case: Case, scheme: LabelScheme, settings: Preprocessing) -> str:
@@ -167,6 +171,7 @@ def _write_entry(entry: Path, data: Prepared) -> dict[str, Any]:
             "grid": list(data.grid),
             "scale": scale.tolist(),
             "background": dict(zip(data.subset, data.background[data.present].tolist(), strict=True)),
+            "deviation": {m: float(scan[scan != 0].std(dtype=np.float64)) for m, scan in data.scans.items()},
             "arrays": {name: _checksum(temporary / name) for name in _ARRAYS},
         }
         (temporary / "meta.json").write_text(json.dumps(meta | {"checksum": _checksum_of_meta(meta)}))

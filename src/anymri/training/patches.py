@@ -39,7 +39,8 @@ class Patches(Dataset[tuple[Tensor, ...]]):
         assert patch.classes is not None
         first = torch.tensor(patch.origin, device="cpu")
         corners = torch.stack([first, first + torch.tensor(self.stage.crop, device="cpu") - 1])
-        images, classes, corners = self.augment(patch.images, patch.classes, corners, int(rng.integers(2**31)))
+        seed = int(rng.integers(2**31))
+        images, classes, corners = self.augment(patch.images, patch.classes, corners, seed, case.deviation)
         # Augmentation shifts the intensities of missing modalities too; systems do not use their values.
         present = case.present
         if self.stage.single_subset:
@@ -76,7 +77,7 @@ def random_start(case: CachedCase, stage: Stage, rng: np.random.Generator) -> li
     elif stage.patch_sampling == "around_voxels":
         start = rng.integers(case.shape) - crop // 2
     else:
-        start = rng.integers(low, high + 1)
+        start = rng.integers(low, np.maximum(high, low + 1) if stage.patch_sampling == "uniform_but_end" else high + 1)
     return [int(s) for s in np.clip(start, low, high)]
 
 

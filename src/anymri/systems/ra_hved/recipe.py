@@ -25,7 +25,6 @@ REFERENCE = Recipe(
         "Both passes of a step share one encoding, and thus one dropout mask.",
         "The box and the z-scores are computed from the voxels of all scans; those of the authors from T1c, with "
         "1e-6 added to the deviation.",
-        "The shift of intensities is a share of the deviation of the patch; that of the authors, of the volume.",
         "The validation cases are drawn by patient; those of the authors from all scans, by scikit-learn.",
         "Each validation case has its share of the 15 subsets; those of the authors have a random one.",
         "Dice is computed from label maps, where inner regions are within outer ones.",

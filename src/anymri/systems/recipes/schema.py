@@ -102,10 +102,11 @@ class Stage(_Settings):
     foreground_oversampling: float = Field(
         default=0.0, ge=0, le=1, description="share of patches around a tumour voxel, whose class is drawn first"
     )
-    patch_sampling: Literal["uniform", "around_voxels"] = Field(
+    patch_sampling: Literal["uniform", "uniform_but_end", "around_voxels"] = Field(
         default="uniform",
-        description="position of the other patches: uniform in the box of the brain, or around a random voxel and then "
-        "moved into the box, so that edges are seen as often as by the windows of inference",
+        description="position of the other patches. uniform: in the box of the brain; uniform_but_end: the same, but "
+        "no patch ends with the last voxel of an axis, as in XLSTM-HVED's code; around_voxels: around a random voxel "
+        "and then moved into the box, so that edges are seen as often as by the windows of inference",
     )
     discriminator_width: SmallCount = Field(
         default=64, description="channels of the first level of the discriminator, where the objective has one"

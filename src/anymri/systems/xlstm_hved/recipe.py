@@ -24,9 +24,8 @@ REFERENCE = Recipe(
         "validation_epochs": "ours",
     },
     deviations=(
-        "A patch may touch the far end of an axis; those of the authors end one voxel before it.",
-        "The shift of intensities is a share of the deviation of the patch; that of the authors, of the volume.",
-        "Regions follow the label scheme of the data set; those of the authors always the values of BraTS-PEDs.",
+        "Regions follow the label scheme of the data set; those of the authors always the values of BraTS-PEDs (give "
+        "--label-scheme brats_peds2024 for the same).",
         "Validation is every 20 epochs, on whole volumes in overlapping windows; that of the authors every epoch, "
         "on one random crop per case.",
         "Each validation case has its share of the 15 subsets; those of the authors have all scans and a "
@@ -46,6 +45,7 @@ REFERENCE = Recipe(
             epochs=3000,
             steps_per_epoch=1080,
             crop=(128, 192, 128),
+            patch_sampling="uniform_but_end",
             subsets="by_size_reference",
             augmentation="shift_flip_in_plane",
             optimiser=Optimiser(learning_rate=1e-4, weight_decay=1e-5),
@@ -67,6 +67,7 @@ RECIPES = {
                 False,
                 "A missing modality must not be read: the authors' attention maps see its images in training.",
             ),
+            Correction("patch_sampling", "uniform", "The last voxel of each axis is part of the scan too."),
             FULL_PRECISION,
         ),
     ),
