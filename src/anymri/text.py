@@ -39,3 +39,11 @@ def shortened(text: str, limit: int = 80) -> str:
     """Return text in at most `limit` visible characters, with `...` in place of the rest."""
     text = visible(text)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as text, in the unit that reads best."""
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

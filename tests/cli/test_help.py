@@ -11,8 +11,8 @@ import pytest
 from anymri.systems import registry
 from cli.command import anymri, anymri_alone, check_refused
 
-COMMANDS = ["systems", "phantom", "recipe", "train", "segment", "evaluate"]
-COMMANDS += ["score", "table", "plot", "report", "convert", "demo"]
+COMMANDS = ["systems", "cite", "phantom", "recipe", "train", "segment", "evaluate"]
+COMMANDS += ["score", "table", "plot", "report", "convert", "reproduce", "demo"]
 
 
 def test_help_and_systems_do_not_import_torch():

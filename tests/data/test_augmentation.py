@@ -1,5 +1,6 @@
 """Augmentation of patches: images, classes and corners alike, each chain as in its sheet."""
 
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -33,7 +34,8 @@ def unmirrored(name, images, classes, seed):
 
 
 @pytest.mark.parametrize(
-    "name", ["none", "flip_intensity", "rotate_flip", "rotate_flip_intensity", "shift_flip", "shift_flip_in_plane"]
+    "name",
+    ["none", "flip", "flip_intensity", "rotate_flip", "rotate_flip_intensity", "shift_flip", "shift_flip_in_plane"],
 )
 def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(name):
     classes = torch.zeros(12, 12, 12, dtype=torch.uint8)
@@ -45,7 +47,7 @@ def test_augmentation_moves_images_and_classes_together_and_follows_its_seed(nam
         assert torch.equal(channel > 20, moved > 0)
     images, classes = noise(12, 12, 12)
     once, again, other = (unmirrored(name, images, classes, seed)[0] for seed in (5, 5, 6))
-    assert torch.equal(once, again) and (name == "none") == torch.equal(once, other)
+    assert torch.equal(once, again) and (name in ("none", "flip")) == torch.equal(once, other)
 
 
 @pytest.mark.parametrize("name", [name for name in get_args(Augmentation) if name != "none"])
@@ -128,19 +130,10 @@ def test_nnunet_moves_images_and_classes_together_changes_intensities_and_follow
     assert torch.equal(augment(images.clone(), classes.clone(), corners, 3, DEVIATION)[0], results[3][0])
 
 
-def test_axial_intensities_change_per_channel_and_slice_of_the_last_axis():
-    images, classes = noise(12, 12, 12)
-    changed, moved, _ = unmirrored("flip_intensity_axial", images, classes, 7)
-    pairs = list(zip(images.movedim(3, 1).flatten(0, 1), changed.movedim(3, 1).flatten(0, 1), strict=True))
-    scales, shifts = np.array([np.polyfit(a.flatten(), b.flatten(), 1) for a, b in pairs]).T
-    assert all(np.allclose(a * s + t, b, atol=1e-4) for (a, b), s, t in zip(pairs, scales, shifts, strict=True))
-    assert torch.equal(moved, classes) and len({*scales.round(4)}) > 40 and np.abs(scales - 1).max() <= 0.1 + 1e-6
-
-
 @pytest.fixture
 def without_intensities(monkeypatch):
     """Remove the changes of intensities from the chains of nnU-Net."""
-    monkeypatch.setattr(distortions, "_sharpness_and_contrast", lambda images, rng, shifted=False: images)
+    monkeypatch.setattr(distortions, "_sharpness_and_contrast", lambda images, rng, order, shifted=False: images)
     monkeypatch.setattr(distortions, "_gamma", lambda channel, rng: channel)
 
 
@@ -182,6 +175,37 @@ def test_patches_are_rotated_about_their_middle_zoomed_alike_along_all_axes_or_d
     assert degrees < max(angles) < degrees * 3**0.5 * 1.01
 
 
+@pytest.mark.parametrize(("order", "is_exact"), [(1, False), (3, True)])
+def test_cubic_splines_reproduce_squares_and_linear_ones_do_not(without_intensities, order, is_exact):
+    axis = torch.arange(31.0)[:, None, None].expand(-1, 31, 31) - 15
+    images, classes = torch.stack([axis, axis.square()]), torch.ones(31, 31, 31, dtype=torch.uint8)
+    errors = []
+    for seed in range(20):
+        changed, _ = distortions.distort_nnunet(images, classes, np.random.default_rng(seed), (9, 9, 9), order=order)
+        errors.append((changed[1] - changed[0].square()).abs().max().item())
+    assert (max(errors) < 0.02) == is_exact and max(errors) < 0.3
+
+
+def test_labels_are_resampled_linearly_by_class_or_by_region(without_intensities, monkeypatch):
+    """A voxel with a third of each tissue is none of them, but it is in WT and TC."""
+    classes = torch.zeros(3, 3, 3, dtype=torch.uint8)
+    classes[0], classes[1], classes[2] = 2, 1, 3
+    shares = {"NCR": 0.3, "ED": 0.3, "ET": 0.4}
+    tissues = {1: "NCR", 2: "ED", 3: "ET"}
+
+    def resampled(inside, read, order, cval=0):
+        values = [shares[tissues[k]] for k in (1, 2, 3) if inside[{2: 0, 1: 1, 3: 2}[k]].all()]
+        return np.full(read.shape[1:], sum(values))
+
+    monkeypatch.setattr(distortions, "map_coordinates", resampled)
+    read = np.zeros((3, 1, 1, 1), np.float32)
+    found = [
+        distortions._moved_labels(classes.numpy(), read, unions).item()
+        for unions in (distortions._BY_CLASS, distortions._BY_REGION)
+    ]
+    assert found == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("distort", "gammas"), [(distortions.distort_nnunet, 0.4), (distortions.distort_shaspec, 0.15)]
 )
@@ -190,7 +214,7 @@ def test_intensities_of_each_channel_change_independently_as_often_as_published(
     calls = dict.fromkeys(expected, 0)
     for name in expected:
 
-        def count(channel, rng, name=name):
+        def count(channel, rng, name=name, order=1):
             calls[name] += 1
             return channel
 
@@ -211,14 +235,14 @@ def test_changes_of_intensities_keep_mean_deviation_order_or_range():
         assert not torch.allclose(curved, channel, atol=1e-3)
     contrast = distortions._contrast(channel, rng)
     assert channel.min() <= contrast.min() and contrast.max() <= channel.max()
-    for smoother in (distortions._blur, distortions._coarsen):
+    for smoother in (distortions._blur, partial(distortions._coarsen, order=1), partial(distortions._coarsen, order=3)):
         smooth = smoother(channel, rng)
         assert smooth.shape == channel.shape and smooth.std() < 0.95 * channel.std()
 
 
 def test_nnunet_keeps_empty_voxels_empty():
     images, classes = noise(12, 12, 12)
-    images[:, :5] = 0
+    images[:, :5] = classes[:5] = 0
     for seed in range(60):
         changed, _ = distortions.distort_nnunet(images, classes, np.random.default_rng(seed))
         outside = ~changed.any(0)

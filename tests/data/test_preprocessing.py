@@ -3,7 +3,7 @@ import pytest
 
 from anymri.data.case import Case, read_study
 from anymri.data.image import write_image
-from anymri.data.preprocessing import Preprocessing, _side, background_value, preprocess
+from anymri.data.preprocessing import Preprocessing, _side, background_value, intensity_cap, preprocess
 from anymri.errors import ImageError
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -97,6 +97,57 @@ def test_percentiles_become_the_range_from_0_to_1(tmp_path):
     for modality, scan in one.images.items():
         low, high = np.percentile(scan[scan != 0], (1, 99))
         np.testing.assert_allclose(data.scans[modality], np.clip((scan[BOX] - low) / (high - low), 0, 1), atol=1e-6)
+
+
+def test_intensities_are_capped_at_the_last_frequent_bin_of_a_histogram_of_whole_numbers():
+    scan = np.zeros((10, 10, 10), np.float32)
+    scan[2:, 0] = np.repeat([100, 101], 40).reshape(8, 10)
+    scan[2:, 1], scan[2:, 2] = 70, 30
+    scan[5, 5, 5] = 1000.5
+    # Bins of width 1.0005: 100 and 101 are in different ones of 40 voxels each.
+    assert intensity_cap(scan) == 69
+    assert intensity_cap(scan / 2000) == np.inf and intensity_cap(np.where(scan > 1000, scan, 0)) == np.inf
+
+
+def test_capped_scans_are_standardised_over_the_voxels_that_differ_from_the_first(tmp_path):
+    rng = np.random.default_rng(0)
+    scan = np.zeros((20, 20, 20), np.float32)
+    scan[BOX] = rng.integers(100, 104, scan[BOX].shape)
+    scan[4, 3, 5:9] = 900
+    settings = Preprocessing(normalisation="zscore_capped", crop_to_brain=False)
+    data = preprocess(study(tmp_path, T1c=scan), settings)
+    cap = intensity_cap(scan)
+    assert 101 <= cap <= 103
+    inside = np.minimum(scan, cap)[scan > 0]
+    expected = np.where(scan > 0, (np.minimum(scan, cap) - inside.mean()) / inside.std(), 0)
+    np.testing.assert_allclose(data.scans["T1c"], expected, atol=1e-5)
+    # FLAIR is smaller, and has statistics of its own voxels alone.
+    flair = data.scans["FLAIR"]
+    assert flair[flair != 0].mean() == pytest.approx(0, abs=1e-5) and not data.background.any()
+
+
+def test_brain_can_be_that_of_one_scan_where_it_exists(tmp_path):
+    one = study(tmp_path)
+    inset = tuple(slice(s.start + 1, s.stop - 1) for s in BOX)
+    data = preprocess(one, Preprocessing(brain_from="FLAIR"))
+    assert data.box == inset and data.scans["T1c"].mean() == pytest.approx(0, abs=1e-5)
+    assert preprocess(one, Preprocessing(brain_from="T2")).box == BOX
+
+
+def test_box_can_begin_a_voxel_before_the_brain():
+    settings = Preprocessing(slice_before=True)
+    assert _side(slice(40, 100), 200, settings) == slice(39, 100) and _side(slice(0, 9), 9, settings) == slice(0, 9)
+
+
+def test_holes_of_the_brain_can_count_in_its_statistics(tmp_path):
+    one = study(tmp_path)
+    for scan in one.images.values():
+        scan[8:11, 8:11, 8:10] = 0
+    for fill in (False, True):
+        data = preprocess(one, Preprocessing(normalisation="zscore_background_zero", fill_holes=fill))
+        assert data.scans["T1c"][5, 6, 4] == pytest.approx(0) or fill
+        assert data.scans["T1c"].mean() == pytest.approx(0, abs=1e-5)
+    assert data.scans["T1c"][5, 6, 4] < -1
 
 
 def test_pasting_restores_the_position_of_the_box(tmp_path):

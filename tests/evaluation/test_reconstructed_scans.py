@@ -18,6 +18,7 @@ from anymri.errors import ConfigurationError
 from anymri.evaluation import runner
 from anymri.evaluation.metrics import choose
 from anymri.evaluation.metrics.reconstruction import RECONSTRUCTION
+from anymri.evaluation.protocols import find_protocol
 from anymri.evaluation.runner import evaluate
 from anymri.inference import windows
 from anymri.inference.segmenter import Segmenter
@@ -107,7 +108,7 @@ def test_windows_are_encoded_once_for_all_subsets_and_reconstructed_on_request_o
     monkeypatch.setattr(windows, "VOXELS_PER_PASS", 1)
     calls = []
     segmenter = Segmenter.load(weights)
-    segmenter.windows = segmenter.windows._replace(side=16)
+    segmenter.windows = segmenter.windows._replace(sides=(16, 16, 16))
     system, study = segmenter.system, read_study(find_cases(cohort)[0], label_scheme("brats2023"))
     encode, decode = system.encode, system.decode
     system.encode = lambda *arguments: calls.append("encode") or encode(*arguments)
@@ -122,7 +123,8 @@ def test_windows_are_encoded_once_for_all_subsets_and_reconstructed_on_request_o
         ("psnr_brain", {"encode": number, "decode True": 2 * number, "decode False": number}),
     ):
         calls.clear()
-        runner.evaluate_case(segmenter, study, label_scheme("brats2023"), SUBSETS[-3:], choose([metric]))
+        protocol = find_protocol("anymri", segmenter)
+        runner.evaluate_case(segmenter, study, label_scheme("brats2023"), SUBSETS[-3:], choose([metric]), protocol)
         assert {call: calls.count(call) for call in set(calls)} == expected
 
 

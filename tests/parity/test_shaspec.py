@@ -3,19 +3,22 @@
 Instance norm of a few voxels amplifies rounding so much that float32 shows little.
 """
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
 import torch
 
-from anymri.modalities import MODALITIES, parse_modality
+from anymri.inference import windows
+from anymri.inference.windows import Tiling, Windows, predict
+from anymri.modalities import MODALITIES, Subset, parse_modality
 from anymri.regions import REGIONS
 from anymri.systems.batch import Batch
 from anymri.systems.registry import spec
 from anymri.systems.shaspec.converter import UNUSED, our_name
 from parity import filler, reference
 from parity.recording import record
+from untrained import prepared
 
 FIXTURE = reference.load("shaspec")
 SEED, OUTPUTS = FIXTURE["seed"], FIXTURE["outputs"]
@@ -108,22 +111,26 @@ def test_evaluation_matches(system, name):
 
 
 @torch.inference_mode()
-def test_blended_windows_match(system):
-    """Windows are where the fixture puts them; each voxel is the mean of the windows that cover it."""
-    case = FIXTURE["sliding_case"]
-    whole, flags = images(case), available(case)
-    sums = torch.zeros(2, len(whole), system.out_channels, *whole.shape[2:], dtype=torch.double)
-    count = torch.zeros(whole.shape[2:])
-    with system.folded_weights():
-        for z0, z1, x0, x1, y0, y1 in STORED["sliding/tiles"].astype(int):
-            window = slice(x0, x1), slice(y0, y1), slice(z0, z1)
-            prediction = system(whole[(..., *window)], flags)
-            sums[(..., *window)] += torch.stack([prediction.probabilities(), prediction.logits])
-            count[window] += 1
-    # The fixture's volume has no axis of samples if it is one.
-    probabilities, logits = (their_logits(values).squeeze(0) for values in sums / count)
+def test_blended_windows_match(system, monkeypatch):
+    """The windows of the recipe `reference` are where the fixture puts them, and are averaged as there."""
+    case, recipe = FIXTURE["sliding_case"], spec("shaspec").recipes["reference"]
+    z, x, y = FIXTURE["config"]["crop"]
+    subset = Subset.from_flags(available(case)[0].tolist())
+    whole = prepared(images(case)[0], subset)
+    monkeypatch.setattr(windows, "VOXELS_PER_PASS", 1)
+
+    def blended(values):
+        """Return probabilities, (K, X, Y, Z), of averaged probabilities or logits."""
+        chosen = Windows((x, y, z), recipe.window_overlap, recipe.window_blending, values, recipe.window_steps)
+        places = [[(a.start, a.stop) for a in (z, x, y)] for x, y, z in Tiling(system, whole, chosen).places]
+        assert sorted(np.reshape(places, (-1, 6)).tolist()) == sorted(STORED["sliding/tiles"].astype(int).tolist())
+        return their_logits(predict(system, whole, [subset], chosen)[0].probabilities)
+
+    # Windows are added in the default precision.
+    monkeypatch.setattr(torch, "zeros", partial(torch.zeros, dtype=torch.double))
+    probabilities = blended("probabilities")
     check("sliding/probabilities", probabilities)
-    check("sliding/mean_logits", logits)
+    check("sliding/mean_logits", torch.logit(blended("logits")))
     check("sliding/binary_voxels", probabilities.round().sum((-3, -2, -1)))
 
 

@@ -106,6 +106,9 @@ class MaM(Trajectory):
 
 
 class M3AE(Trajectory):
+    def prepare(self, system, step):
+        system.draw_intensities = lambda images, patch: (1.0, 0.0)
+
     def turned(self, volumes):
         return volumes.transpose(-1, -3)
 

@@ -48,7 +48,9 @@ def every_objective():
     """Yield (system, recipe, stage): the first stage with each objective, of the nano recipe if it has one."""
     for name in registry.names():
         recipes = registry.spec(name).recipes
-        stages = [(recipe, stage) for recipe in ("nano", "reference") for stage in recipes[recipe].stages]
+        stages = [
+            (recipe, stage) for recipe in ("nano", "reference") if recipe in recipes for stage in recipes[recipe].stages
+        ]
         first = {stage.objective: (name, recipe, stage.name) for recipe, stage in reversed(stages)}
         yield from reversed(first.values())
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import nibabel as nib
@@ -178,6 +179,24 @@ def test_time_points_of_a_patient_are_held_out_together(place, tmp_path):
 def test_a_list_is_read_with_blank_lines_and_a_byte_order_mark(tmp_path):
     (tmp_path / "train.txt").write_bytes("\ufeffA\r\n\r\n B \n".encode())
     assert read_list(tmp_path / "train.txt") == {"A": None, "B": None}
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        ("0001", "0010", "0100", "1000"),
+        pytest.param(("0010", "1000", "0100", "0001"), id="u_hved"),
+        pytest.param(("0010", "0100", "1000", "0001"), id="sfusion"),
+    ],
+)
+def test_masks_of_the_authors_lists_begin_with_the_same_subsets_in_each_order(tmp_path, masks):
+    lines = [
+        f'{name},"[{", ".join(str(flag == "1") for flag in mask)}]"' for name, mask in zip("abcd", masks, strict=True)
+    ]
+    path = written(tmp_path / "val15splits.csv", "case,mask", *lines)
+    with pytest.warns(InputWarning, match="in the order T1") if masks[0] == "0010" else nullcontext():
+        listed = read_list(path)
+    assert [str(subset) for subset in listed.values()] == ["T2", "T1", "T1c", "FLAIR"]
 
 
 def test_the_split_has_a_checksum_and_a_run_is_not_resumed_on_a_changed_cohort(place, tmp_path):

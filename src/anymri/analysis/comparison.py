@@ -6,7 +6,7 @@ computed from the rows above it. Published results are shown in italics and are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -17,11 +17,12 @@ import pandas as pd
 
 from anymri.analysis.grid import Cell, Grid, Group
 from anymri.analysis.published import Published
-from anymri.analysis.reading import StoredEvaluation, doubts, read_evaluations
+from anymri.analysis.reading import StoredEvaluation, doubts, protocol_notes, read_evaluations
 from anymri.analysis.statistics import DECIMALS, SIGNIFICANT, PairedTest, case_table, compare_systems
 from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, conventions, count, signs
 from anymri.errors import RunError
-from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading, lower_is_better
+from anymri.evaluation.metrics import METRICS
+from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading, lower_is_better, published_name
 from anymri.evaluation.rows import PLACES, SCORED
 
 WORSE = "†"
@@ -37,7 +38,7 @@ class MetricComparison:
 
     metric       name of the metric
     metrics      name of an evaluation -> rows of its `metrics.csv`
-    conventions  how the metric was computed
+    conventions  how the metric was computed, and by which protocol
     doubts       why the evaluations may not be comparable
     """
 
@@ -147,9 +148,16 @@ class MetricComparison:
         return sentences
 
 
-def read_comparison(evaluations: Sequence[Path], metric: str) -> MetricComparison:
-    """Return the comparison of evaluation folders by one metric; see `compare`."""
-    return compare(read_evaluations(evaluations), metric)
+def read_comparison(evaluations: Sequence[Path], metric: str | None = None) -> MetricComparison:
+    """Return the comparison of evaluation folders by one metric, by default Dice as all have it; see `compare`."""
+    found = read_evaluations(evaluations)
+    return compare(found, metric or _dice_of_all(found.values()))
+
+
+def _dice_of_all(evaluations: Iterable[StoredEvaluation]) -> str:
+    """Return `dice`, or else another Dice that all evaluations have, as by the protocol of the authors."""
+    shared = set.intersection(*(each.metric_names for each in evaluations))
+    return next((name for name in METRICS if published_name(name) == "dice" and name in shared), "dice")
 
 
 def compare(evaluations: Mapping[str, StoredEvaluation], metric: str) -> MetricComparison:
@@ -174,7 +182,7 @@ def compare(evaluations: Mapping[str, StoredEvaluation], metric: str) -> MetricC
     comparison = MetricComparison(
         metric,
         {name: each.metrics for name, each in evaluations.items()},
-        [text for text in by_convention if text],
+        [*(text for text in by_convention if text), *protocol_notes(evaluations)],
         doubts(list(evaluations.values())),
     )
     if next(iter(comparison.common.values())).empty:

@@ -11,7 +11,7 @@ from typing import Any
 
 from anymri.analysis.tables import MEAN
 from anymri.errors import ConfigurationError, did_you_mean
-from anymri.evaluation.metrics.printing import unit
+from anymri.evaluation.metrics.printing import published_name, unit
 
 _FILE = Path(__file__).parent / "published.json"
 # Largest difference of a printed mean from the mean of printed rows that rounding explains, some to one decimal.
@@ -48,7 +48,8 @@ class Published:
 
     def has(self, metric: str) -> bool:
         """Return whether there are values of a metric."""
-        return metric in self.rows or metric in self.printed_means
+        name = published_name(metric)
+        return name in self.rows or name in self.printed_means
 
     def value(self, metric: str, row: str, region: str) -> float:
         """Return the value of a subset or of the row `mean`, as a fraction or in mm; NaN if it is not published."""
@@ -57,23 +58,25 @@ class Published:
 
     def mean(self, metric: str, region: str) -> float:
         """Return the mean of the rows, or the printed one if there are no rows, in percent or mm; NaN without both."""
-        if metric in self.rows:
-            values = [row[region] for row in self.rows[metric].values() if region in row]
+        name = published_name(metric)
+        if name in self.rows:
+            values = [row[region] for row in self.rows[name].values() if region in row]
             return sum(values) / len(values) if values else float("nan")
-        return self.printed_means.get(metric, {}).get(region, float("nan"))
+        return self.printed_means.get(name, {}).get(region, float("nan"))
 
     def _printed(self, metric: str, row: str, region: str) -> float:
-        return self.rows.get(metric, {}).get(row, {}).get(region, float("nan"))
+        return self.rows.get(published_name(metric), {}).get(row, {}).get(region, float("nan"))
 
     def notes(self, metric: str) -> list[str]:
         """Return where the numbers come from, and why they are not simply comparable."""
+        name = published_name(metric)
         sentences = [f"{self.name} is quoted, not measured: {self.source}, {self.cohort}."]
         sentences += [f"{caveat[0].upper()}{caveat[1:]}." for caveat in self.caveats]
-        for region, printed in self.printed_means.get(metric, {}).items():
+        for region, printed in self.printed_means.get(name, {}).items():
             of_rows = self.mean(metric, region)
-            if metric in self.rows and abs(of_rows - printed) > _ROUNDING:
+            if name in self.rows and abs(of_rows - printed) > _ROUNDING:
                 sentences.append(f"The paper prints {printed:g} as mean of {region}, its rows give {of_rows:.2f}.")
-        if self.overall_dice is not None and metric == "dice":
+        if self.overall_dice is not None and name == "dice":
             sentences.append(f"It publishes only one mean over subsets and regions: {self.overall_dice:g}.")
         return [" ".join(sentences)]
 

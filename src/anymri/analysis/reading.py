@@ -18,6 +18,7 @@ from anymri.evaluation.metrics import METRICS
 from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS, PLACES, SCORED
 from anymri.files import is_unused
 from anymri.modalities import SUBSETS
+from anymri.systems.protocol import ANYMRI
 
 _LOG_COLUMNS = ("stage", "epoch", "step", "seconds", "learning_rate")
 _VALIDATION_COLUMNS = ("stage", "epoch", "step", "region", "dice")
@@ -59,6 +60,12 @@ class StoredEvaluation:
         return found
 
     @property
+    def protocol(self) -> tuple[str, str]:
+        """Name and rules of the protocol; those of anymri without rules where none is recorded, as of label maps."""
+        found = self.configuration.get("protocol", {})
+        return _printable(str(found.get("name", ANYMRI))), _printable(str(found.get("rules", "")))
+
+    @property
     def inputs(self) -> Mapping[str, Mapping[str, str]]:
         """Name of an input -> `file` and `sha256`; files of cases are named `CASE: T1`, `CASE: label`, ..."""
         found: Mapping[str, Mapping[str, str]] = self.provenance.get("inputs", {})
@@ -92,6 +99,9 @@ def doubts(evaluations: Sequence[StoredEvaluation]) -> list[str]:
     schemes = {str(each.configuration.get("label_scheme")) for each in evaluations}
     if len(schemes) > 1:
         sentences.append(f"The evaluations have different label schemes: {', '.join(sorted(schemes))}.")
+    if len({_distinct(each) for each in evaluations}) > 1:
+        found = ", ".join(f"{system_name(each.provenance)} by {each.protocol[0]}" for each in evaluations)
+        sentences.append(f"The evaluations follow different protocols, which alone change values: {found}.")
     hashes: dict[str, set[str]] = {}
     for each in evaluations:
         for name, file in each.inputs.items():
@@ -102,6 +112,24 @@ def doubts(evaluations: Sequence[StoredEvaluation]) -> list[str]:
         shown = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
         sentences.append(f"The evaluations have different label maps of {len(differing)} of the cases: {shown}.")
     return sentences
+
+
+def _distinct(evaluation: StoredEvaluation) -> tuple[str, str]:
+    """Return the protocol of an evaluation, that of anymri without its rules, which are the same for all systems."""
+    name, rules = evaluation.protocol
+    return name, "" if name == ANYMRI else rules
+
+
+def protocol_notes(evaluations: Mapping[str, StoredEvaluation]) -> list[str]:
+    """Return sentences on the protocols of evaluations, named by system: one if it is the same for all of them."""
+    by_protocol: dict[tuple[str, str], list[str]] = {}
+    for system, each in evaluations.items():
+        if each.protocol[1]:
+            by_protocol.setdefault(each.protocol, []).append(system)
+    return [
+        f"Protocol {name} ({', '.join(systems)}): {rules}." if len(by_protocol) > 1 else f"Protocol {name}: {rules}."
+        for (name, rules), systems in by_protocol.items()
+    ]
 
 
 def read_evaluation(folder: Path) -> StoredEvaluation:
@@ -164,7 +192,9 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     if not isinstance(provenance, dict) or not isinstance(provenance.get("configuration"), dict):
         raise RunError(f"{file} is not a provenance of anymri: it does not have a configuration.", fix)
     configuration, inputs = provenance["configuration"], provenance.get("inputs", {})
-    sections = [configuration.get(name, {}) for name in ("weights", "conventions")] + [provenance.get("versions", {})]
+    sections = [configuration.get(name, {}) for name in ("weights", "conventions", "protocol")] + [
+        provenance.get("versions", {})
+    ]
     if not all(isinstance(each, dict) for each in (*sections, inputs)) or not all(
         isinstance(each, dict) for each in inputs.values()
     ):

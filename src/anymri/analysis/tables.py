@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from anymri.analysis.grid import MISSING, PRESENT, Cell, Grid, Group, markdown_lines, markdown_text
-from anymri.analysis.reading import read_provenance, system_name
+from anymri.analysis.reading import StoredEvaluation, protocol_notes, read_provenance, system_name
 from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading
 from anymri.evaluation.rows import MISSING_STATUS, PLACES, SCORED
 from anymri.files import write_text
@@ -187,7 +187,9 @@ def write_tables(evaluation: Path, metrics: pd.DataFrame) -> str:
     provenance = read_provenance(evaluation)
     by_metric = tables_of(metrics)
     title = f"{system_name(provenance)} on {count(metrics['case'].nunique(), 'case')}"
-    text = to_markdown(by_metric, title, [*conventions(provenance, list(by_metric)), *unscored_notes(metrics)])
+    protocol = protocol_notes({"": StoredEvaluation(evaluation, provenance, metrics, None)})
+    notes = [*conventions(provenance, list(by_metric)), *protocol, *unscored_notes(metrics)]
+    text = to_markdown(by_metric, title, notes)
     write_text(evaluation / "table.md", text)
     return text
 

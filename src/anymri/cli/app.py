@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from anymri.cli.commands.cite import cite
 from anymri.cli.commands.convert import convert
 from anymri.cli.commands.demo import demo
 from anymri.cli.commands.evaluate import evaluate
@@ -13,6 +14,7 @@ from anymri.cli.commands.phantom import phantom
 from anymri.cli.commands.plot import plot
 from anymri.cli.commands.recipe import recipe
 from anymri.cli.commands.report import report
+from anymri.cli.commands.reproduce import reproduce
 from anymri.cli.commands.score import score
 from anymri.cli.commands.segment import segment
 from anymri.cli.commands.systems import systems
@@ -31,6 +33,7 @@ app = typer.Typer(
 
 for command in (
     systems,
+    cite,
     phantom,
     recipe,
     train,
@@ -41,6 +44,7 @@ for command in (
     plot,
     report,
     convert,
+    reproduce,
     demo,
 ):
     app.command()(command)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from anymri.text import visible
+from anymri.text import duration, visible
 from anymri.training.callbacks import TrainingCallback
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from anymri.systems.recipes.schema import Stage
     from anymri.training.cohort.find import Cohort
     from anymri.training.estimate import Estimate
-    from anymri.training.run import Position
+    from anymri.training.position import Position
 
 
 def _bar(console: Console) -> Progress:
@@ -77,7 +77,7 @@ class TrainingProgress(TrainingCallback):
         """Print what the training will need, as measured on this machine."""
         if estimate.seconds:
             memory = f", {estimate.memory / 1e9:.1f} GB of memory" if estimate.memory else ""
-            self.console.print(f"Expected: {_duration(estimate.seconds)} of steps, without validation{memory}.")
+            self.console.print(f"Expected: {duration(estimate.seconds)} of steps, without validation{memory}.")
 
     def begin(self, system: System[Any], cohort: Cohort, stages: list[Stage], position: Position) -> None:
         """Print the size of the training and start the bar."""
@@ -85,7 +85,7 @@ class TrainingProgress(TrainingCallback):
             self.before[stage.name] = self.total
             self.total += stage.steps * stage.voxels_per_step
         current = stages[position.stage]
-        taken = position.epoch * current.steps_per_epoch + position.step
+        taken = position.counted * current.steps_per_epoch + position.step
         self.done = self.done_before = self.before[current.name] + taken * current.voxels_per_step
         steps = sum(s.steps for s in stages[position.stage :]) - taken
         self.training = self.bar.add_task("training", total=self.total, completed=self.done, note="")
@@ -114,12 +114,4 @@ class TrainingProgress(TrainingCallback):
         dice = "".join(f"  {region} {value:.3f}" for region, value in (validation or {}).items())
         line = f"{row['stage']} epoch {row['epoch']}: loss {row['loss/total']:.4f}"
         speed = f"{row['patches_per_second']:.3g} patches/s, {row['data_wait']:.0%} waiting for data"
-        self.console.print(f"{line}{'  Dice' + dice if dice else ''}  ({speed}; {_duration(left)} left)")
-
-
-def _duration(seconds: float) -> str:
-    """Return seconds as text, in the unit that reads best."""
-    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"
+        self.console.print(f"{line}{'  Dice' + dice if dice else ''}  ({speed}; {duration(left)} left)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -11,20 +11,24 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from anymri.data.distortions import distort_nnunet, distort_shaspec
+from anymri.data.distortions import distort_nnunet, distort_shaspec, middle
 
 Augmentation = Literal[
     "none",
+    "flip",
     "flip_intensity",
-    "flip_intensity_axial",
     "rotate_flip",
     "rotate_flip_intensity",
     "shift_flip",
     "shift_flip_in_plane",
     "nnunet",
+    "nnunet_cubic",
     "shaspec",
+    "shaspec_cubic",
 ]
 Augment = Callable[[Tensor, Tensor, Tensor, int, Tensor], tuple[Tensor, Tensor, Tensor]]
+Distortion = Callable[[Tensor, Tensor, np.random.Generator, Sequence[int] | None], tuple[Tensor, Tensor]]
+Change = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 _INTENSITY = 0.1
 # Intensity of the voxels that a rotation moves in from outside the patch; their class is background.
@@ -32,8 +36,10 @@ _OUTSIDE = -1
 _PLANES = ((-3, -2), (-2, -1), (-3, -1))
 
 
-def augmentation(name: Augmentation) -> Augment:
+def augmentation(name: Augmentation, sides: Sequence[int] | None = None) -> Augment:
     """Return the augmentation `name`: a function that returns images, classes and corners after changes by a seed.
+
+    Of the images and classes it returns the middle of `sides` voxels, by default all.
 
     images     (4, X, Y, Z) float32, preprocessed
     classes    (X, Y, Z) uint8, moved like the images
@@ -42,9 +48,8 @@ def augmentation(name: Augmentation) -> Augment:
     seed       int
     deviation  (4,) float32: standard deviations of the non-zero voxels of the case, see `CachedCase`
 
-    flip_intensity         each axis mirrored with probability 0.5; each channel scaled by U(0.9, 1.1) and shifted by
-                           U(-0.1, 0.1)
-    flip_intensity_axial   M3AE (its sheet, section 6): the same, but drawn for each slice of the last axis
+    flip                   each axis mirrored with probability 0.5
+    flip_intensity         the same; each channel scaled by U(0.9, 1.1) and shifted by U(-0.1, 0.1)
     rotate_flip_intensity  IM-Fuse's family (protocol sheet, section 4): rotation in one of the three coordinate planes
                            by -10 to 9 whole degrees, nearest neighbour, -1 (class 0) outside; each slice of the first
                            axis of each channel scaled by U(0.9, 1.1) and shifted by U(-0.1, 0.1); each axis mirrored
@@ -56,11 +61,17 @@ def augmentation(name: Augmentation) -> Augment:
     nnunet                 nnU-Net, as in MaM (its sheet, Data and training): rotation up to 30 degrees about all axes,
                            zoom, noise, blur, brightness, contrast, low resolution, gamma, each in a share of patches;
                            each axis mirrored with probability 0.5. Voxels that are 0 in all images stay 0
+    nnunet_cubic           the same, images resampled by cubic splines as the authors do, in four times the time
     shaspec                ShaSpec (its sheet, section 7): as nnunet, but also elastic deformation, rotation up to 15
                            degrees, intensities also shifted, and less gamma
+    shaspec_cubic          the same by cubic splines
     """
     if name == "none":
-        return lambda images, classes, corners, seed, deviation: (images, classes, corners)
+        return lambda images, classes, corners, seed, deviation: (
+            middle(images, sides or classes.shape),
+            middle(classes, sides or classes.shape),
+            corners,
+        )
 
     from monai.data.meta_obj import set_track_meta
     from monai.transforms import Compose
@@ -75,8 +86,11 @@ def augmentation(name: Augmentation) -> Augment:
         if name in ("shift_flip", "shift_flip_in_plane"):
             share = float(rng.uniform(-_INTENSITY, _INTENSITY))
             images = images + (images != 0) * (share * deviation)[:, None, None, None]
+        if name in _DISTORTIONS:
+            images, classes = _DISTORTIONS[name](images, classes, rng, sides)
         for change in _BEFORE_FLIPS.get(name, ()):
             images, classes = change(images, classes, rng)
+        images, classes = (middle(values, sides or classes.shape) for values in (images, classes))
         chain.set_random_state(seed=seed)
         # (3, 2, 2, 2): coordinates x, y, z of all eight corners, which are mirrored as images are.
         eight = torch.stack(torch.meshgrid(*corners.T, indexing="ij"))
@@ -99,19 +113,22 @@ def _rotate(images: Tensor, classes: Tensor, rng: np.random.Generator) -> tuple[
     return rotated(images, _OUTSIDE), rotated(classes, 0)
 
 
-def _change_slices(images: Tensor, classes: Tensor, rng: np.random.Generator, axis: int = 0) -> tuple[Tensor, Tensor]:
-    """Scale and shift the intensities of each slice along `axis` of each channel."""
-    sides = [side if number == axis else 1 for number, side in enumerate(classes.shape)]
-    scale, shift = rng.uniform(-_INTENSITY, _INTENSITY, (2, len(images), *sides)).astype(np.float32)
+def _change_slices(images: Tensor, classes: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Scale and shift the intensities of each slice along the first axis of each channel."""
+    scale, shift = rng.uniform(-_INTENSITY, _INTENSITY, (2, len(images), len(classes), 1, 1)).astype(np.float32)
     return images * torch.from_numpy(1 + scale) + torch.from_numpy(shift), classes
 
 
-_BEFORE_FLIPS: dict[str, tuple[Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]], ...]] = {
-    "flip_intensity_axial": (partial(_change_slices, axis=2),),
+_BEFORE_FLIPS: dict[str, tuple[Change, ...]] = {
     "rotate_flip": (_rotate,),
     "rotate_flip_intensity": (_rotate, _change_slices),
-    "nnunet": (distort_nnunet,),
-    "shaspec": (distort_shaspec,),
+}
+# Chains that return the middle of a larger patch, into which they bring voxels from around it.
+_DISTORTIONS: dict[str, Distortion] = {
+    "nnunet": distort_nnunet,
+    "nnunet_cubic": partial(distort_nnunet, order=3),
+    "shaspec": distort_shaspec,
+    "shaspec_cubic": partial(distort_shaspec, order=3),
 }
 
 

@@ -28,7 +28,7 @@ from anymri.data.preprocessing import Preprocessing, preprocess
 from anymri.errors import OutputError
 from anymri.files import sha256, temporary_path
 from anymri.modalities import MODALITIES
-from anymri.regions import LabelScheme
+from anymri.regions import REGIONS, LabelScheme, region_mask
 
 FORMAT = 6
 _ARRAYS = ("images.npy", "classes.npy", "tumour.npy")
@@ -103,6 +103,15 @@ class CachedCase:
     def has_class(self, tissue: int) -> bool:
         """Return whether the label map has voxels of a tumour class of `anymri.regions`."""
         return bool((np.load(self.folder / "tumour.npy")[:, 0] == tissue).any())
+
+    def has_region(self, region: str) -> bool:
+        """Return whether the label map has voxels of a region of `anymri.regions`."""
+        return any(self.has_class(tissue) for tissue in REGIONS[region])
+
+    def random_voxel(self, region: str, rng: np.random.Generator) -> NDArray[np.int_]:
+        """Return a random voxel (3,) of the box among all of a region that the label map has."""
+        voxels = np.flatnonzero(region_mask(np.load(self.folder / "classes.npy", mmap_mode="r"), region))
+        return np.array(np.unravel_index(rng.choice(voxels), self.shape))
 
     def tumour_voxels(self) -> list[NDArray[np.int16]]:
         """Return voxels (n, 3) of the box for each tumour class of the case: a random choice of at most 5000."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from torch import Tensor
 from anymri.modalities import MODALITIES, Subset
 
 Box = tuple[slice, slice, slice]
+V = TypeVar("V", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class Prepared:
         """Return the same box with the modalities of `subset` alone, so that the others are not encoded."""
         return replace(self, present=self.present & subset.as_tensor()[0])
 
-    def paste(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def paste(self, values: NDArray[V]) -> NDArray[V]:
         """Return values of the box, (..., X, Y, Z), on the whole grid of the scans, zero outside the box."""
         whole = np.zeros((*values.shape[:-3], *self.grid), dtype=values.dtype)
         whole[(..., *self.box)] = values

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # Intensities that become 0 and 1 (M3AE).
 PERCENTILES = (1, 99)
+# The last bin of a histogram with at least so many voxels caps intensities (ShaSpec). Scans of whole numbers, of which
+# the cap is meant, have fewer bins than the most.
+FEWEST_VOXELS, MOST_BINS = 50, 2**24
 
 
 class Preprocessing(BaseModel):
@@ -29,18 +32,28 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    normalisation: Literal["zscore", "zscore_background_zero", "percentiles", "divide_255"] = Field(
+    normalisation: Literal["zscore", "zscore_background_zero", "zscore_capped", "percentiles", "divide_255"] = Field(
         default="zscore",
         description="zscore: mean 0 and standard deviation 1 in the brain, applied to all voxels (IM-Fuse's family); "
-        "zscore_background_zero: the same with background 0 (nnU-Net's family); percentiles: the first to the 99th "
-        "percentile in the brain become 0 to 1, clipped beyond, background 0 (M3AE); divide_255: intensities over 255 "
-        "(XLSTM-HVED)",
+        "zscore_background_zero: the same with background 0 (nnU-Net's family); zscore_capped: the same over the "
+        "voxels of each scan that differ from its first, after intensities were capped at the last whole number that "
+        "50 voxels have (ShaSpec); percentiles: the first to the 99th percentile in the brain become 0 to 1, clipped "
+        "beyond, background 0 (M3AE); divide_255: intensities over 255 (XLSTM-HVED)",
     )
+    brain_from: Literal["T1", "T1c", "T2", "FLAIR"] | None = Field(
+        default=None,
+        description="modality whose voxels make the brain, for its box and its statistics, where it exists and there "
+        "is no brain mask (T1c in RA-HVED); by default any scan",
+    )
+    fill_holes: bool = Field(default=False, description="fill holes of the brain for its statistics (nnU-Net)")
     crop_to_brain: bool = Field(default=True, description="crop to the box around the brain")
     drop_last_slice: bool = Field(
         default=False,
         description="drop the last slice of the box on each axis that `minimum_box` does not widen, as IM-Fuse's code "
         "does",
+    )
+    slice_before: bool = Field(
+        default=False, description="begin the box a voxel before the brain on each axis, as M3AE's code does"
     )
     minimum_box: int | None = Field(
         default=None,
@@ -57,18 +70,22 @@ def preprocess(study: Study, settings: Preprocessing) -> Prepared:
 
     Each scan is normalised by its intensities inside the brain. Raises `ImageError` if a scan is constant there.
     """
-    brain = brain_mask(study)
+    brain = brain_mask(study, settings.brain_from)
     x, y, z = brain.shape
     box = _box(brain, settings) if settings.crop_to_brain else whole_box(brain.shape)
-    inside = brain[box]
+    inside = ndimage.binary_fill_holes(brain[box]) if settings.fill_holes else brain[box]
     images = np.zeros((len(MODALITIES), *inside.shape), dtype=np.float32)
     background = np.zeros(len(MODALITIES), dtype=np.float32)
     for i, modality in enumerate(MODALITIES):
         if modality not in study.images:
             continue
         scan = study.images[modality]
-        value = background_value(scan)
-        voxels = scan[box][inside]
+        value, counted = background_value(scan), inside
+        if settings.normalisation == "zscore_capped":
+            scan = np.minimum(scan, intensity_cap(scan))
+            value = float(scan[0, 0, 0])
+            counted = scan[box] != value
+        voxels = scan[box][counted]
         if settings.normalisation == "percentiles" and value is not None:
             voxels = voxels[voxels != value]
         shift, scale = _statistics(study, modality, voxels, settings)
@@ -76,8 +93,8 @@ def preprocess(study: Study, settings: Preprocessing) -> Prepared:
         background[i] = ((scan.min() if value is None else value) - shift) / scale
         if settings.normalisation == "percentiles":
             images[i].clip(0, 1, out=images[i])
-        if settings.normalisation in ("percentiles", "zscore_background_zero"):
-            images[i][~inside] = 0
+        if settings.normalisation in ("percentiles", "zscore_background_zero", "zscore_capped"):
+            images[i][~counted] = 0
             background[i] = 0
     classes = None if study.classes is None else torch.from_numpy(np.ascontiguousarray(study.classes[box]))
     present = torch.tensor([m in study.images for m in MODALITIES], device="cpu")
@@ -95,12 +112,30 @@ def background_value(scan: NDArray[np.float32]) -> float | None:
     return float(values[most]) if counts[most] > faces.size / 2 else None
 
 
-def brain_mask(study: Study) -> NDArray[np.bool_]:
-    """Return the brain mask (X, Y, Z) of the case, or else of the voxels where a scan differs from its background."""
+def intensity_cap(scan: NDArray[np.float32]) -> float:
+    """Return the index of the last bin with at least `FEWEST_VOXELS` voxels, of as many bins as the largest intensity.
+
+    That is an intensity if intensities are whole numbers from 0. Infinity if there is no such bin but that of the
+    first voxel, as in a small scan.
+    """
+    bins = int(scan.max())
+    if not 1 <= bins <= MOST_BINS:
+        return float("inf")
+    counts, _ = np.histogram(scan, bins)
+    frequent = np.flatnonzero(counts >= FEWEST_VOXELS)
+    return float(frequent[-1]) if frequent.size and frequent[-1] > scan[0, 0, 0] else float("inf")
+
+
+def brain_mask(study: Study, modality: str | None = None) -> NDArray[np.bool_]:
+    """Return the brain mask (X, Y, Z) of the case, or else of the voxels where a scan differs from its background.
+
+    modality  the only scan that counts, if it exists
+    """
     if study.brain is not None and study.brain.any():
         return study.brain
     brain = np.zeros(next(iter(study.images.values())).shape, dtype=bool)
-    for scan in study.images.values():
+    scans = [study.images[modality]] if modality in study.images else study.images.values()
+    for scan in scans:
         value = background_value(scan)
         brain |= True if value is None else scan != value
     return brain
@@ -117,6 +152,8 @@ def _side(brain: slice, length: int, settings: Preprocessing) -> slice:
     first, end = brain.start, brain.stop
     if settings.drop_last_slice:
         end = max(end - 1, first + 1)
+    if settings.slice_before:
+        first = max(first - 1, 0)
     missing = (settings.minimum_box or 0) - (end - first)
     if missing > 0:
         first, end = first - missing // 2, end + missing // 2 + 1
@@ -133,8 +170,10 @@ def _statistics(
     if settings.normalisation == "percentiles":
         low, high = np.percentile(inside, PERCENTILES) if inside.size else (0.0, 0.0)
         shift, scale = float(low), float(high - low)
-    else:
+    elif inside.size:
         shift, scale = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
+    else:
+        shift, scale = 0.0, 0.0
     if scale == 0:
         raise ImageError(
             f"{study.case.scans[modality]} is constant inside the brain.",

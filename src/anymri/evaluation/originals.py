@@ -17,6 +17,7 @@ from anymri.data.image import read_image
 from anymri.data.layouts import find_cohort
 from anymri.data.prepared import Prepared
 from anymri.errors import CohortError, RunError
+from anymri.evaluation.protocols import find_protocol, recorded_name
 from anymri.files import sha256
 from anymri.inference.segmenter import Segmenter
 from anymri.modalities import MODALITIES, Subset
@@ -49,6 +50,7 @@ class EvaluatedWeights:
 
     def __init__(self, evaluation: Recorded, device: str) -> None:
         self.segmenter = Segmenter.load(_recorded_file(evaluation, "weights"), device)
+        self.segmenter.windows = find_protocol(recorded_name(evaluation.configuration), self.segmenter).windows
 
     def segment(self, study: Study, subsets: Sequence[str]) -> dict[str, Classes]:
         """Return the classes of each subset on the grid of the study, (X, Y, Z) uint8."""

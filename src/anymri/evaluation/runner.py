@@ -11,19 +11,21 @@ from anymri.data.layouts.found import warn_without_tumour
 from anymri.data.preprocessing import brain_mask
 from anymri.errors import ConfigurationError
 from anymri.evaluation.folder import Plan, evaluate_all
-from anymri.evaluation.metrics import DEFAULT, Metric, axes_of, choose, conventions
+from anymri.evaluation.metrics import Metric, axes_of, choose, conventions
 from anymri.evaluation.metrics.calibration import RegionProbabilities
 from anymri.evaluation.metrics.comparison import Comparison
 from anymri.evaluation.metrics.definitions import Needs
 from anymri.evaluation.metrics.reconstruction import ReconstructedScans
+from anymri.evaluation.protocols import Protocol, find_protocol
 from anymri.evaluation.result import Evaluation
 from anymri.evaluation.rows import MISSING_STATUS, CaseMetrics
 from anymri.inference.segmenter import Segmenter
-from anymri.inference.windows import check_reconstructs
+from anymri.inference.windows import check_reconstructs, predict
 from anymri.modalities import SUBSETS, Subset, as_subset
 from anymri.progress import Progress, silent
-from anymri.regions import LabelScheme, region_mask
+from anymri.regions import REGIONS, LabelScheme, region_mask
 from anymri.regions import label_scheme as find_scheme
+from anymri.systems.protocol import ANYMRI
 
 
 def evaluate(
@@ -35,8 +37,9 @@ def evaluate(
     progress: Progress = silent,
     *,
     subsets: Sequence[Subset | str] = SUBSETS,
-    metrics: Sequence[str] = DEFAULT,
+    metrics: Sequence[str] | None = None,
     lane: str = "torch",
+    protocol: str = ANYMRI,
 ) -> Evaluation:
     """Evaluate weights on all labelled cases of a cohort; each window is encoded once for all subsets.
 
@@ -47,8 +50,9 @@ def evaluate(
     device        auto, cpu, cuda, cuda:1, mps
     progress      called with the name of a case, and how many of how many cases are done before it
     subsets       subsets of modalities, for example ["T1c+FLAIR", "T2"]; by default all 15
-    metrics       names of metrics, see docs/evaluation.md
+    metrics       names of metrics, see docs/evaluation.md; by default those of the protocol
     lane          how the network is computed: torch (float32)
+    protocol      anymri, which is the same for all systems, or reference: as the authors of the system test
 
     Raises an `AnymriError` that names the file or option and the remedy.
 
@@ -57,13 +61,16 @@ def evaluate(
     >>> list(evaluation.metrics.columns)
     ['case', 'subset', 'region', 'metric', 'value', 'status']
     """
-    output, chosen, wanted = Path(output), choose(metrics), [as_subset(subset) for subset in subsets]
+    output, wanted = Path(output), [as_subset(subset) for subset in subsets]
+    named = None if metrics is None else choose(metrics)
     segmenter = weights if isinstance(weights, Segmenter) else Segmenter.load(weights, device, lane)
     if segmenter.weights is None:
         raise ConfigurationError(
             "The segmenter was not loaded from a file, so its results cannot be traced to weights.",
             "Save the weights, and evaluate their file.",
         )
+    tested = find_protocol(protocol, segmenter)
+    chosen = named or choose(tested.metrics)
     if _needs(chosen, "reconstructed scans"):
         check_reconstructs(segmenter.system)
     scheme = _scheme(label_scheme or segmenter.card.label_scheme)
@@ -72,6 +79,7 @@ def evaluate(
     settings = {
         "weights_sha256": segmenter.inputs["weights"]["sha256"],
         "label_scheme": scheme.name,
+        "protocol": tested.record(),
         "conventions": conventions(chosen),
         "subsets": [str(subset) for subset in wanted],
     }
@@ -82,7 +90,7 @@ def evaluate(
     def evaluate_one(name: str) -> CaseMetrics:
         study = read_study(cases[name], scheme)
         has_tumour.append(study.classes is not None and bool(study.classes.any()))
-        return evaluate_case(segmenter, study, scheme, wanted, chosen)
+        return evaluate_case(segmenter, study, scheme, wanted, chosen, tested)
 
     facts = {"data": str(data), "skipped": found.skipped, "weights": segmenter.card.model_dump(mode="json")}
     plan = Plan("evaluate", settings, facts, segmenter.inputs, files, str(segmenter.device))
@@ -93,7 +101,12 @@ def evaluate(
 
 
 def evaluate_case(
-    segmenter: Segmenter, study: Study, scheme: LabelScheme, subsets: Sequence[Subset], metrics: Sequence[Metric]
+    segmenter: Segmenter,
+    study: Study,
+    scheme: LabelScheme,
+    subsets: Sequence[Subset],
+    metrics: Sequence[Metric],
+    protocol: Protocol,
 ) -> CaseMetrics:
     """Return every metric of every region of one case, for each subset.
 
@@ -101,12 +114,12 @@ def evaluate_case(
     """
     assert study.classes is not None
     possible = [subset for subset in subsets if all(m in study.images for m in subset)]
-    case = segmenter.prepare(study)
+    case = protocol.prepare(segmenter, study)
     classes = study.classes[case.box]
     reconstructs = _needs(metrics, "reconstructed scans")
-    predictions = iter(segmenter.predict(case, possible, reconstruct=reconstructs))
+    predictions = iter(predict(segmenter.system, case, possible, protocol.windows, reconstructs))
     brain = brain_mask(study)[case.box] if reconstructs or _needs(metrics, "probabilities") else None
-    axes = axes_of(study.affine)
+    truth, axes = protocol.truth(case, study.classes), axes_of(study.affine)
     found = CaseMetrics()
     for subset in subsets:
         compared: Comparison | str = ", ".join(m for m in subset if m not in study.images) + MISSING_STATUS
@@ -118,8 +131,12 @@ def evaluate_case(
                 places = {"brain": brain, "tumour": region_mask(classes, "WT")}
                 made = {modality: scan.numpy() for modality, scan in prediction.reconstructed.items()}
                 reconstructed = ReconstructedScans(made, case.scans, places)
-            predicted = case.paste(prediction.label_map())
-            compared = Comparison(predicted, study.classes, axes, probabilities, reconstructed)
+            predicted = protocol.place(case, prediction.label_map())
+            thresholded = {}
+            if prediction.kind == "regions":
+                masks = (prediction.probabilities > 0.5).numpy()
+                thresholded = {region: protocol.place(case, each) for region, each in zip(REGIONS, masks, strict=False)}
+            compared = Comparison(predicted, truth, axes, probabilities, reconstructed, thresholded)
         found.add(study.case.name, subset, metrics, scheme, compared)
     return found
 

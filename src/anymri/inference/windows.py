@@ -1,7 +1,7 @@
 """Run a network over a whole volume in overlapping windows.
 
-Each window is encoded once and decoded for every subset; the decoded windows are blended where they overlap. The
-positions and weights of windows are those of MONAI's `sliding_window_inference`.
+Each window is encoded once and decoded for every subset; the decoded windows are blended where they overlap. By default
+the positions and weights of windows are those of MONAI's `sliding_window_inference`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod
+from math import ceil, prod
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -27,7 +27,7 @@ from anymri.weights.card import WeightsCard
 
 # Small windows go through the network together: on a CPU torch's fast convolutions want several at once.
 VOXELS_PER_PASS = 128**3
-# Standard deviation of the Gaussian weights, as a share of the window's side, and their smallest value (MONAI).
+# Standard deviation of the Gaussian weights, as a share of the window's side, and their smallest value in MONAI.
 GAUSSIAN_SIGMA = 0.125
 SMALLEST_WEIGHT = 1e-3
 
@@ -39,19 +39,21 @@ class Windows(NamedTuple):
 
     sides     voxels along x, y and z, where the system does not fix them
     overlap   share of a window that its neighbour covers
-    blending  weights of the voxels of a window: `gaussian`, highest in its middle, or `constant`
+    blending  weights of the voxels of a window: `gaussian` or `gaussian_nnunet`, highest in its middle, or `constant`
     values    what is averaged where windows overlap: `probabilities` or `logits`
+    steps     distance of windows: rounded `down` or `up`, or `equal`; see `Recipe.window_steps`
     """
 
     sides: Sides
     overlap: float
     blending: str = "gaussian"
     values: str = "probabilities"
+    steps: str = "down"
 
     @classmethod
     def of(cls, card: WeightsCard) -> Self:
         """Return the windows that the card of weights names."""
-        return cls(card.window, card.window_overlap, card.window_blending, card.window_values)
+        return cls(card.window, card.window_overlap, card.window_blending, card.window_values, card.window_steps)
 
 
 @dataclass
@@ -61,11 +63,13 @@ class VolumePrediction:
     probabilities  (K, X, Y, Z) float32 in 0..1, in the box of the prepared case
     kind           meaning of the K channels, see `anymri.systems.contract.Prediction`
     reconstructed  missing modality -> (X, Y, Z) float32, in the units of the network's input; empty unless requested
+    logits         (K, X, Y, Z) float32, where windows were averaged as logits
     """
 
     probabilities: Tensor
     kind: OutputKind
     reconstructed: dict[str, Tensor]
+    logits: Tensor | None = None
 
     def label_map(self) -> NDArray[np.uint8]:
         """Return the classes, (X, Y, Z) uint8, in the box of the prepared case."""
@@ -100,7 +104,7 @@ class Tiling:
         x, y, z = (slice((p - s) // 2, (p - s) // 2 + s) for s, p in zip(sides, padded, strict=True))
         self.inside: Place = (x, y, z)
         self.shape = torch.Size(padded)
-        starts = [window_starts(length, side, windows.overlap) for length, side in zip(padded, self.sides, strict=True)]
+        starts = [window_starts(*axis, windows.overlap, windows.steps) for axis in zip(padded, self.sides, strict=True)]
         a, b, c = self.sides
         self.places: list[Place] = [(slice(i, i + a), slice(j, j + b), slice(k, k + c)) for i, j, k in product(*starts)]
         self.weights = window_weights(self.sides, windows.blending)
@@ -145,21 +149,30 @@ class Blend:
         return self.total[(slice(None), *inside)].div_(self.tiling.sums[inside])
 
 
-def window_starts(length: int, side: int, overlap: float) -> list[int]:
+def window_starts(length: int, side: int, overlap: float, steps: str = "down") -> list[int]:
     """Return the first voxel of each window along an axis of `length` voxels; the last window ends with the axis."""
-    step = side if length == side else max(1, int(side * (1 - overlap)))
-    return [*range(0, length - side, step), length - side]
+    last, step = length - side, side * (1 - overlap)
+    if steps == "equal":
+        count = ceil(last / step)
+        return [round(number * last / count) for number in range(count + 1)] if count else [0]
+    # Two thirds of 120 are 80.00000000000001.
+    whole = ceil(round(step, 6)) if steps == "up" else int(step)
+    return [*range(0, last, max(1, whole)), last]
 
 
 def window_weights(sides: Sides, blending: str) -> Tensor:
     """Return the weights of the voxels of a window, (X, Y, Z) float32."""
     if blending == "constant":
         return torch.ones(sides, device="cpu")
+    nnunet = blending == "gaussian_nnunet"
     lines = []
     for side in sides:
-        x = torch.arange(-(side - 1) / 2, (side - 1) / 2 + 1, device="cpu")
+        x = torch.arange(side, device="cpu") - (side // 2 if nnunet else (side - 1) / 2)
         lines.append(torch.exp(x**2 / (-2 * (GAUSSIAN_SIGMA * side) ** 2)))
     weights = lines[0][:, None, None] * lines[1][:, None] * lines[2]
+    if nnunet:  # the weights of its half-precision accumulation, which has no smaller ones
+        weights = (10 * weights).half().float()
+        return weights.clamp(min=float(weights[weights > 0].min()))
     return weights.clamp(min=max(float(weights.min()), SMALLEST_WEIGHT))
 
 
@@ -218,10 +231,11 @@ class SubsetDecoder:
         values = self.blend.result()
         channels = self.system.out_channels
         reconstructed = dict(zip(self.missing, values[channels:], strict=True))
-        kind, probabilities = self.system.output_kind, values[:channels]
-        if self.blends_logits:
-            probabilities = Prediction(probabilities[None], kind).probabilities()[0]
-        return VolumePrediction(probabilities, kind, reconstructed)
+        kind, blended = self.system.output_kind, values[:channels]
+        if not self.blends_logits:
+            return VolumePrediction(blended, kind, reconstructed)
+        probabilities = Prediction(blended[None], kind).probabilities()[0]
+        return VolumePrediction(probabilities, kind, reconstructed, logits=blended)
 
 
 def predict(

@@ -65,6 +65,11 @@ class Picture:
     width: int | None = None
 
 
+def render(template: str, **values: object) -> str:
+    """Return the page of a template of this package, filled with values that are escaped unless they are `Markup`."""
+    return _TEMPLATES.get_template(template).render(**values)
+
+
 def write_report(
     path: Path,
     title: str,
@@ -87,16 +92,17 @@ def write_report(
     """
     by_metric = compare_all(evaluations)
     # Arguments are checked by using them before anything else is drawn.
-    shown, curve = [_embedded(each) for each in examples], None if run is None else _learning_curve(run)
-    page = _TEMPLATES.get_template("template.html.j2").render(
+    shown, curve = [_embedded(each) for each in examples], None if run is None else learning_curve(run)
+    page = render(
+        "template.html.j2",
         title=title,
         summary=[*text.summary(evaluations, by_metric), *text.seen_in_training(evaluations)],
         facts={**(facts or {}), **text.data_facts(evaluations)},
-        systems=_html(text.systems_grid(evaluations)),
+        systems=html_table(text.systems_grid(evaluations)),
         protocol=text.protocol(evaluations, by_metric),
-        tables=[_html(grid) for grid in _tables(evaluations, by_metric, quoted)],
+        tables=[html_table(grid) for grid in _tables(evaluations, by_metric, quoted)],
         notes=[*text.unscored(evaluations), *text.not_compared(evaluations, by_metric)],
-        statistics=[_html(grid) for each in by_metric.values() for grid in statistics_grids(each)],
+        statistics=[html_table(grid) for each in by_metric.values() for grid in statistics_grids(each)],
         plots={
             **{
                 heading(metric): [_plot(plot) for plot in metric_plots(each, quoted)]
@@ -137,7 +143,7 @@ def _tables(
     return grids
 
 
-def _html(grid: Grid) -> Markup:
+def html_table(grid: Grid) -> Markup:
     """Return the table, escaped by `to_html`, in a frame that scrolls where the table is wider than the page."""
     label = Markup.escape(grid.title)
     return Markup(f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">\n{to_html(grid)}</div>')
@@ -147,7 +153,8 @@ def _plot(plot: Plot) -> Picture:
     return Picture(_data_uri(figures.as_svg(plot.figure)), plot.caption, plot.description)
 
 
-def _learning_curve(run: Path) -> Picture:
+def learning_curve(run: Path) -> Picture:
+    """Return the losses and validations of a run folder as a picture; raise `RunError` if it is not one."""
     log, validation = reading.read_run(run)
     panels = "Losses" if validation is None else "Losses and validation Dice"
     return Picture(

@@ -93,7 +93,17 @@ def _scans(evaluations: Mapping[str, StoredEvaluation], cases: Sequence[str]) ->
 
 def systems_grid(evaluations: Mapping[str, StoredEvaluation]) -> Grid:
     """Return one row per system: its weights and how they were used."""
-    columns = ("trained on", "of these cases", "window", "overlap", "blending", "input", "evaluated", "anymri")
+    columns = (
+        "trained on",
+        "of these cases",
+        "protocol",
+        "window",
+        "overlap",
+        "blending",
+        "input",
+        "evaluated",
+        "anymri",
+    )
     rows = []
     for name, each in evaluations.items():
         card = each.configuration.get("weights", {})
@@ -102,7 +112,8 @@ def systems_grid(evaluations: Mapping[str, StoredEvaluation]) -> Grid:
         cells = [
             count(len(trained_on), "case") if trained_on else NOTHING,
             str(len(here)) if trained_on else NOTHING,
-            f"{card['window']}³" if "window" in card else NOTHING,
+            each.protocol[0] if card else NOTHING,
+            str(card.get("window", NOTHING)),
             f"{card['window_overlap']:.0%}" if "window_overlap" in card else NOTHING,
             card.get("window_blending", NOTHING),
             _input(card.get("preprocessing", {})) if card else "label maps of another tool",
@@ -141,14 +152,15 @@ def protocol(evaluations: Mapping[str, StoredEvaluation], by_metric: Mapping[str
     ]
     if any("weights" in each.configuration for each in evaluations.values()):
         sentences.append(
-            "Networks are applied to overlapping windows, which are blended with Gaussian or constant weights; every "
-            "window is encoded once for all subsets. Predictions are placed in the whole scan before they are scored."
+            "Networks are applied to windows, by default overlapping ones that are blended with Gaussian or constant "
+            "weights; every window is encoded once for all subsets."
         )
     if len(evaluations) > 1:
         sentences.append(
             "Means and tests of several systems are over the cases, subsets and regions that all of them have scored."
         )
-    return [*sentences, *(text for each in by_metric.values() for text in each.conventions)]
+    # The sentence on the protocol comes with every metric.
+    return list(dict.fromkeys([*sentences, *(text for each in by_metric.values() for text in each.conventions)]))
 
 
 def unscored(evaluations: Mapping[str, StoredEvaluation]) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from anymri.systems.checkpoints import Converted
 from anymri.systems.contract import System
 from anymri.systems.losses import StepLoss
+from anymri.systems.protocol import ReferenceProtocol
 from anymri.systems.recipes.schema import Recipe
 
 # Called with the system and the batch, and with the discriminator as third argument where the objective has one.
@@ -34,6 +35,7 @@ class SystemSpec:
                          without authors' weights, otherwise there is a recipe `reference`
     discriminators       objective name -> function of the system and a width to the discriminator that the objective
                          trains the system against
+    protocol             how the authors test weights; None for a system without authors
     """
 
     network: type[System[Any]]
@@ -42,3 +44,4 @@ class SystemSpec:
     segmentation_losses: SegmentationLosses
     convert: Callable[[Mapping[str, Any]], Converted] | None
     discriminators: Mapping[str, Callable[[Any, int], nn.Module]] = field(default_factory=dict)
+    protocol: ReferenceProtocol | None = None

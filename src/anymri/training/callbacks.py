@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from anymri.systems.contract import System
     from anymri.systems.recipes.schema import Stage
     from anymri.training.cohort.find import Cohort
-    from anymri.training.run import Position
+    from anymri.training.position import Position
 
 
 class TrainingCallback:

@@ -23,17 +23,18 @@ from anymri.systems.contract import System
 from anymri.systems.recipes.schema import Recipe, Stage
 from anymri.systems.registry import build, spec
 from anymri.training.callbacks import Curves, MetricLogger, TrainingCallback, metric_loggers
+from anymri.training.card import card_of, network_arguments
 from anymri.training.cohort.find import Cohort, prepare
 from anymri.training.configuration import TrainingConfiguration
 from anymri.training.estimate import Estimate, estimate
 from anymri.training.launch import Launch
 from anymri.training.learner import Learners, seed_of
 from anymri.training.patches import batches
+from anymri.training.position import Position
 from anymri.training.process_group import ProcessGroup, check_shares, start_process_group
-from anymri.training.run import Position, Run
+from anymri.training.run import Run
 from anymri.training.stopping import Stop
 from anymri.training.validation import Validation, validate
-from anymri.weights.card import WeightsCard
 from anymri.weights.store import save_weights
 
 # A crash of the machine costs no more than this.
@@ -76,7 +77,7 @@ def train(
         if not remaining:
             raise run.damaged_state()
         torch.manual_seed(recipe.seed)
-        system = build(recipe.system, _network(recipe, cohort))
+        system = build(recipe.system, network_arguments(recipe, cohort))
         if expect:
             expect(estimate(group, recipe.system, system, cohort.training, remaining, position))
         if group.rank == 0:
@@ -86,15 +87,14 @@ def train(
             run.write_logs(position)
             if len(remaining) == 1 and _is_finished(remaining[0], position):
                 has_best = not (cohort.validation and remaining[0].validation_epochs) or position.best > -math.inf
-                run.check_weights((recipe.system, _network(recipe, cohort)), has_best)
+                run.check_weights((recipe.system, network_arguments(recipe, cohort)), has_best)
         names = configuration.loggers if group.rank == 0 else ()
         with metric_loggers(names, folder) as loggers, Stop(folder, alone=group.size == 1) as stop:
             callback.begin(system, cohort, recipe.stages, position)
             trainer = _Trainer(recipe, cohort, system, run, group, callback, stop, loggers)
             for number in range(position.stage, len(recipe.stages)):
-                trainer.run_stage(replace(position), saved)
+                position = trainer.run_stage(replace(position), saved).next_stage(recipe.stages[number + 1 :])
                 saved = {}
-                position = Position(number + 1, log=position.log, validation=position.validation, split=position.split)
 
 
 @dataclass
@@ -111,23 +111,25 @@ class _Trainer:
     loggers: list[MetricLogger]
     last_save: float = 0.0
 
-    def run_stage(self, position: Position, saved: dict[str, Any]) -> None:
-        """Train stage `position.stage` from `position` to its end.
+    def run_stage(self, position: Position, saved: dict[str, Any]) -> Position:
+        """Train stage `position.stage` from `position` to its end, and return that.
 
         saved  states of the learners to continue with; empty at the stage's beginning, where a discriminator is new
         """
         stage = self.recipe.stages[position.stage]
         seed = seed_of(self.recipe.seed, position.stage)
         try:
-            learners = Learners(self.group, self.recipe.system, self.system, stage, seed, saved)
+            learners = Learners(self.group, self.recipe.system, self.system, stage, seed, saved, position.repeated)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if saved:
                 raise self.run.damaged_state() from error
             raise
+        if stage.begins == "best" and not saved:
+            learners.each["system"].begin_with(self.run.load_best_state())
         first_step = sum(s.steps for s in self.recipe.stages[: position.stage])
         self.last_save = time.perf_counter()
         folder = self.run.folder if self.group.rank == 0 else None
-        curves = Curves(folder, first_step + position.epoch * stage.steps_per_epoch, self.loggers)
+        curves = Curves(folder, first_step + position.counted * stage.steps_per_epoch, self.loggers)
         while not _is_finished(stage, position):
             self._run_epoch(learners, stage, position)
             row = self._row(stage, position, first_step, learners.rate)
@@ -136,11 +138,12 @@ class _Trainer:
             position.log.append(row)
             position.epoch += 1
             position.step, position.sums, position.seconds, position.waited = 0, {}, 0.0, 0.0
-            self._keep_best(stage, position, validation)
+            self._keep_best(learners, stage, position, validation)
             self._save(learners, stage, position)
             dice = validation.dice if validation else None
             curves.write(row, dice)
             self.callback.epoch(row, dice)
+        return position
 
     def _run_epoch(self, learners: Learners, stage: Stage, position: Position) -> None:
         """Take the remaining steps of the epoch; after a step in which a signal came, save and raise `Interrupted`."""
@@ -168,7 +171,7 @@ class _Trainer:
                     f"The loss is not finite in epoch {position.epoch + 1}, step {step}.",
                     f"{self._divergence_advice()}. What was saved is kept.",
                 )
-            self.callback.step(stage, position.epoch + 1, step, position.sums["total"] / step)
+            self.callback.step(stage, position.counted + 1, step, position.sums["total"] / step)
             if halt or save:
                 self._save(learners, stage, position)
             if halt:
@@ -184,7 +187,7 @@ class _Trainer:
     def _row(self, stage: Stage, position: Position, first_step: int, rate: float) -> dict[str, Any]:
         """Return the epoch's row of log.csv."""
         position.sums = self.group.mean_by_name(position.sums)
-        epoch = position.epoch + 1
+        epoch = position.counted + 1
         return {
             "stage": stage.name,
             "epoch": epoch,
@@ -197,37 +200,50 @@ class _Trainer:
 
     def _validate(self, learners: Learners, stage: Stage, position: Position, row: dict[str, Any]) -> Validation | None:
         """Validate if it is due after this epoch, and add the Dice to the position's rows."""
-        if not (self.cohort.validation and stage.validates_after(position.epoch + 1)):
+        if not (self.cohort.validation and stage.validates_after(position.counted + 1)):
             return None
         self._save(learners, stage, position)
         validation: Validation | None = None
         with self.stop.at_once():
             if self.group.rank == 0:
                 losses = spec(self.recipe.system).segmentation_losses
-                segmenter = Segmenter(self.system, self._card(stage))
-                validation = validate(segmenter, self.cohort.validation, losses, stage.single_subset)
+                segmenter = Segmenter(self.system, card_of(self.recipe, self.cohort, stage))
+                seed = seed_of(learners.seed, position.epoch)
+                validation = validate(segmenter, self.cohort.validation, losses, self.recipe.validation, stage, seed)
             validation = self.group.broadcast(validation)
         assert validation is not None
         place = {key: row[key] for key in ("stage", "epoch", "step")}
         position.validation += [place | {"region": region, "dice": dice} for region, dice in validation.dice.items()]
         return validation
 
-    def _keep_best(self, stage: Stage, position: Position, validation: Validation | None) -> None:
+    def _keep_best(self, learners: Learners, stage: Stage, position: Position, validation: Validation | None) -> None:
         """Write the best weights if these are."""
         if not self.cohort.validation or stage.validation_epochs is None:
-            self._save_weights(self.run.best, stage)
+            self._save_best(learners, stage, position)
         elif validation and validation.dice["mean"] > position.best:
             position.best, position.worse = validation.dice["mean"], 0
-            self._save_weights(self.run.best, stage)
+            self._save_best(learners, stage, position)
         elif validation:
             position.worse += 1
-            if position.worse == stage.patience and position.epoch < stage.epochs and self.group.rank == 0:
+            if (
+                position.worse == stage.patience
+                and position.epoch < stage.epochs + position.repeated
+                and self.group.rank == 0
+            ):
                 warnings.warn(
                     f"Stage {stage.name} ends after epoch {position.epoch}: {position.worse} validations without a "
                     "better mean Dice.",
                     AnymriWarning,
                     stacklevel=2,
                 )
+
+    def _save_best(self, learners: Learners, stage: Stage, position: Position) -> None:
+        """Write the best weights, and with what a next stage begins that continues from them."""
+        position.best_epoch = position.epoch
+        self._save_weights(self.run.best, stage)
+        following = self.recipe.stages[position.stage + 1 :]
+        if following and following[0].begins == "best" and self.group.rank == 0:
+            self.run.save_best_state(learners.each["system"].state())
 
     def _save(self, learners: Learners, stage: Stage, position: Position) -> None:
         """Write weights and everything that resuming needs."""
@@ -239,29 +255,9 @@ class _Trainer:
 
     def _save_weights(self, path: Path, stage: Stage) -> None:
         if self.group.rank == 0:
-            save_weights(path, self.system.state_dict(), self._card(stage), stage.frozen)
-
-    def _card(self, stage: Stage) -> WeightsCard:
-        """Return the card of the weights in a stage."""
-        return WeightsCard(
-            system=self.recipe.system,
-            network=_network(self.recipe, self.cohort),
-            preprocessing=self.recipe.preprocessing,
-            window=stage.crop,
-            window_overlap=self.recipe.window_overlap,
-            window_blending=self.recipe.window_blending,
-            window_values=self.recipe.window_values,
-            label_scheme=self.cohort.scheme.name,
-            trained_on=[case.name for case in self.cohort.training],
-            origin=f"anymri train, stage {stage.name}",
-        )
-
-
-def _network(recipe: Recipe, cohort: Cohort) -> dict[str, Any]:
-    """Return the arguments of the network."""
-    return {**recipe.network, "num_classes": cohort.scheme.num_classes}
+            save_weights(path, self.system.state_dict(), card_of(self.recipe, self.cohort, stage), stage.frozen)
 
 
 def _is_finished(stage: Stage, position: Position) -> bool:
     """Return whether the stage of the position has had its last epoch."""
-    return position.epoch >= stage.epochs or bool(stage.patience and position.worse >= stage.patience)
+    return position.counted >= stage.epochs or bool(stage.patience and position.worse >= stage.patience)

@@ -18,8 +18,8 @@ from anymri.systems.contract import System
 from anymri.systems.recipes.schema import Stage
 from anymri.training.learner import Learners
 from anymri.training.patches import batches
+from anymri.training.position import Position
 from anymri.training.process_group import ProcessGroup
-from anymri.training.run import Position
 
 
 @dataclass
@@ -54,7 +54,7 @@ def estimate(
     untouched = precision.state_dict()
     seconds = 0.0
     measured: dict[tuple[object, ...], float] = {}
-    done = position.epoch * stages[0].steps_per_epoch + position.step
+    done = position.counted * stages[0].steps_per_epoch + position.step
     for stage in stages:
         left, done = stage.steps - done, 0
         if left == 0:

@@ -32,12 +32,15 @@ class Learner:
     schedule: Any
 
     @classmethod
-    def of(cls, stage: Stage, network: nn.Module) -> Learner:
-        """Return a learner at the beginning of the stage; parameters of frozen modules get no gradients."""
+    def of(cls, stage: Stage, network: nn.Module, repeated: int = 0) -> Learner:
+        """Return a learner at the beginning of the stage; parameters of frozen modules get no gradients.
+
+        repeated  see `make_schedule`
+        """
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(not name.startswith(stage.frozen))
         optimiser = make_optimiser(stage.optimiser, network)
-        return cls(network, optimiser, make_schedule(stage, optimiser))
+        return cls(network, optimiser, make_schedule(stage, optimiser, repeated))
 
     def state(self) -> dict[str, Any]:
         """Return the states of network, optimiser and schedule, with which `load` continues exactly."""
@@ -48,20 +51,34 @@ class Learner:
         for name, value in state.items():
             getattr(self, name).load_state_dict(value)
 
+    def begin_with(self, state: dict[str, Any]) -> None:
+        """Begin with the network of a `state` and what its optimiser has accumulated, at this stage's rates."""
+        self.network.load_state_dict(state["network"])
+        rates = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state["optimiser"]["state"], "param_groups": rates})
+
 
 class Learners:
     """Learners of one stage: the system, and the discriminator if the objective of the stage has one.
 
     They are at the beginning of the stage, or as in `saved`.
 
-    group  processes that train together
-    name   name of the system
-    seed   seed of the stage: the discriminator's initialisation and the randomness of every step follow from it
-    saved  what `state` returned, or empty
+    group     processes that train together
+    name      name of the system
+    seed      seed of the stage: the discriminator's initialisation and the randomness of every step follow from it
+    saved     what `state` returned, or empty
+    repeated  see `make_schedule`
     """
 
     def __init__(
-        self, group: ProcessGroup, name: str, system: System[Any], stage: Stage, seed: int, saved: dict[str, Any]
+        self,
+        group: ProcessGroup,
+        name: str,
+        system: System[Any],
+        stage: Stage,
+        seed: int,
+        saved: dict[str, Any],
+        repeated: int = 0,
     ) -> None:
         self.group = group
         self.stage = stage
@@ -69,12 +86,12 @@ class Learners:
         self.objective = registry.spec(name).objectives[stage.objective]
         # Backward passes of convolutions of few channels are up to 2.5 times faster in this layout; same values.
         layout: dict[str, Any] = {"memory_format": torch.channels_last_3d} if group.device.type == "cpu" else {}
-        self.each = {"system": Learner.of(stage, system.to(group.device, **layout))}
+        self.each = {"system": Learner.of(stage, system.to(group.device, **layout), repeated)}
         make_discriminator = registry.spec(name).discriminators.get(stage.objective)
         if make_discriminator:
             torch.manual_seed(seed_of(seed, 0))  # steps count from 1
             discriminator = make_discriminator(system, stage.discriminator_width).to(group.device, **layout)
-            self.each["discriminator"] = Learner.of(stage, discriminator)
+            self.each["discriminator"] = Learner.of(stage, discriminator, repeated)
         for learner, state in saved.items():
             if learner == "precision":
                 group.fabric.strategy.precision.load_state_dict(state)
@@ -197,8 +214,11 @@ def make_optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optim
     return kind(groups, weight_decay=decay, amsgrad=settings.amsgrad)
 
 
-def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> Any:
-    """Return the learning-rate schedule that a stage names; see `Stage.schedule`."""
+def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, repeated: int = 0) -> Any:
+    """Return the learning-rate schedule that a stage names; see `Stage.schedule`.
+
+    repeated  number of epochs by which the stage is longer: the schedule begins so much earlier
+    """
     if stage.schedule == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser)
     rate = stage.optimiser.learning_rate
@@ -210,8 +230,9 @@ def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer) -> Any:
         "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
     }
     factor = factors[stage.schedule]
-    total = stage.steps if stage.schedule == BY_STEP else stage.epochs
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda number: factor(number / total))
+    unit = stage.steps_per_epoch if stage.schedule == BY_STEP else 1
+    first, total = repeated * unit, stage.epochs * unit
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda number: factor((number - first) / total))
 
 
 def _out_of_memory(stage: Stage, device: torch.device) -> RunError:

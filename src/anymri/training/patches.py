@@ -12,9 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from anymri.data.augmentation import augmentation
 from anymri.data.cache import CachedCase
+from anymri.data.distortions import resized
 from anymri.systems.batch import Batch
+from anymri.systems.crops import Sides
 from anymri.systems.recipes.schema import Stage
 from anymri.training.cohort.missing import random_subset
+from anymri.training.sampling import random_start
 
 
 class Patches(Dataset[tuple[Tensor, ...]]):
@@ -28,19 +31,25 @@ class Patches(Dataset[tuple[Tensor, ...]]):
         self.cases = cases
         self.stage = stage
         self.seed = seed
-        self.augment = augmentation(stage.augmentation)
+        self.augment = augmentation(stage.augmentation, stage.crop)
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         """Return patch `index`; any index from 0 is valid."""
         rng = np.random.default_rng([self.seed, 0, index])
         case = self.cases[self._case_index(index)]
-        start = random_start(case, self.stage, rng)
-        patch = case.read_patch(start, self.stage.crop)
+        sides = _random_sides(self.stage, rng)
+        start = random_start(case, self.stage, rng, sides)
+        source = self.stage.augmented_from or sides
+        border = [(long - side) // 2 for long, side in zip(source, sides, strict=True)]
+        patch = case.read_patch([first - more for first, more in zip(start, border, strict=True)], source)
         assert patch.classes is not None
-        first = torch.tensor(patch.origin, device="cpu")
-        corners = torch.stack([first, first + torch.tensor(self.stage.crop, device="cpu") - 1])
+        images, classes = patch.images, patch.classes
+        if self.stage.augmented_from is None:
+            images, classes = resized(images, classes, self.stage.crop)
+        first = torch.tensor(patch.origin, device="cpu") + torch.tensor(border, device="cpu")
+        corners = torch.stack([first, first + torch.tensor(sides, device="cpu") - 1])
         seed = int(rng.integers(2**31))
-        images, classes, corners = self.augment(patch.images, patch.classes, corners, seed, case.deviation)
+        images, classes, corners = self.augment(images, classes, corners, seed, case.deviation)
         # Augmentation shifts the intensities of missing modalities too; systems do not use their values.
         present = case.present
         if self.stage.single_subset:
@@ -60,25 +69,13 @@ class Patches(Dataset[tuple[Tensor, ...]]):
         return int(np.random.default_rng([self.seed, 1, turn]).permutation(len(self.cases))[place])
 
 
-def random_start(case: CachedCase, stage: Stage, rng: np.random.Generator) -> list[int]:
-    """Return the first voxel of a random patch, in voxels of the case's box.
-
-    A share `Stage.foreground_oversampling` of the patches is drawn around a tumour voxel, the others by
-    `Stage.patch_sampling`. The tumour voxel is drawn by class first, each equally likely, so that small regions are
-    sampled as often as large ones; it is placed in the middle half of the patch. Where the box is shorter than the
-    crop, the patch is centred on the box.
-    """
-    crop = np.array(stage.crop)
-    spare = np.array(case.shape) - crop
-    low, high = np.minimum(0, spare // 2), np.where(spare < 0, spare // 2, spare)
-    if rng.random() < stage.foreground_oversampling and (by_class := case.tumour_voxels()):
-        voxels = by_class[rng.integers(len(by_class))]
-        start = voxels[rng.integers(len(voxels))] - rng.integers(crop // 4, 3 * crop // 4)
-    elif stage.patch_sampling == "around_voxels":
-        start = rng.integers(case.shape) - crop // 2
-    else:
-        start = rng.integers(low, np.maximum(high, low + 1) if stage.patch_sampling == "uniform_but_end" else high + 1)
-    return [int(s) for s in np.clip(start, low, high)]
+def _random_sides(stage: Stage, rng: np.random.Generator) -> Sides:
+    """Return the sides of a patch before it is resized to the crop, see `Stage.patch_scaling`."""
+    if not stage.patch_scaling or rng.random() < 0.5:
+        return stage.crop
+    scale = rng.uniform(1 - stage.patch_scaling, 1 + stage.patch_scaling)
+    x, y, z = (max(1, int(side * scale)) for side in stage.crop)
+    return x, y, z
 
 
 def batches(
@@ -97,11 +94,14 @@ def batches(
 
     workers  processes that read patches; 0 reads them in this one
     """
-    share = stage.batch_size // processes
-    size = share // stage.accumulate
-    firsts = (step * stage.batch_size + rank * share for step in range(first_step, first_step + steps))
-    order = [first + i for first in firsts for i in range(share)]
-    loader = DataLoader(Patches(cases, stage, seed), batch_size=size, sampler=order, num_workers=workers)
+    order: list[list[int]] = []
+    for step in range(first_step, first_step + steps):
+        epoch, number = divmod(step, stage.steps_per_epoch)
+        patches = stage.patches_per_epoch - number * stage.batch_size
+        size = min(patches, stage.batch_size) // (processes * stage.accumulate)
+        first = (epoch + 1) * stage.patches_per_epoch - patches + rank * stage.accumulate * size
+        order += [[first + part * size + i for i in range(size)] for part in range(stage.accumulate)]
+    loader = DataLoader(Patches(cases, stage, seed), batch_sampler=order, num_workers=workers)
     for images, labels, present, available, corners in loader:
-        patch = torch.arange(size, device="cpu").repeat_interleave(stage.copies)
+        patch = torch.arange(len(images), device="cpu").repeat_interleave(stage.copies)
         yield Batch(images[patch], labels[patch], present[patch], available.flatten(0, 1), corners[patch], patch)

@@ -125,13 +125,14 @@ def check_shares(stages: Sequence[Stage], processes: int) -> None:
     """Raise `ConfigurationError` if the processes cannot have equal shares of a batch."""
     for stage in stages:
         shares = processes * stage.accumulate
-        if stage.batch_size % shares:
-            batch_size = math.ceil(stage.batch_size / shares) * shares
-            raise ConfigurationError(
-                f"The {stage.batch_size} patches of a batch in stage {stage.name} cannot be divided evenly among "
-                f"{processes} processes with {stage.accumulate} micro-batches each.",
-                f"Choose --set {stage.name}.batch_size={batch_size}, fewer processes or another accumulate.",
-            )
+        for key, patches in (("batch_size", stage.batch_size), ("last_batch", stage.last_batch or 0)):
+            if patches % shares:
+                raise ConfigurationError(
+                    f"The {patches} patches of a batch in stage {stage.name} cannot be divided evenly among "
+                    f"{processes} processes with {stage.accumulate} micro-batches each.",
+                    f"Choose --set {stage.name}.{key}={math.ceil(patches / shares) * shares}, fewer processes or "
+                    "another accumulate.",
+                )
 
 
 def _environment(launch: Launch) -> ClusterEnvironment:

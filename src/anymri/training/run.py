@@ -8,6 +8,7 @@ log.csv, validation.csv        losses and speed per epoch (patches/s, and the sh
 tensorboard/                   the same for TensorBoard
 checkpoints/last.safetensors   weights as of the last saved state
 checkpoints/best.safetensors   weights with the highest mean Dice in the stage's validations (without any: the last)
+checkpoints/best.pt            optimiser and weights at the best validation, where the next stage begins with them
 checkpoints/state.pt           everything that resuming needs, in one file: position, log; and of the system, and the
                                discriminator where there is one, weights, optimiser and schedule. Saved after each
                                epoch, every ten minutes, and after the step in which a signal came
@@ -21,7 +22,6 @@ import json
 import math
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,34 +31,8 @@ from pydantic import TypeAdapter
 from anymri.errors import RunError, WeightsError
 from anymri.files import digest, is_unused, replacing, write_json, write_text
 from anymri.training.configuration import TrainingConfiguration, read_yaml, validated
+from anymri.training.position import Position
 from anymri.weights.store import load_weights
-
-
-@dataclass
-class Position:
-    """Position of a training: what is finished, with the log so far.
-
-    There is no random state in it: every step seeds itself from its number.
-
-    stage, epoch, step  number of finished stages, of this stage's epochs and of this epoch's steps
-    sums                this epoch's losses, summed over its steps
-    seconds, waited     duration of these steps, and of that, waiting for data
-    best, worse         highest mean Dice of this stage's validations, and the number of validations since
-    log, validation     rows of log.csv and validation.csv
-    split               checksum of the split that is trained on
-    """
-
-    stage: int = 0
-    epoch: int = 0
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    waited: float = 0.0
-    best: float = float("-inf")
-    worse: int = 0
-    log: list[dict[str, Any]] = field(default_factory=list)
-    validation: list[dict[str, Any]] = field(default_factory=list)
-    split: str = ""
 
 
 class Run:
@@ -71,6 +45,7 @@ class Run:
         self.provenance = folder / "provenance.json"
         self.last = folder / "checkpoints" / "last.safetensors"
         self.best = folder / "checkpoints" / "best.safetensors"
+        self.best_state = folder / "checkpoints" / "best.pt"
         self.state = folder / "checkpoints" / "state.pt"
 
     def check_new(self) -> None:
@@ -146,12 +121,16 @@ class Run:
 
     def save_state(self, position: Position, **states: Any) -> None:
         """Write the state and the two logs; the state file alone decides where a resumed run begins."""
-        # Through memory, because the error of torch's writer on a full disk does not name the cause.
-        buffer = io.BytesIO()
-        torch.save({"position": vars(position), **states}, buffer)
-        with replacing(self.state) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        _save(self.state, {"position": vars(position), **states})
         self.write_logs(position)
+
+    def save_best_state(self, state: dict[str, Any]) -> None:
+        """Write the state with which a stage that begins with the best weights continues."""
+        _save(self.best_state, state)
+
+    def load_best_state(self) -> dict[str, Any]:
+        """Return what `save_best_state` wrote; raise `RunError` if it is missing or damaged."""
+        return self._load(self.best_state)
 
     def write_logs(self, position: Position) -> None:
         """Write log.csv and validation.csv."""
@@ -167,19 +146,27 @@ class Run:
         """
         if not self.state.exists():
             return None
+        states = self._load(self.state)
         try:
-            with zipfile.ZipFile(self.state) as archive:
-                if archive.testzip() is not None:
-                    raise zipfile.BadZipFile
-            states = torch.load(self.state, map_location="cpu", weights_only=True)
             return TypeAdapter(Position).validate_python(states.pop("position")), states
         except Exception as error:
             raise self.damaged_state() from error
 
-    def damaged_state(self) -> RunError:
-        """Return the error of a state that cannot be continued with."""
+    def _load(self, file: Path) -> dict[str, Any]:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if archive.testzip() is not None:
+                    raise zipfile.BadZipFile
+            states: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            return states
+        except Exception as error:
+            raise self.damaged_state(file) from error
+
+    def damaged_state(self, file: Path | None = None) -> RunError:
+        """Return the error of a state that cannot be continued with, by default that of the last step."""
         return RunError(
-            f"{self.state} is damaged.", "Start a new run in another folder; the weights in this one may still be good."
+            f"{file or self.state} is damaged.",
+            "Start a new run in another folder; the weights in this one may still be good.",
         )
 
     def check_weights(self, network: tuple[str, dict[str, Any]], has_best: bool) -> None:
@@ -201,6 +188,14 @@ class Run:
                     f"The training in {self.folder} is finished, but its weights cannot be used: {what}",
                     f"Restore {file} from a copy, or train again in another folder.",
                 )
+
+
+def _save(file: Path, states: dict[str, Any]) -> None:
+    # Through memory, because the error of torch's writer on a full disk does not name the cause.
+    buffer = io.BytesIO()
+    torch.save(states, buffer)
+    with replacing(file) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:

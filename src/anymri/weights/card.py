@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -10,7 +10,7 @@ from anymri._version import __version__
 from anymri.data.preprocessing import Preprocessing
 from anymri.regions import CLASSES
 from anymri.systems.crops import Crop
-from anymri.systems.recipes.schema import WindowOverlap, WindowValues
+from anymri.systems.recipes.schema import WindowBlending, WindowOverlap, WindowSteps, WindowValues
 
 
 def _with_known_classes(network: dict[str, Any]) -> dict[str, Any]:
@@ -30,6 +30,7 @@ class WeightsCard(BaseModel):
     window_overlap   share of a window that its neighbour covers
     window_blending  weights of the voxels of a window where windows overlap
     window_values    what is averaged where windows overlap
+    window_steps     how windows are distributed along an axis
     label_scheme     label scheme of the training data; None for converted weights
     trained_on       names of the training cases
     origin           where the weights come from, in words
@@ -45,8 +46,9 @@ class WeightsCard(BaseModel):
     preprocessing: Preprocessing
     window: Crop
     window_overlap: WindowOverlap
-    window_blending: Literal["gaussian", "constant"] = "gaussian"
+    window_blending: WindowBlending = "gaussian"
     window_values: WindowValues = "probabilities"
+    window_steps: WindowSteps = "down"
     label_scheme: str | None
     trained_on: list[str]
     origin: str

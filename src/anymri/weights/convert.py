@@ -67,6 +67,7 @@ def convert_checkpoint(
         window_overlap=reference.window_overlap,
         window_blending=reference.window_blending,
         window_values=reference.window_values,
+        window_steps=reference.window_steps,
         label_scheme=None,
         trained_on=[],
         origin=f"converted from {checkpoint.name}, SHA-256 {sha256(checkpoint)}",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from anymri.cli.console import console, print_evaluation
-from anymri.cli.options import Device, Lane, Metrics, Output, comma_separated
+from anymri.cli.options import Device, Lane, Output, comma_separated
 from anymri.errors import ConfigurationError
 from anymri.modalities import SUBSETS, Subset
 
@@ -24,7 +24,12 @@ def evaluate(
     subsets: Annotated[
         str | None, typer.Option(help="Comma-separated subsets, e.g. T1c+FLAIR,FLAIR; default: all 15.")
     ] = None,
-    metrics: Metrics = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Comma-separated metric names; default: those of the protocol.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="How it is tested: anymri, or reference, as the system's authors test.")
+    ] = "anymri",
     device: Device = "auto",
     lane: Lane = "torch",
 ) -> None:
@@ -35,7 +40,6 @@ def evaluate(
     from anymri.cli.progress import case_progress
 
     chosen = SUBSETS if subsets is None else read_subsets(subsets)
-    from anymri.evaluation.metrics import DEFAULT
     from anymri.evaluation.runner import evaluate as run_evaluation
 
     with case_progress(console, "evaluating") as progress:
@@ -47,8 +51,9 @@ def evaluate(
             device,
             progress,
             subsets=chosen,
-            metrics=comma_separated(metrics) if metrics else DEFAULT,
+            metrics=comma_separated(metrics) if metrics else None,
             lane=lane,
+            protocol=protocol,
         )
     print_evaluation(evaluation)
     if seen := evaluation.seen_in_training:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated
 
 import typer
@@ -23,7 +23,8 @@ def systems(
     if as_json:
         print(json.dumps([asdict(each) for each in cards], indent=2))  # noqa: T201  for other programs, unwrapped
     elif name:
-        stated = {key: value for key, value in asdict(cards[0]).items() if value not in (None, "", (), {})}
+        values = {each.name: getattr(cards[0], each.name) for each in fields(cards[0])}
+        stated = {key: value for key, value in values.items() if value not in (None, "", (), {})}
         for key, value in stated.items():
             console.print(key.replace("_", " "), style="bold")
             console.print("\n".join(f"  {line}" for line in _lines(value)))
@@ -34,7 +35,7 @@ def systems(
             table.add_row(
                 each.name,
                 each.title,
-                each.paper,
+                each.paper.short if each.paper else "",
                 ", ".join(each.presets),
                 f"{each.parameters:,}",
                 f"{macs:,.0f}" if macs else "",
@@ -52,4 +53,5 @@ def _lines(value: object) -> list[str]:
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={each}" for name, each in value.items())
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    # Years have no separator of thousands.
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

@@ -17,7 +17,9 @@ from anymri.text import visible
 def table(
     evaluations: Evaluations,
     *,
-    metric: Annotated[str, typer.Option(help="Metric that was evaluated.")] = "dice",
+    metric: Annotated[
+        str | None, typer.Option(help="Metric that was evaluated; default: Dice, as all of them have it.")
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="markdown, latex (booktabs), csv or html.")] = "markdown",
     quote: Quote = None,
     average: Annotated[bool, typer.Option("--average", help="One row per system, as for ablations.")] = False,
@@ -46,7 +48,7 @@ def table(
 
 
 def make_table(
-    evaluations: Sequence[Path], metric: str, form: str, quoted: Sequence[str], average: bool, statistics: bool
+    evaluations: Sequence[Path], metric: str | None, form: str, quoted: Sequence[str], average: bool, statistics: bool
 ) -> str:
     """Return the text of one table, or the tables of statistics one below the other."""
     from anymri.analysis.comparison import average_grid, read_comparison, subset_grid

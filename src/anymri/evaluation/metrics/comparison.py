@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ class Comparison:
     spacing_mm         sizes of a voxel along X, Y, Z; or its axes, (3, 3), which a sheared grid needs
     probabilities      probabilities of the prediction, for metrics of calibration
     reconstructed      reconstructed scans, for their metrics
+    thresholded        region -> (X, Y, Z) bool, where its probability exceeds 0.5, for networks that predict regions.
+                       The label map cuts inner regions to outer ones, these are as predicted
     """
 
     def __init__(
@@ -38,18 +41,31 @@ class Comparison:
         spacing_mm: Sequence[float] | Axes = (1, 1, 1),
         probabilities: RegionProbabilities | None = None,
         reconstructed: ReconstructedScans | None = None,
+        thresholded: Mapping[str, Mask] = MappingProxyType({}),
     ) -> None:
-        box = box_around((prediction != 0) | (truth != 0), _LESION_MARGIN)
+        occupied = (prediction != 0) | (truth != 0)
+        for mask in thresholded.values():
+            occupied |= mask
+        box = box_around(occupied, _LESION_MARGIN)
         self.prediction, self.truth = (np.ascontiguousarray(classes[box]) for classes in (prediction, truth))
         self.axes = as_axes(spacing_mm)
         self.voxels = prediction.size
         self.probabilities = probabilities
         self.reconstructed = reconstructed
+        self._thresholded = {region: mask[box] for region, mask in thresholded.items()}
         self._kept: dict[Any, Any] = {}
 
     def masks(self, region: str) -> tuple[Mask, Mask]:
         """Return the region in prediction and truth, (X, Y, Z) bool, with the margin that lesion rules need."""
         return region_mask(self.prediction, region), region_mask(self.truth, region)
+
+    def thresholded(self, region: str) -> tuple[Mask, Mask]:
+        """Return the region in prediction and truth, as `masks`, but as predicted, also outside the outer regions.
+
+        Label maps and networks that predict classes have only what `masks` returns.
+        """
+        prediction, truth = self.masks(region)
+        return self._thresholded.get(region, prediction), truth
 
     def pair(self, region: str) -> Pair:
         """Return the masks of a region, with the distances between their surfaces."""

@@ -28,6 +28,7 @@ Of = Callable[[Comparison, str], float]
 Needs = Literal["masks", "probabilities", "reconstructed scans"]
 
 _NESTED = ("WT", "TC", "ET", "RC")
+_INNER = {"WT": ("TC", "ET"), "TC": ("ET",)}
 _RECONSTRUCTION: Mapping[str, tuple[Literal["dB", "ratio"], str]] = {
     "psnr": ("dB", "20 log10(range of the real scan / root mean squared error)"),
     "ssim": ("ratio", "mean structural similarity (Gaussian windows of 11 voxels, sigma 1.5, K1 0.01, K2 0.03)"),
@@ -47,6 +48,7 @@ class Metric:
     higher_is_better  False for distances and errors
     regions           regions that it is computed for, where the data have them; of reconstructed scans: modalities
     needs             what it is computed from
+    published_as      name of the metric in published tables that it may be quoted beside; by default its own
     """
 
     name: str
@@ -57,6 +59,7 @@ class Metric:
     higher_is_better: bool = True
     regions: tuple[str, ...] = _NESTED
     needs: Needs = "masks"
+    published_as: str = ""
 
 
 def overlap_metrics() -> list[Metric]:
@@ -68,9 +71,19 @@ def overlap_metrics() -> list[Metric]:
     specificity = "share of the background of the whole image that is predicted as background"
     by_dice = _on_masks(overlap.dice)
     size_rule = f"{dice}; {_SIZE_RULE}"
+    by_threshold = (
+        "each region where its own probability exceeds 0.5, also outside the outer region (of label maps and of "
+        "networks that predict classes: as in the label map)"
+    )
+    regions = f"{dice}; {by_threshold}"
+    plus_one = f"2|A and B| / (|A| + |B| + 1), so that 100 % is not reached; one or both empty 0; {by_threshold}"
+    overwritten = f"{dice}; {by_threshold}, and each outer region with the inner ones"
     return [
         Metric("dice", "Dice", "fraction", dice, by_dice),
         Metric("dice_et500", "Dice, size rule", "fraction", size_rule, _by_size_rule(by_dice), regions=("ET",)),
+        _as_predicted("dice_regions", "Dice, regions", regions, overlap.dice),
+        _as_predicted("dice_plus_one", "Dice, plus one", plus_one, overlap.dice_plus_one),
+        _as_predicted("dice_overwritten", "Dice, overwritten", overwritten, overlap.dice, with_inner=True),
         Metric("sensitivity", "sensitivity", "fraction", recall, _on_masks(overlap.sensitivity)),
         Metric("specificity", "specificity", "fraction", specificity, _specificity),
         Metric("precision", "precision", "fraction", precision, _on_masks(overlap.precision)),
@@ -185,6 +198,23 @@ def reconstruction_metrics() -> list[Metric]:
 
 def _on_masks(compute: Callable[[Mask, Mask], float]) -> Of:
     return lambda comparison, region: compute(comparison.pair(region).prediction, comparison.pair(region).truth)
+
+
+def _as_predicted(
+    name: str, title: str, convention: str, compute: Callable[[Mask, Mask], float], with_inner: bool = False
+) -> Metric:
+    """Return a Dice of regions that are not cut to outer ones.
+
+    with_inner  add the inner regions to each, as a label map does into which inner regions are written last
+    """
+
+    def of(comparison: Comparison, region: str) -> float:
+        prediction, truth = comparison.thresholded(region)
+        for inner in _INNER.get(region, ()) if with_inner else ():
+            prediction = prediction | comparison.thresholded(inner)[0]
+        return compute(prediction, truth)
+
+    return Metric(name, title, "fraction", convention, of, published_as="dice")
 
 
 def _unless_empty(compute: Callable[[Pair], float], both_empty: float, one_empty: float) -> Of:

@@ -17,6 +17,11 @@ def dice(prediction: Mask, truth: Mask) -> float:
     return 2 * np.count_nonzero(prediction & truth) / size if size else 1.0
 
 
+def dice_plus_one(prediction: Mask, truth: Mask) -> float:
+    """Return 2|A and B| / (|A| + |B| + 1) of two masks of one shape; 0 if one or both are empty."""
+    return 2 * np.count_nonzero(prediction & truth) / (np.count_nonzero(prediction) + np.count_nonzero(truth) + 1)
+
+
 def sensitivity(prediction: Mask, truth: Mask) -> float:
     """Return the share of the truth that is predicted; with an empty truth 1 if the prediction is empty too, else 0."""
     return _share(prediction & truth, truth, prediction)

@@ -20,6 +20,11 @@ def unit(metric: str) -> str:
     return METRICS[metric].unit if metric in METRICS else "fraction"
 
 
+def published_name(metric: str) -> str:
+    """Return the name under which papers print a metric; those of Dice are all printed as `dice`."""
+    return (METRICS[metric].published_as if metric in METRICS else "") or metric
+
+
 def lower_is_better(metric: str) -> bool:
     """Return whether smaller values of a metric are better."""
     return metric in METRICS and not METRICS[metric].higher_is_better

@@ -1,4 +1,7 @@
-"""Random patches of the images that pre-training shows. Source: sheet m3ae, section 4, Patch mask."""
+"""Random draws of a step: patches that pre-training shows, and intensities that fine-tuning changes.
+
+Source: sheet m3ae, section 4, Patch mask; section 6, Augmentation.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch import Tensor
 
 SIDE = 16
 HIDDEN_SHARE = 0.875
+INTENSITY = 0.1
 
 
 def draw_visible(available: Tensor, sides: Sequence[int]) -> Tensor:
@@ -29,6 +33,17 @@ def draw_visible(available: Tensor, sides: Sequence[int]) -> Tensor:
         chosen = tokens[torch.randperm(len(tokens), device="cpu")[: max(1, share)].to(tokens.device)]
         visible[sample].view(-1)[chosen] = True
     return voxels_of(visible.view(samples, modalities, *grid), sides)
+
+
+def draw_intensities(images: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw a scale and a shift per modality and z slice, each (B, M, 1, 1, Z), the same for all copies of a patch.
+
+    images  (B, M, X, Y, Z)
+    patch   (B,) int64, see `anymri.systems.batch.Batch`
+    """
+    shape = (2, len(patch), images.shape[1], 1, 1, images.shape[4])
+    scale, shift = torch.empty(shape, dtype=images.dtype, device=images.device).uniform_(-INTENSITY, INTENSITY)
+    return 1 + scale[patch], shift[patch]
 
 
 def voxels_of(patches: Tensor, sides: Sequence[int]) -> Tensor:

@@ -20,7 +20,7 @@ from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
 from anymri.systems.batch import middle_corners
 from anymri.systems.contract import Encoding, Prediction, System
-from anymri.systems.m3ae.masking import draw_visible
+from anymri.systems.m3ae.masking import draw_intensities, draw_visible
 
 GROUPS = 8
 # Number of residual blocks of each level of the encoder, finest first.
@@ -154,6 +154,8 @@ class M3AE(System[M3AEEncoding]):
         self.image_head = nn.Conv3d(width, count, 1) if heads != "segmentation" else None
         # Draws the patches that pre-training shows; parity tests replace it with the fixture's patches.
         self.draw_visible: Callable[[Tensor, Sequence[int]], Tensor] = draw_visible
+        # Likewise the changes of intensities in fine-tuning.
+        self.draw_intensities: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = draw_intensities
 
     def window_origin(self, origin: Tensor) -> Tensor:
         """Return the position that inference assumes for the first voxel of a volume; see `placement`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,10 +15,18 @@ from anymri.systems.batch import Batch
 from anymri.systems.losses import StepLoss, region_channels
 from anymri.systems.m3ae import CARD
 from anymri.systems.m3ae.network import M3AE, M3AEPrediction
-from anymri.systems.recipes.corrections import BLENDED_PROBABILITIES, Correction, corrected
+from anymri.systems.protocol import ReferenceProtocol
+from anymri.systems.recipes.corrections import (
+    BLENDED_PROBABILITIES,
+    DICE_OF_LABEL_MAPS,
+    FULL_PRECISION,
+    Correction,
+    corrected,
+)
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_DRAWS, OUR_SPLIT, OURS
+from anymri.systems.recipes.validation import ValidationRules
 
 DICE_WEIGHT, CROSS_ENTROPY_WEIGHT = 0.7, 0.3
 SMOOTHING = 1.0
@@ -44,6 +53,19 @@ def pretraining_losses(system: M3AE, batch: Batch) -> StepLoss:
 def losses(system: M3AE, batch: Batch) -> StepLoss:
     """Return the losses of fine-tuning; copies of a patch are compared in the coarsest logits, as in the code."""
     prediction = _predict(system, batch)
+    return _named(prediction, batch, prediction.deep_supervision[-1])
+
+
+def varied_losses(system: M3AE, batch: Batch) -> StepLoss:
+    """Return the losses of fine-tuning after intensities have changed, of scans and substitute alike, as published.
+
+    Each z slice of each modality is scaled by U(0.9, 1.1) and shifted by U(-0.1, 0.1), in all copies of a patch alike.
+    """
+    encoding = system.encode(batch.images, batch.present, batch.corners)
+    scale, shift = system.draw_intensities(batch.images, batch.patch)
+    varied = replace(encoding, images=encoding.images * scale + shift, substitute=encoding.substitute * scale + shift)
+    prediction = system.decode(varied, batch.available)
+    assert isinstance(prediction, M3AEPrediction)
     return _named(prediction, batch, prediction.deep_supervision[-1])
 
 
@@ -106,19 +128,25 @@ def dice_losses(probabilities: Tensor, target: Tensor) -> Tensor:
 OBJECTIVES: dict[str, Callable[..., StepLoss]] = {
     "pretraining": pretraining_losses,
     "train": losses,
+    "train_varied": varied_losses,
     "train_bottleneck": bottleneck_losses,
 }
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 SUBSTITUTE = "substitute"
 # Settings that both stages of the published training share.
-_STAGE: dict[str, Any] = {"crop": 128, "subsets": "by_size_or_all", "schedule": "cosine"}
+_STAGE: dict[str, Any] = {
+    "crop": 128,
+    "patch_sampling": "uniform_around",
+    "subsets": "by_size_or_all",
+    "schedule": "cosine",
+}
 _NANO_FINE_TUNING: dict[str, Any] = {"copies": 2, "frozen": (SUBSTITUTE,), "subsets": "by_size_or_all"}
 
 REFERENCE = Recipe(
     system="m3ae",
     about="As IM-Fuse's repository trains it on BraTS 2023: pre-training, then fine-tuning with the substitute "
-    "frozen. Cost: 262,800 steps of two patches of 128^3, then 262,500 of one patch twice; 148 G multiply-adds "
+    "frozen. Cost: 262,200 steps of two patches of 128^3, then 262,500 of one patch twice; 148 G multiply-adds "
     "per patch and pass. Dice by subset: sheet, section 9.",
     source="sheet m3ae, section 6, on the port",
     sources={
@@ -129,28 +157,22 @@ REFERENCE = Recipe(
         "objective": "sheet m3ae, section 5",
         "crop": "sheet m3ae, section 2",
         "pretraining.subsets": "sheet m3ae, section 4, Patch mask",
-        "pretraining.steps_per_epoch": "ours: 875 cases in batches of two",
+        "pretraining.steps_per_epoch": "875 cases in batches of two, without the last",
     },
-    deviations=(
-        "Images are scaled and shifted before the substitute replaces missing ones; in the authors' code after, "
-        "together with the substitute.",
-        "The box is that of the brain; the authors' begins a voxel earlier on each axis.",
-        "A patch that is longer than the box is centred on it; the authors' is anywhere around it.",
-        OUR_SPLIT,
-        "Validation is in full precision; the authors' is in half precision.",
-    ),
+    deviations=(OUR_SPLIT, OUR_DRAWS),
     network={**PUBLISHED, "placement": "box"},
-    preprocessing=Preprocessing(normalisation="percentiles"),
+    preprocessing=Preprocessing(normalisation="percentiles", slice_before=True),
     validation_share=0.125,
     window_blending="constant",
     window_values="logits",
+    validation=ValidationRules(dice="regions", half_precision=True),
     seed=999,
     stages=[
         Stage(
             name="pretraining",
             objective="pretraining",
             epochs=600,
-            steps_per_epoch=438,
+            steps_per_epoch=437,
             batch_size=2,
             augmentation="none",
             optimiser=Optimiser(learning_rate=3e-4, module_rates={SUBSTITUTE: 5e-3}),
@@ -162,7 +184,8 @@ REFERENCE = Recipe(
             steps_per_epoch=875,
             copies=2,
             frozen=(SUBSTITUTE,),
-            augmentation="flip_intensity_axial",
+            objective="train_varied",
+            augmentation="flip",
             optimiser=Optimiser(learning_rate=3e-4, weight_decay=1e-4),
             validation_epochs=(*range(25, 251, 25), 260, 270, *range(275, 301, 5)),
             **_STAGE,
@@ -170,11 +193,20 @@ REFERENCE = Recipe(
     ],
 )
 
+PROTOCOL = ReferenceProtocol(
+    compared="box",
+    metrics=("dice_regions",),
+    source="sheet m3ae, section 7",
+    differences=("The authors store scans and compute windows in half precision.",),
+)
+
 RECIPES = {
     "corrected": corrected(
         REFERENCE,
         (
             BLENDED_PROBABILITIES,
+            DICE_OF_LABEL_MAPS,
+            Correction("validation.half_precision", False, FULL_PRECISION.reason),
             Correction(
                 "network.placement",
                 "scan",

@@ -7,7 +7,7 @@ from anymri.systems.mmformer import CARD
 from anymri.systems.recipes.corrections import WHOLE_BOX, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_DRAWS, OUR_SPLIT, OURS
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 REFERENCE = Recipe(
@@ -24,10 +24,7 @@ REFERENCE = Recipe(
         "window_overlap": "sheet mmformer, Inference",
         "window_blending": "sheet mmformer, Inference",
     },
-    deviations=(
-        OUR_SPLIT,
-        "All 292 steps of an epoch have three patches; the authors' last step has two, for 875 cases.",
-    ),
+    deviations=(OUR_SPLIT, OUR_DRAWS),
     network=dict(PUBLISHED),
     preprocessing=Preprocessing(drop_last_slice=True, minimum_box=128),
     validation_share=0.125,
@@ -38,6 +35,7 @@ REFERENCE = Recipe(
             epochs=1000,
             steps_per_epoch=292,
             batch_size=3,
+            last_batch=2,
             crop=PUBLISHED["crop"],
             augmentation="rotate_flip_intensity",
             optimiser=Optimiser(learning_rate=2e-4, weight_decay=1e-4, amsgrad=True),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from anymri.data.preprocessing import Preprocessing
+from anymri.systems.protocol import IM_FUSE_FAMILY
 from anymri.systems.recipes.corrections import WHOLE_BOX, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
@@ -45,6 +48,15 @@ REFERENCE = Recipe(
             validation_epochs=(*(10, 15, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 110, 130, 150, 175, 200),),
         )
     ],
+)
+
+PROTOCOL = replace(
+    IM_FUSE_FAMILY,
+    differences=(
+        *IM_FUSE_FAMILY.differences,
+        "Rows that the authors name FLAIR, T1c, T1 and T2 are made from T1c, T1, T2 and FLAIR; here from what their "
+        "name says.",
+    ),
 )
 
 RECIPES = {

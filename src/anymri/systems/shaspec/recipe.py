@@ -11,10 +11,12 @@ from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_
 from anymri.data.preprocessing import Preprocessing
 from anymri.systems.batch import Batch
 from anymri.systems.losses import StepLoss, region_channels
-from anymri.systems.recipes.corrections import corrected
+from anymri.systems.protocol import ReferenceProtocol
+from anymri.systems.recipes.corrections import DICE_OF_LABEL_MAPS, Correction, corrected, linear
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_DRAWS, OUR_SPLIT, OURS
+from anymri.systems.recipes.validation import ValidationRules
 from anymri.systems.shaspec.network import ShaSpec
 
 SHARED_WEIGHT = 0.1
@@ -109,6 +111,17 @@ def _sgd(learning_rate: float) -> Optimiser:
     return Optimiser(name="sgd", learning_rate=learning_rate, momentum=0.99)
 
 
+# Settings that both stages of the published training share. The authors count steps: thousands of them are epochs here.
+_STAGE: dict[str, Any] = {
+    "steps_per_epoch": 1000,
+    "crop": (160, 160, 80),
+    "foreground_oversampling": 0.5,
+    "foreground_sampling": "region_shaspec",
+    "patch_margins": (15, 10, 0),
+    "patch_scaling": 0.1,
+    "augmentation": "shaspec_cubic",
+    "schedule": "poly_by_step",
+}
 _NANO_PATCHES: dict[str, Any] = {
     "objective": "train_available",
     "crop": 64,
@@ -130,57 +143,59 @@ REFERENCE = Recipe(
         "objective": "sheet shaspec, section 6",
         "train.subsets": "sheet shaspec, section 5",
         "augmentation": "sheet shaspec, section 7; ranges that it does not give: sheet mam, Data and training",
-        "validation_epochs": "ours: every 35,000 and every 20,125 steps",
+        "validation_epochs": "sheet shaspec, section 7; between the steps that it gives, every 35,000",
     },
-    deviations=(
-        "Intensities have no upper bound; the authors' have one from a histogram.",
-        "Means and deviations are over the voxels of the brain; the authors' over those of each scan that differ "
-        "from its first voxel.",
-        "Half of the patches contain a voxel of a random class in their middle half; the authors' have a voxel of "
-        "a random region in their middle.",
-        "The other half is anywhere; the authors' keep 15 voxels from the ends of x and 10 from those of y.",
-        "Half of the authors' patches are cut up to a tenth smaller or larger, and resized.",
-        "Resampling is linear; the authors' cubic for images, linear for labels.",
-        "The second stage's momentum begins at zero; the authors' continues from the first stage.",
-        OUR_SPLIT,
-        "The best epoch is chosen by Dice of label maps; the authors' by Dice of probabilities.",
-        "Windows are 85 voxels apart; the authors' 86.",
-    ),
+    deviations=(OUR_SPLIT, OUR_DRAWS),
     network={"width": 64, "init": "reference"},
-    preprocessing=Preprocessing(normalisation="zscore_background_zero", crop_to_brain=False),
+    preprocessing=Preprocessing(normalisation="zscore_capped", crop_to_brain=False),
     validation_share=0.125,
     window_overlap=1 / 3,
     window_blending="constant",
+    window_steps="up",
+    validation=ValidationRules(dice="probabilities", window_values="logits"),
     seed=999,
     stages=[
         Stage(
             name="warmup",
-            epochs=280,
-            steps_per_epoch=875,
-            crop=(160, 160, 80),
-            foreground_oversampling=0.5,
+            epochs=245,
             subsets="all",
-            augmentation="shaspec",
             optimiser=_sgd(RATE),
-            schedule="poly_by_step",
-            validation_epochs=40,
+            validation_epochs=(15, *range(30, 245, 35)),
+            **_STAGE,
         ),
         Stage(
-            epochs=184,
-            steps_per_epoch=875,
-            crop=(160, 160, 80),
-            foreground_oversampling=0.5,
+            begins="best",
+            epochs=161,
             subsets="by_size_or_all",
-            augmentation="shaspec",
             optimiser=_sgd(SECOND_RATE),
-            schedule="poly_by_step",
-            validation_epochs=23,
+            validation_epochs=(*range(5, 161, 35),),
+            **_STAGE,
         ),
     ],
 )
 
+PROTOCOL = ReferenceProtocol(compared="scan", metrics=("dice_plus_one",), source="sheet shaspec, section 8")
+
 RECIPES = {
-    "corrected": corrected(REFERENCE, ()),
+    "corrected": corrected(
+        REFERENCE,
+        (
+            Correction(
+                "preprocessing.normalisation",
+                "zscore_background_zero",
+                "The authors cap intensities at the number of a bin in their histogram, which is an intensity only in "
+                "scans of whole numbers from 0, as those of BraTS are.",
+            ),
+            Correction(
+                "patch_margins", (0, 0, 0), "A brain may reach to the ends of its scan, which none does in BraTS."
+            ),
+            linear("shaspec"),
+            DICE_OF_LABEL_MAPS,
+            Correction(
+                "validation.window_values", None, "Validation blends windows as evaluation does: by probabilities."
+            ),
+        ),
+    ),
     "reference": REFERENCE,
     "nano": Recipe(
         system="shaspec",

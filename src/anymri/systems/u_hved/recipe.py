@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -16,10 +18,12 @@ from anymri.systems.losses import (
     soft_dice_loss,
     weighted_cross_entropy_loss,
 )
-from anymri.systems.recipes.corrections import BLENDED_PROBABILITIES, WHOLE_BOX, corrected
+from anymri.systems.protocol import IM_FUSE_FAMILY
+from anymri.systems.recipes.corrections import BLENDED_PROBABILITIES, WHOLE_BOX, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_DRAWS, OUR_SPLIT, OURS
+from anymri.systems.recipes.validation import ValidationRules
 from anymri.systems.u_hved.network import UHVED
 
 DIVERGENCE_WEIGHT = 0.1
@@ -74,15 +78,13 @@ REFERENCE = Recipe(
         "window_blending": "sheet u_hved, Inference (port)",
         "augmentation": "sheet robust_mseg, Training (port)",
     },
-    deviations=(
-        OUR_SPLIT,
-        "The loss that controls the learning rate is computed from probabilities; that of the authors from logits.",
-    ),
+    deviations=(OUR_SPLIT, OUR_DRAWS),
     network={"width": 8, "init": "port"},
     preprocessing=Preprocessing(drop_last_slice=True, minimum_box=128),
     validation_share=0.125,
     window_blending="constant",
     window_values="logits",
+    validation=ValidationRules(loss_of="logits"),
     seed=999,
     stages=[
         Stage(
@@ -100,12 +102,25 @@ REFERENCE = Recipe(
     ],
 )
 
+PROTOCOL = replace(
+    IM_FUSE_FAMILY,
+    differences=(
+        *IM_FUSE_FAMILY.differences,
+        "Rows that the authors name FLAIR, T1 and T2 are made from T1, T2 and FLAIR; here from what their name says.",
+    ),
+)
+
 RECIPES = {
     "corrected": corrected(
         REFERENCE,
         (
             *WHOLE_BOX,
             BLENDED_PROBABILITIES,
+            Correction(
+                "validation.loss_of",
+                "probabilities",
+                "The loss that lowers the learning rate is that of probabilities: the authors compute it of logits.",
+            ),
         ),
     ),
     "reference": REFERENCE,

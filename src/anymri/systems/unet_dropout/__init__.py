@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 CARD = Card(
     name="unet_dropout",
     title="Residual-encoder U-Net with modality dropout: the baseline for published methods",
-    paper="none: a baseline of anymri, built from MONAI's SegResNetDS (after Myronenko, arXiv 1810.11654)",
-    reference="none: there are no authors' outputs or weights to compare with",
+    reference="none: a baseline of anymri, built from MONAI's SegResNetDS (after Myronenko, arXiv 1810.11654), without "
+    "authors' outputs or weights to compare with",
     idea="One residual U-Net takes all modalities as channels. A constant replaces a missing modality, and training "
     "drops each modality at its rate (targeted modality dropout).",
     presets={

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anymri.systems.card import NO_LICENCE, Card
+from anymri.systems.card import FIXTURES, NO_LICENCE, Card, Evidence, Paper, evidence
 
 if TYPE_CHECKING:
     from anymri.systems.spec import SystemSpec
@@ -12,11 +12,41 @@ if TYPE_CHECKING:
 CARD = Card(
     name="xlstm_hved",
     title="XLSTM-HVED: hetero-modal variational encoder-decoder with spatial attention and a Vision-LSTM",
-    paper="XLSTM-HVED, ISBI 2025",
+    paper=Paper(
+        authors=(
+            "Shenghao Zhu",
+            "Yifei Chen",
+            "Shuo Jiang",
+            "Weihong Chen",
+            "Chang Liu",
+            "Yuanhan Wang",
+            "Xu Chen",
+            "Yifan Ke",
+            "Feiwei Qin",
+        ),
+        and_others=True,
+        title="XLSTM-HVED: Cross-Modal Brain Tumor Segmentation and MRI Reconstruction Method Using Vision XLSTM and "
+        "Heteromodal Variational Encoder-Decoder",
+        venue="ISBI",
+        year=2025,
+        arxiv="2412.07804",
+    ),
+    data="BraTS 2024, divided 80/20 by hand; the regions of the authors' code are those of BraTS-PEDs values",
+    data_year=2024,
+    split=(1080, 0, 270),
     reference="Quanato607/XLSTM-HVED (77470a8), class XLSTM_HVED",
     idea="A smaller RA-HVED with attention maps, computed from all modalities, on the encoder of each one, an mLSTM "
     "block over the voxels of the bottleneck, and gates exchanged between the decoders of segmentation and images.",
     presets={"published": {"width": 4}, "nano": {"width": 4}},
+    verified=evidence(
+        "xlstm_hved",
+        forward="probabilities and images of 3 subsets, of 7 variants (two of them RA-HVED's network), and of both "
+        "passes of a step",
+        losses="every term of generator and discriminator, in float32 and float64",
+        gradients="norm of each module's gradients, in float32 and float64",
+        trajectory="4 optimiser steps of generator and discriminator in float64, with running statistics",
+        protocol=Evidence("HD95 of surfaces by Sobel filters", f"{FIXTURES}/metrics.json"),
+    ),
     parameters=326_222,
     inference_parameters=326_146,
     reference_parameters=422_588,
@@ -63,6 +93,6 @@ def spec() -> SystemSpec:
     from anymri.systems.spec import SystemSpec
     from anymri.systems.xlstm_hved.converter import convert
     from anymri.systems.xlstm_hved.network import XLSTMHVED
-    from anymri.systems.xlstm_hved.recipe import RECIPES
+    from anymri.systems.xlstm_hved.recipe import PROTOCOL, RECIPES
 
-    return SystemSpec(XLSTMHVED, RECIPES, OBJECTIVES, segmentation_losses, convert, DISCRIMINATORS)
+    return SystemSpec(XLSTMHVED, RECIPES, OBJECTIVES, segmentation_losses, convert, DISCRIMINATORS, protocol=PROTOCOL)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from anymri.data.case import Case
-from anymri.errors import CohortError, ModalityError
+from anymri.errors import CohortError, InputWarning, ModalityError
 from anymri.modalities import Subset
 from anymri.systems.recipes.schema import Split
 
@@ -25,6 +27,12 @@ FEWEST_PATIENTS_TO_SPLIT = 5
 # Order of the flags in the community's lists, as the loader of IM-Fuse's family reads them (protocol sheet, sections 2
 # and 5).
 MASK_ORDER = ("FLAIR", "T1c", "T1", "T2")
+# Lists whose flags are in another order, that of the network that reads them, by their first masks. All lists begin
+# with T2, T1, T1c and FLAIR alone.
+OTHER_MASK_ORDERS: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("0010", "1000", "0100", "0001"): ("T1", "T1c", "T2", "FLAIR"),  # U-HVED's port
+    ("0010", "0100", "1000", "0001"): ("T1c", "T1", "T2", "FLAIR"),  # SFusion's port
+}
 _FLAG = re.compile(r"true|false|[01]", re.IGNORECASE)
 
 
@@ -32,7 +40,8 @@ def read_list(path: Path) -> dict[str, Subset | None]:
     """Return the names of the cases in a list, in its order, each with its subset if the list gives one.
 
     A text file has one name per line. A CSV file has the column `case`, and optionally `subset` (T1c+FLAIR) or `mask`:
-    four flags in the order of `MASK_ORDER`, as in `val15splits.csv`.
+    four flags in the order of `MASK_ORDER`, as in `val15splits.csv`. Lists that begin as those of U-HVED's and of
+    SFusion's port are read in their order, with an `InputWarning`.
 
     Raises `CohortError` with the line that is wrong.
     """
@@ -49,6 +58,7 @@ def read_list(path: Path) -> dict[str, Subset | None]:
         raise CohortError(
             f"The columns of {path} are {', '.join(columns) or 'missing'}.", "Name them case, or case and subset."
         )
+    order = _mask_order(path, rows) if columns[-1] == "mask" else MASK_ORDER
     listed: dict[str, Subset | None] = {}
     for number, row in enumerate(rows, start=2 if is_table else 1):
         cells = [cell.strip() for cell in row]
@@ -62,25 +72,43 @@ def read_list(path: Path) -> dict[str, Subset | None]:
             )
         if cells[0] in listed:
             raise CohortError(f"{place}: case {cells[0]} is listed twice.", "Name every case once.")
-        listed[cells[0]] = _subset(place, columns[1], cells[1]) if len(cells) > 1 else None
+        listed[cells[0]] = _subset(place, columns[1], cells[1], order) if len(cells) > 1 else None
     if not listed:
         raise CohortError(f"The list {path} is empty.", "Write one case name per line.")
     return listed
 
 
-def _subset(place: str, column: str, text: str) -> Subset:
+def _mask_order(path: Path, rows: Iterable[list[str]]) -> tuple[str, ...]:
+    """Return the order of the flags of a list with the column `mask`, with a note if it is not `MASK_ORDER`."""
+    masks = ("".join(str(int(flag)) for flag in _flags(row[-1])) for row in rows if any(row))
+    order = OTHER_MASK_ORDERS.get(tuple(islice(masks, 4)), MASK_ORDER)
+    if order != MASK_ORDER:
+        warnings.warn(
+            f"The masks of {path} are read in the order {', '.join(order)}, because it begins as the authors' list in "
+            "that order. Give it a column `subset` instead, if that is wrong.",
+            InputWarning,
+            stacklevel=3,
+        )
+    return order
+
+
+def _flags(text: str) -> list[bool]:
+    return [flag.lower() in ("true", "1") for flag in _FLAG.findall(text)]
+
+
+def _subset(place: str, column: str, text: str, order: tuple[str, ...]) -> Subset:
     if column == "subset":
         try:
             return Subset.parse(text)
         except ModalityError as error:
             raise CohortError(f"{place}: {error.what}", error.fix) from error
-    flags = [flag.lower() in ("true", "1") for flag in _FLAG.findall(text)]
-    if len(flags) != len(MASK_ORDER) or not any(flags):
+    flags = _flags(text)
+    if len(flags) != len(order) or not any(flags):
         raise CohortError(
             f"{place}: the mask {text!r} is not four flags, one of them true.",
-            f"Write [True, False, False, True], in the order {', '.join(MASK_ORDER)}; or a column `subset`.",
+            f"Write [True, False, False, True], in the order {', '.join(order)}; or a column `subset`.",
         )
-    return Subset.of(m for m, flag in zip(MASK_ORDER, flags, strict=True) if flag)
+    return Subset.of(m for m, flag in zip(order, flags, strict=True) if flag)
 
 
 @dataclass

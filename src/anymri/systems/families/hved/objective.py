@@ -42,13 +42,18 @@ def losses(system: HVED[Any], batch: Batch) -> StepLoss:
     return generator_losses(complete, system.decode(encoding, batch.available, reconstruct=True), batch)
 
 
-def adversarial_losses(system: HVED[Any], batch: Batch, discriminator: nn.Module) -> StepLoss:
-    """Return the losses of one step with the discriminator, as published."""
+def adversarial_losses(system: HVED[Any], batch: Batch, discriminator: nn.Module, encodings: int = 1) -> StepLoss:
+    """Return the losses of one step with the discriminator, as published.
+
+    encodings  1, or 2 for one per subset, each with a dropout mask of its own
+    """
     encoding = system.encode(batch.images, batch.present)
     complete = system.decode(encoding, batch.present, reconstruct=True)
     assert complete.reconstruction is not None
     # Only the discriminator receives these images, and no gradient comes back: their graph can be freed.
     complete.reconstruction = complete.reconstruction.detach()
+    if encodings == 2:
+        encoding = system.encode(batch.images, batch.present)
     incomplete = system.decode(encoding, batch.available, reconstruct=True)
     return with_discriminator(generator_losses(complete, incomplete, batch), complete, incomplete, discriminator)
 
@@ -168,5 +173,6 @@ OBJECTIVES: dict[str, Callable[..., StepLoss]] = {
     "pretraining": pretraining_losses,
     "train": losses,
     "adversarial": adversarial_losses,
+    "adversarial_two_encodings": partial(adversarial_losses, encodings=2),
 }
-DISCRIMINATORS = {"adversarial": make_discriminator}
+DISCRIMINATORS = {"adversarial": make_discriminator, "adversarial_two_encodings": make_discriminator}

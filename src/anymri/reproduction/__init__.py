@@ -1,0 +1,1 @@
+"""`anymri reproduce`: a system's recipe `reference` on its data set, tested as its authors do, beside their numbers."""

@@ -1,0 +1,31 @@
+"""Card of the weights of a training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anymri.systems.recipes.schema import Recipe, Stage
+from anymri.training.cohort.find import Cohort
+from anymri.weights.card import WeightsCard
+
+
+def card_of(recipe: Recipe, cohort: Cohort, stage: Stage) -> WeightsCard:
+    """Return the card of the weights in a stage."""
+    return WeightsCard(
+        system=recipe.system,
+        network=network_arguments(recipe, cohort),
+        preprocessing=recipe.preprocessing,
+        window=stage.crop,
+        window_overlap=recipe.window_overlap,
+        window_blending=recipe.window_blending,
+        window_values=recipe.window_values,
+        window_steps=recipe.window_steps,
+        label_scheme=cohort.scheme.name,
+        trained_on=[case.name for case in cohort.training],
+        origin=f"anymri train, stage {stage.name}",
+    )
+
+
+def network_arguments(recipe: Recipe, cohort: Cohort) -> dict[str, Any]:
+    """Return the arguments of the network."""
+    return {**recipe.network, "num_classes": cohort.scheme.num_classes}
