@@ -14,7 +14,8 @@ NAMES = {
     "T1": (
         "T1 t1n T1w T1_pre T1_precontrast T1_pre_contrast T1_without_contrast T1-non-contrast T1_wo_contrast "
         "T1_w_o_gd T1_unenhanced T1_nativ T1_oKM T1_postop T1_post_op T1_reg T1_brain T1_bet T1_to_T1c "
-        "T1_to_T1_post T1toFLAIR 2_T1 reg_T1 rT1 sri24_t1_1mm_skull_stripped GD_012_T1 native_t1 hdbet_native_t1"
+        "T1_to_T1_post T1toFLAIR 2_T1 reg_T1 rT1 sri24_t1_1mm_skull_stripped GD_012_T1 native_t1 hdbet_native_t1 "
+        "T1_zonder_contrast T1_senza_mdc T1_minus_contrast T1_prior_to_gad T1_contrast_none T1_C- T1-"
     ),
     "T1c": (
         "T1c T1WITHCONTRAST T1_ax_C C+T1 T1_inj T1_Dotarem t1ce T1CE T1Gd T1_Gd T1w_Gd T1_gad T1_gado "
@@ -37,7 +38,7 @@ NAMES = {
     "brain_mask": "brain_mask brainmask BrainMask T1_brain_mask bet_mask skull_mask skullstrip_mask",
     "mask": "mask MASK P7_mask final_mask",
     None: (
-        "adc dwi T2* T2_SWI T1_DCE T1c_synthetic image MR_Gd post T1map T1_map T2star T2_star T1rho t1n-voided "
+        "hippocampus_label ventricle_seg vessel_seg stroke_lesion seg_distance adc dwi T2* T2_SWI T1_DCE T1c_synthetic image MR_Gd post T1map T1_map T2star T2_star T1rho t1n-voided "
         "T1_prob seg_pred prediction pred WM_seg brain_seg tissue_seg aparc+aseg dseg scan_to_T1 scan_t_1 "
         "scan_ct_1 t12 T12 seg_uncertainty"
     ),

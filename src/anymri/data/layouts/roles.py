@@ -48,11 +48,13 @@ def _role(words: Sequence[str]) -> Role:
 
 def _role_of_map(words: Set[str], modality: Role) -> Role:
     """Return the role of a file whose name has a word for a mask, a label map or a tumour."""
+    if words & known.TISSUE:
+        return None
     if words & known.LESION:
         is_map = modality is None or words & (known.MASK | known.LABEL)
         return "label" if is_map else Unclear("contains the words of a tumour and of a scan", is_scan=True)
     if words & known.LABEL:
-        return None if words & (known.TISSUE | known.BRAIN) else "label"
+        return None if words & known.BRAIN else "label"
     if words & known.BRAIN:
         return "brain_mask"
     return MASK if modality is None else OF_NOTHING

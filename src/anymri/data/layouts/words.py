@@ -22,14 +22,18 @@ MASK = frozenset({"mask", "masks"})
 BRAIN = _set("brain bet hdbet skull skullstrip skullstripped skullstripping")
 # Names of one region of a tumour; a mask of one region is not a label map.
 REGION = _set(
-    "wt tc et rc ncr net netc snfh edema oedema necrosis necrotic enhancing nonenhancing core whole cavity cyst"
+    "wt tc et cet rc ncr net netc snfh edema oedema necrosis necrotic enhancing nonenhancing core whole cavity cyst"
 )
-# Parts of a healthy brain: their maps show no tumour.
-TISSUE = _set("tissue tissues gm wm csf aseg aparc aparcaseg aparcdktaseg carpet dkt wmparc parcellation")
+# Parts of the head and other diseases: their maps show no tumour.
+TISSUE = _set(
+    "tissue tissues gm wm csf aseg aparc aparcaseg aparcdktaseg carpet dkt wmparc parcellation hippocampus hippocampi "
+    "amygdala thalamus cerebellum brainstem ventricle ventricles vessel vessels artery arteries vein veins eye eyes "
+    "optic chiasm cochlea oar oars stroke infarct infarction wmh aneurysm microbleed microbleeds"
+)
 PREDICTION = _set("pred preds prediction predictions predicted")
 # Images that are not the scan named beside: maps, T2*, perfusion, probabilities, synthetic scans.
 DERIVED = _set(
-    "map maps mapping star starw starmap rho ratio diff difference subtraction subtracted prob probs probability "
+    "map maps mapping distance dist star starw starmap rho ratio diff difference subtraction subtracted prob probs probability "
     "probabilities uncertainty entropy logits softmax heatmap field warp warpfield jacobian voided "
     "inpainted synthetic synth synthesised synthesized generated imputed reconstructed "
     "swi hemo dwi adc asl dsc dce perf perfusion mra mrv mrs bold"
@@ -56,7 +60,7 @@ NEUTRAL = (
         "zscore preproc preprocessed proc processed postprocessed resample res subtr mean div std crop cropped "
         "deface defaced orig original raw final hires lowres se tse fse gre ge spgr fspgr bravo mprage memp mpr "
         "cube vibe flash tfe ffe tir tirm blade propeller frfse fs fatsat dixon weighted denoised smoothed ground "
-        "manual expert auto automatic automated approx consensus corr dark fluid darkfluid desc"
+        "manual expert auto automatic automated approx consensus corr dark fluid darkfluid desc minus"
     )
     | BRAIN
     | CONTRAST
@@ -69,7 +73,8 @@ _TIME = re.compile(
     r"(?:19|20)\d\d|((?:19|20)\d{6})\d*|(?:ses|session|visit|day|week|month|tp|timepoint|baseline|followup)\d*"
     r"|(?:pre|post)op(?:erative)?"
 )
-_SIGNS = {"+": "plus", "*": "star"}
+_SIGNS = {"+": "plus", "*": "star", "-": "minus"}
+_NOT = "non|no|not|without|wo|w o|minus|sans|sin|senza|ohne|zonder|uden|utan|bez|pre|before|prior to"
 _SIZE = re.compile(r"\d+(?:p\d+)?(?:mm|iso|d|t)")
 
 _ROLES = LABEL | LESION | MASK | frozenset(ALIASES)
@@ -86,9 +91,10 @@ _PHRASES = tuple(
             r"\1op",
         ),
         (
-            rf"(?:non|no|not|without|wo|w o|sans|sin|ohne|pre|before) (?:{'|'.join(sorted(CONTRAST - {'post'}))})",
+            rf"(?:{_NOT}) (?:{'|'.join(sorted(CONTRAST - {'post'}))})",
             "noncontrast",
         ),
+        (rf"(?:c|{'|'.join(sorted(CONTRAST - {'post'}))}) (?:minus|none|no|off|absent)", "noncontrast"),
         (rf"({'|'.join(sorted(LABEL | LESION))}) maps?", r"\1"),
         (r"ground truth", "truth"),
         (r"dark fluid", "darkfluid"),
@@ -109,11 +115,11 @@ class Word(NamedTuple):
 def split_words(stem: str) -> tuple[Word, ...]:
     """Return the words of a file name without suffix.
 
-    Words end at all that is no letter or digit, at the borders of `tumorSeg` and `TSEpost`, and between known words:
+    Words end at all that is no letter or digit (a minus at their end is a word), at the borders of `tumorSeg` and `TSEpost`, and between known words:
     `flair2t1` has three.
     """
     found = []
-    for chunk in re.finditer(r"[^\W_]+|[+*]", stem):
+    for chunk in re.finditer(r"[^\W_]+|[+*]|-(?=$|[_. ])", stem):
         position = chunk.start()
         for text in _split(chunk[0]):
             found.append(Word(_SIGNS.get(text, text.lower()), position, position + len(text)))
