@@ -38,7 +38,8 @@ NAMES = {
     "brain_mask": "brain_mask brainmask BrainMask T1_brain_mask bet_mask skull_mask skullstrip_mask",
     "mask": "mask MASK P7_mask final_mask",
     None: (
-        "hippocampus_label ventricle_seg vessel_seg stroke_lesion seg_distance adc dwi T2* T2_SWI T1_DCE T1c_synthetic image MR_Gd post T1map T1_map T2star T2_star T1rho t1n-voided "
+        "hippocampus_label ventricle_seg vessel_seg stroke_lesion seg_distance "
+        "adc dwi T2* T2_SWI T1_DCE T1c_synthetic image MR_Gd post T1map T1_map T2star T2_star T1rho t1n-voided "
         "T1_prob seg_pred prediction pred WM_seg brain_seg tissue_seg aparc+aseg dseg scan_to_T1 scan_t_1 "
         "scan_ct_1 t12 T12 seg_uncertainty"
     ),

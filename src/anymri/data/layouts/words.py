@@ -33,8 +33,8 @@ TISSUE = _set(
 PREDICTION = _set("pred preds prediction predictions predicted")
 # Images that are not the scan named beside: maps, T2*, perfusion, probabilities, synthetic scans.
 DERIVED = _set(
-    "map maps mapping distance dist star starw starmap rho ratio diff difference subtraction subtracted prob probs probability "
-    "probabilities uncertainty entropy logits softmax heatmap field warp warpfield jacobian voided "
+    "map maps mapping distance dist star starw starmap rho ratio diff difference subtraction subtracted prob probs "
+    "probability probabilities uncertainty entropy logits softmax heatmap field warp warpfield jacobian voided "
     "inpainted synthetic synth synthesised synthesized generated imputed reconstructed "
     "swi hemo dwi adc asl dsc dce perf perfusion mra mrv mrs bold"
 )
@@ -115,8 +115,8 @@ class Word(NamedTuple):
 def split_words(stem: str) -> tuple[Word, ...]:
     """Return the words of a file name without suffix.
 
-    Words end at all that is no letter or digit (a minus at their end is a word), at the borders of `tumorSeg` and `TSEpost`, and between known words:
-    `flair2t1` has three.
+    Words end at all that is not a letter or a digit, at the borders of `tumorSeg` and `TSEpost`, and between known
+    words: `flair2t1` has three. A minus after a word, as in `T1_C-`, is a word too.
     """
     found = []
     for chunk in re.finditer(r"[^\W_]+|[+*]|-(?=$|[_. ])", stem):
