@@ -115,7 +115,7 @@ def read_evaluation(folder: Path) -> StoredEvaluation:
 def read_metrics(evaluation: Path) -> pd.DataFrame:
     """Return the rows of `metrics.csv` in an evaluation folder.
 
-    Raises `RunError` without such a file, or if its rows would give wrong means or tables: an unknown subset or region,
+    Raises `RunError` if the file is missing or its rows would give wrong means or tables: an unknown subset or region,
     a scored row without a possible value, a case scored twice, or a name that cannot be printed.
     """
     file = evaluation / "metrics.csv"
@@ -173,7 +173,10 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 
 
 def system_name(provenance: Mapping[str, Any]) -> str:
-    """Return the name of what was evaluated: the tool that wrote the label maps, or the system of the weights."""
+    """Return the name of what was evaluated: the tool that wrote the label maps, or the system of the weights.
+
+    It is printable and has at most 80 characters.
+    """
     configuration = provenance["configuration"]
     name = _printable(
         str(configuration.get("name") or configuration.get("weights", {}).get("system", "Unknown system"))

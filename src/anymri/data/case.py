@@ -19,8 +19,7 @@ from anymri.regions import LabelScheme
 # Two files share one grid if no corner voxels of their volumes are farther apart; rounding of headers is far smaller.
 GRID_TOLERANCE_MM = 0.01
 
-# Longest name of a case in UTF-8. A file name may have 255 bytes; a temporary file of a case also has the name of the
-# host, which may take 64, and some 30 other characters in it.
+# Longest name of a case in UTF-8. A file name may have 255 bytes; those of a case get suffixes.
 NAME_BYTES = 150
 
 # Names of one patient's time points: BraTS-GLI-00012-001, sub-12_ses-01.
@@ -57,7 +56,7 @@ class Case:
         return Subset.of(self.scans)
 
     def files(self) -> dict[str, Path]:
-        """Return every file of the case: modality, `label` or `brain_mask` -> path, and `T1 voxels` for a data file."""
+        """Return role -> path of every file: a modality, `label`, `brain_mask`, or `T1 voxels` for a data file."""
         others = {"label": self.label, "brain_mask": self.brain_mask}
         files = dict(self.scans) | {role: path for role, path in others.items() if path is not None}
         voxels = {f"{role} voxels": data_file_of(path) for role, path in files.items()}
@@ -65,7 +64,7 @@ class Case:
 
 
 def check_name(name: str) -> None:
-    """Raise `CohortError` unless `name` can be the name of a case: of files and folders, in tables and on terminals."""
+    """Raise `CohortError` unless `name` can be used for files and folders of a case, in tables and on terminals."""
     unprintable = [sign for sign in name if not sign.isprintable()]
     reason = None
     if not name:
@@ -86,7 +85,7 @@ def check_name(name: str) -> None:
 
 
 def check_distinct(names: Iterable[str]) -> None:
-    """Raise `CohortError` if some file system would take two of the names of cases, which differ, for the same."""
+    """Raise `CohortError` if two different names of cases are the same on some file systems."""
     found: dict[str, str] = {}
     for name in names:
         first = found.setdefault(unicodedata.normalize("NFC", name).casefold(), name)

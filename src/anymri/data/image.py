@@ -94,11 +94,11 @@ def read_image(path: Path) -> Image:
         raise
     except MemoryError as error:
         raise ImageError(
-            f"{path} does not fit into the memory.", "Close other programs, or use a larger machine."
+            f"{path} does not fit into memory.", "Close other programs, or use a machine with more memory."
         ) from error
     except Exception as error:  # unusual files make the libraries raise nearly every class there is
         raise ImageError(
-            f"anymri cannot read {path}.", "Check it with another program; if it is sound, report it with --debug."
+            f"anymri cannot read {path}.", "If another program can open it, run with --debug and report the traceback."
         ) from error
     check_values(path, array)
     return Image(array, affine, path, header)
@@ -141,10 +141,13 @@ def to_lps(array: NDArray[Any], affine: NDArray[np.float64]) -> tuple[NDArray[An
 def to_axes_of(
     array: NDArray[Any], affine: NDArray[np.float64], grid: NDArray[np.float64]
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Flip and swap the axes of a volume so that they grow as those of another one; as `to_lps` otherwise.
+    """Flip and swap the axes of a volume so that they have the directions of the axes of another volume.
 
-    grid  (4, 4) affine of the other volume. If scans are 45 degrees oblique, rounding decides which axis is nearest to
-          L, P or S, so scans of one grid must follow one of them
+    array    (X, Y, Z) and any further axes
+    affine   (4, 4): its voxel indices to RAS+ millimetres
+    grid     (4, 4): affine of the other volume. In scans at 45 degrees rounding decides which axis is nearest to L, P
+             or S, so that all scans of a case follow one of them
+    returns  the array, a view with strides of any sign, and its affine
     """
     from nibabel.orientations import io_orientation
 

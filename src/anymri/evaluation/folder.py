@@ -1,7 +1,7 @@
 """The folder of an evaluation, filled case by case, so that a second run continues where the first one stopped.
 
 settings.json     what is evaluated, and how; an evaluation with other settings is refused
-cases/            one file per finished case: its rows, the hashes of settings and files, and a checksum of all that
+cases/            one file per finished case: its rows, the hashes of settings and files, and its checksum
 metrics.csv       all rows, written at the end; metrics.parquet holds the same if pyarrow is installed
 reliability.csv   bins of probability, if a calibration error was chosen
 provenance.json   settings, versions and hashes of all files
@@ -32,11 +32,11 @@ _OPTIONS = {"weights_sha256": "weights", "conventions": "metrics"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What is evaluated, and how.
+    """Plan of an evaluation: its cases, settings and inputs.
 
     command   evaluate or score
     settings  settings of this evaluation, for JSON; a folder keeps the settings that it was created with
-    facts     what the provenance records beside the settings
+    facts     further values for the provenance, which may differ when a folder is continued
     inputs    files that all cases share, with their hashes
     cases     name -> role of a file -> file; a case whose files have changed is evaluated again
     device    where it is computed

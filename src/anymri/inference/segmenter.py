@@ -39,7 +39,7 @@ class Segmenter:
     system   the network, in evaluation mode
     card     card of the weights: preprocessing, windows, training data
     weights  file of the weights; None for a network in training
-    inputs   the same with its hash, for provenance
+    inputs   file of the weights with its hash, for provenance; empty for a network in training
     windows  how windows cover a volume
     """
 

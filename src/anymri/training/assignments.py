@@ -43,8 +43,8 @@ def assign(recipe: dict[str, Any], assignment: str) -> None:
     typed = ".".join(keys)
     if keys[0] == "stages":
         raise ConfigurationError(
-            f"--set {shortened(assignment)} replaces stages.",
-            "Set fields of a stage, or write stages in a file for --config.",
+            f"--set {shortened(assignment)} cannot replace the list of stages.",
+            "Set a field of one stage, as in --set train.epochs=2, or write the stages in a file for --config.",
         )
     stages = {stage["name"]: stage for stage in recipe["stages"]}
     if keys[0] in Recipe.model_fields:

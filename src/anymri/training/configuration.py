@@ -20,7 +20,7 @@ from anymri.training import plain_yaml
 from anymri.training.assignments import Location, assign, merge, typed_name
 
 M = TypeVar("M", bound=BaseModel)
-# Named in one error.
+# Largest number of problems in one error.
 _MOST_PROBLEMS = 8
 
 
@@ -114,7 +114,10 @@ def resolve(
 def read_yaml(file: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; raise `ConfigurationError` if it cannot be read or has none."""
     if not file.is_file():
-        raise ConfigurationError(f"{file} is not a file.", "Give a YAML file.")
+        raise ConfigurationError(
+            f"{file} does not exist or is not a file.",
+            "Check the path; to write such a file: anymri recipe SYSTEM > FILE",
+        )
     try:
         with file.open(encoding="utf-8") as stream:
             values = plain_yaml.read(stream.read(plain_yaml.LARGEST_TEXT + 1))

@@ -1,4 +1,4 @@
-"""YAML of configurations: plain values under text keys, without what YAML has for other purposes.
+"""YAML of configurations: plain values under keys that are text, in a small subset of YAML.
 
 Aliases, tags, several documents, dates and numbers in base 60 are not read. Some hundred bytes could otherwise expand
 to gigabytes, and `1:30` would be 90.

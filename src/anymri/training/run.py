@@ -80,7 +80,7 @@ class Run:
                 f"{self.folder} holds a run already.",
                 f"Continue it with: anymri train --resume -o {self.folder} (or choose another folder with -o).",
             )
-        # A killed beginning of an earlier version left these.
+        # Earlier versions, killed at the beginning, left only these files.
         if not is_unused(self.folder, self.split.name, self.provenance.name):
             raise RunError(f"{self.folder} exists and is not an empty folder.", "Choose another folder with -o.")
 
@@ -110,7 +110,7 @@ class Run:
     def write_beginning(
         self, configuration: TrainingConfiguration, split: dict[str, Any], record: dict[str, Any], resume: bool
     ) -> None:
-        """Write what describes the run; of a resumed one, only what a killed command did not write."""
+        """Write configuration, split and provenance; of a resumed run, only those that are missing or damaged."""
         if not resume:
             write_text(self.config, configuration.to_yaml())
         if not resume or self.read_split() is None:
@@ -177,7 +177,7 @@ class Run:
             raise self.damaged_state() from error
 
     def damaged_state(self) -> RunError:
-        """Return the error of a state that cannot be continued with."""
+        """Return the error for a saved state from which training cannot continue."""
         return RunError(
             f"{self.state} is damaged.", "Start a new run in another folder; the weights in this one may still be good."
         )
@@ -186,7 +186,7 @@ class Run:
         """Raise `RunError` if the weights of a finished run are missing, damaged or of another network.
 
         network   name of the system and arguments of its network
-        has_best  whether a validation has chosen the best weights
+        has_best  whether the run must have best weights
         """
         for file in (self.last, self.best):
             if file == self.best and not (has_best or file.exists()):

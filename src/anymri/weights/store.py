@@ -110,9 +110,7 @@ def _opened(file: Path) -> Iterator[Any]:
         with safe_open(file, framework="pt") as stored:
             yield stored
     except (SafetensorError, OSError, UnicodeError) as error:
-        raise WeightsError(
-            f"{file} is not a readable safetensors file: it is damaged or something else.", _GIVE
-        ) from error
+        raise WeightsError(f"{file} is damaged or is not a safetensors file.", _GIVE) from error
 
 
 def _card(file: Path) -> WeightsCard:

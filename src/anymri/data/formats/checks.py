@@ -21,7 +21,7 @@ SMALLEST_SKEW = 1e-3
 # Larger than a head with the finest voxels. Readers refuse more before they allocate memory.
 LONGEST_AXIS = 2048
 MOST_VOXELS = 512**3
-# MRI has no unit, but scanners and tools that scale their images stay far below.
+# Intensities of MRI do not have a unit, but those of scanners and of usual scalings are far below.
 LARGEST_VALUE = 1e9
 
 
@@ -90,7 +90,7 @@ def damaged(path: Path, reason: str) -> ImageError:
 
 
 def degenerate(path: Path, reason: str) -> ImageError:
-    """Return the error for a file whose voxels have no usable position."""
+    """Return the error for a file whose voxels do not have a usable position."""
     return ImageError(
         f"The position of the voxels of {path} cannot be used: {reason}.",
         "Export the scan again, or restore its affine from the original series.",

@@ -1,6 +1,6 @@
-"""What MetaImage and NRRD have in common: a header of text, and voxels after it or in a file beside it.
+"""Code shared by the readers of MetaImage and NRRD: a header of text, with voxels after it or in a file beside it.
 
-Nothing is allocated because a header asks for it: its size has to agree with the bytes of the file first.
+Memory is allocated only after the size in the header was compared with the bytes of the file.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Voxels:
 
 
 def read_start(path: Path) -> bytes:
-    """Return the bytes of a file in which its header has to end."""
+    """Return the first 256 kB of a file, which must contain its whole header."""
     with path.open("rb") as stream:
         return stream.read(_HEADER_BYTES)
 
@@ -90,7 +90,7 @@ class Header:
         return words
 
     def unknown(self, name: str) -> ImageError:
-        """Return the error for a field that is missing, or has a text that is valid in other programs at most."""
+        """Return the error for a field that is missing or has a value that anymri does not read."""
         if not self.fields.get(name):
             return damaged(self.path, f"its header has nothing as {name}")
         return unsupported(self.path, f"{excerpt(self.fields[name])} as {name}")
@@ -120,7 +120,7 @@ class Header:
 def data_file(path: Path, name: str) -> Path:
     """Return the file beside `path` that its header names; raise `ImageError` for any other place, or several files.
 
-    Links are followed, because data sets of git-annex consist of them: who can link can also copy.
+    Links are followed, because data sets of git-annex consist of them.
     """
     plain = name.removeprefix("./")
     if plain.startswith("LIST") or "%" in plain:
@@ -174,7 +174,7 @@ def note_missing(path: Path, *, spacing: bool = False, directions: bool = False)
 
 
 def unsupported(path: Path, what: str) -> ImageError:
-    """Return the error for a file that is probably sound, but has something rare."""
+    """Return the error for a file that is probably valid but uses a rare feature."""
     return ImageError(
         f"{path} has {what}, which anymri does not read.", "Save it as NIfTI, or as MetaImage with local data."
     )

@@ -23,9 +23,9 @@ from anymri.modalities import MODALITIES, find_modality
 
 # Suffixes of label maps and masks.
 _MAPS = known.LABEL | known.LESION | known.MASK | {"dseg"}
-# Entities whose words say nothing about what an image shows.
+# Entities whose words do not describe what an image shows.
 _PLACES = frozenset({"sub", "ses", "space", "run", "task", "res", "den"})
-# Folders between `derivatives` and a file.
+# Largest number of folders between `derivatives` and a file.
 _DEPTH = 8
 
 
@@ -38,7 +38,7 @@ class Name:
 
     @classmethod
     def read(cls, stem: str) -> Name:
-        """Return the parts of a file name without its suffix of a format."""
+        """Return the entities and the suffix of a file name, given without `.nii.gz`."""
         *entities, suffix = stem.split("_")
         return cls({key: value for key, _, value in (entity.partition("-") for entity in entities)}, suffix.lower())
 
@@ -135,7 +135,7 @@ def _role_of_map(name: Name, is_derivative: bool) -> Role:
 def _add_labels_without_scans(
     files: dict[str, list[tuple[str, Path]]], sessions: Mapping[str, list[str]], found: Found, root: Path
 ) -> None:
-    """Give the label maps of folders without scans to the only session of the subject, if they are not of another."""
+    """Add label maps of folders without scans to the only session of their subject, or skip them."""
     with_scans = {case for cases in sessions.values() for case in cases}
     for case in [case for case in files if case not in with_scans]:
         for role, file in files.pop(case):

@@ -13,14 +13,11 @@ from anymri.data.layouts.listing import Above, folders_above, identity, list_fol
 from anymri.data.layouts.names import Named, folder_name, read_names
 from anymri.errors import CohortError
 
-# Folders between the cohort and a case: training/HGG/site/case.
-_DEPTH = 4
-
 
 def find(root: Path) -> Found:
     """Return the cases in a folder and up to four folders below it; images in folders inside a case are not used."""
     found = Found()
-    _search(root, root, _DEPTH, found, folders_above(root))
+    _search(root, root, reasons.DEPTH, found, folders_above(root))
     return found
 
 
@@ -38,7 +35,7 @@ def _search(root: Path, folder: Path, depth: int, found: Found, above: Above) ->
         cases, without_scan = _cases(folder, named)
         found.cases += cases
         found.skip(reasons.NO_SCAN, _relative(without_scan, root))
-        below = (each for child in listing.folders for _, each in walk(child, _DEPTH, (*above, here)))
+        below = (each for child in listing.folders for _, each in walk(child, reasons.DEPTH, (*above, here)))
         inside = (file for each in below for file, _ in each.images)
         found.skip(reasons.INSIDE_A_CASE, _relative(inside, root))
         return
@@ -83,7 +80,7 @@ def _cases(folder: Path, named: Sequence[Named]) -> tuple[list[Case], list[Path]
 
 
 def _join_at_home(groups: dict[tuple[str, ...], list[Named]]) -> None:
-    """Join images named as their folder and no more with those whose names have more words after that."""
+    """Join images whose names begin with that of the folder: those without further words, and those with some."""
     at_home = sorted((key for key, images in groups.items() if images[0].at_home), key=len)
     if len(at_home) == 2 and at_home[1][: len(at_home[0])] == at_home[0]:
         groups[at_home[1]] += groups.pop(at_home[0])

@@ -1,4 +1,4 @@
-"""What was found in a cohort: its cases, and what is not used, by reason."""
+"""Result of a search for the cases of a cohort, with what is not used, by reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from anymri.data.case import Case
 from anymri.errors import CohortError, InputWarning
 from anymri.modalities import MODALITIES
 
-# Reasons for which something is not used, each to continue "Not used are ...".
+# Reasons for which something is not used. Each completes the sentence "Not used are ...".
+# Largest number of folders between the cohort and a case, as in training/HGG/site/case.
+DEPTH = 4
 NOT_UNDERSTOOD = "images whose names do not say what they are"
 NO_LABEL = "cases without a label map"
 NO_SCAN = "label maps without a scan of the same case"
@@ -19,7 +21,7 @@ SEVERAL_SESSIONS = "label maps without a session of subjects with several sessio
 NO_TUMOUR_NAME = "segmentations in derivatives whose names do not say that they show a tumour"
 NO_ANATOMY = "subjects and sessions without a scan in an anat folder"
 INSIDE_A_CASE = "images in folders inside a case folder"
-TOO_DEEP = "folders more than 4 below the cohort"
+TOO_DEEP = f"folders more than {DEPTH} levels below the cohort"
 NO_IMAGE = "folders without an image"
 OTHER_FORMAT = "files in formats that are not read"
 BROKEN_LINK = "links that point nowhere"
@@ -43,15 +45,18 @@ class Found:
         if names := list(names):
             self.skipped.setdefault(reason, []).extend(names)
 
-    def labelled(self, cohort: Path, remedy: str) -> Found:
-        """Return the cases with a label map, after notes about all that is not used.
+    def labelled(self, cohort: Path) -> Found:
+        """Return the cases with a label map, and issue notes about all that is not used.
 
-        remedy  second sentence of the `CohortError` that is raised if there is none
+        Raises `CohortError` if there is no such case.
         """
         with_label = Found([case for case in self.cases if case.label is not None], dict(self.skipped))
         if not with_label.cases:
             self.warn()
-            raise CohortError(f"No case in {cohort} has a label map.", remedy)
+            raise CohortError(
+                f"No case in {cohort} has a label map.",
+                "Give a cohort with label maps. Without them, only this is possible: anymri segment",
+            )
         with_label.skip(NO_LABEL, (case.name for case in self.cases if case.label is None))
         with_label.warn()
         return with_label
@@ -59,7 +64,7 @@ class Found:
     def warn(self) -> None:
         """Issue one `InputWarning` for each reason, with the count and some names."""
         for reason, names in self.skipped.items():
-            warnings.warn(f"Not used are {reason}: {shown(names)}.", InputWarning, stacklevel=3)
+            warnings.warn(f"Not used are {reason}: {counted(names)}.", InputWarning, stacklevel=3)
 
 
 def warn_without_tumour(cohort: Path) -> None:
@@ -71,7 +76,7 @@ def warn_without_tumour(cohort: Path) -> None:
     )
 
 
-def shown(names: Sequence[str]) -> str:
+def counted(names: Sequence[str]) -> str:
     """Return the number of names and the first five: "7 (a, b, c, d, e, ...)"."""
     return f"{len(names)} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
 

@@ -1,4 +1,4 @@
-"""Names of the images of one folder, read into roles and into whose image each is."""
+"""Names of the images of one folder: the role of each image, and the case that it belongs to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from anymri.data.layouts.roles import MASK, OF_NOTHING, Unclear, role_of_words
+from anymri.data.layouts.roles import OF_NOTHING, UNDECIDED_MASK, Unclear, role_of_words
 from anymri.data.layouts.words import (
     CONTRAST_AFTER_T1,
     LESION,
@@ -34,11 +34,12 @@ NAMED_OTHERWISE = frozenset({"W39_1998.09.19_Segm"})
 class Named:
     """An image whose name gives it a role.
 
-    role    a modality, `label` or `brain_mask`
-    key     the words that say whose image it is, and when it was taken; empty if there are none
-    name    the same, as written in the file name
-    at_home whether the name begins with that of the folder
-    words   all words that give no role
+    file     the image file
+    role     a modality, `label` or `brain_mask`
+    key      the words that name the patient and the time of the scan; empty if there are none
+    name     the same, as written in the file name
+    at_home  whether the name begins with that of the folder
+    words    all words that do not give a role
     """
 
     file: Path
@@ -78,7 +79,7 @@ def read_names(folder: Path, images: Sequence[tuple[Path, str]]) -> tuple[list[N
     about_scans = {word.text for word in split_words(folder_name(folder))}
     about_scans.update(*(image.words for image in named if image.is_scan))
     for place, image in enumerate(named):
-        if image.role == MASK:
+        if image.role == UNDECIDED_MASK:
             named[place] = replace(image, role="brain_mask")
             of_tumour = any(word.text in LESION for word in split_words(image.file.name))
             if of_tumour or not image.words <= about_scans:
@@ -101,7 +102,7 @@ def folder_name(folder: Path) -> str:
 
 
 def _named(file: Path, stem: str, role: str, skipped: int, home: str, at_home: bool) -> Named:
-    """Return an image; the words before the first one with a role say whose it is, or else those after it."""
+    """Return an image; its key is the words before the first one with a role, or else those after it."""
     words = split_words(stem)
     first = next(place for place, word in enumerate(words) if place >= skipped and has_role(word.text))
     own = [word for previous, word in pairwise([None, *words]) if word is not None and _is_own(word, previous)]
@@ -121,7 +122,7 @@ def _without_role(words: Sequence[Word]) -> frozenset[str]:
 
 
 def _is_own(word: Word, previous: Word | None) -> bool:
-    """Return whether a word may say whose image it is."""
+    """Return whether a word may be part of the name of a case."""
     if previous is not None and find_modality(previous.text) and word.text in CONTRAST_AFTER_T1 | WEIGHTED_AFTER:
         return False
     return not (is_neutral(word.text) or has_role(word.text))

@@ -13,9 +13,9 @@ from anymri.modalities import find_modality
 
 @dataclass(frozen=True)
 class Unclear:
-    """Result of a name from which the rules decide no role.
+    """Reason why the rules do not give a role to a name.
 
-    reason   what the name says, to continue "its name ..."
+    reason   end of the sentence "its name ..."
     is_scan  whether the file may be a scan
     """
 
@@ -28,20 +28,22 @@ Role = str | Unclear | None
 _MAPS = known.LABEL | known.LESION | known.MASK
 
 # Role of a mask whose name does not say of what: it is a brain mask if its other words are those of the case.
-MASK = "mask"
+UNDECIDED_MASK = "mask"
 OF_NOTHING = Unclear("does not say of what it is a mask")
 _OF_A_REGION = Unclear("is that of a single region of a tumour, and a label map contains all")
 
 
 @lru_cache(maxsize=100_000)
 def role_of_words(words: tuple[str, ...]) -> Role:
-    """Return the role that the words of a name give, without those of the case; None if they give none."""
+    """Return the role of a file by the words of its name, without those of the case; None if it does not have one."""
     return _role(known.join_phrases(words))
 
 
 def _role(words: Sequence[str]) -> Role:
-    modality = None if _is_computed(words) else modality_of_words(words)
-    if _is_computed(words) or not set(words) & _MAPS:
+    if _is_computed(words):
+        return None
+    modality = modality_of_words(words)
+    if not set(words) & _MAPS:
         return modality
     return _OF_A_REGION if _is_of_one_region(words) else _role_of_map(set(words), modality)
 
@@ -57,7 +59,7 @@ def _role_of_map(words: Set[str], modality: Role) -> Role:
         return None if words & known.BRAIN else "label"
     if words & known.BRAIN:
         return "brain_mask"
-    return MASK if modality is None else OF_NOTHING
+    return UNDECIDED_MASK if modality is None else OF_NOTHING
 
 
 def modality_of_words(words: Sequence[str]) -> Role:

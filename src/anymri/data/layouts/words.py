@@ -52,7 +52,7 @@ TO = _set("to into in on onto space")
 MOVED = _set(
     "2 reg registered registration coreg coregistered aligned align warped resampled transformed moved matched"
 )
-# Orientations, sequences and steps of preprocessing, which name no case.
+# Orientations, sequences and steps of preprocessing: they are not part of the name of a case.
 NEUTRAL = (
     _set(
         "ax axial sag sagittal cor coronal tra trans transversal 2d 3d iso mr mri img image scan stripped strip "
@@ -141,12 +141,12 @@ def has_role(word: str) -> bool:
 
 
 def is_neutral(word: str) -> bool:
-    """Return whether a word says nothing about whose image it is: `axial`, `n4`, `1mm`, `post`, `reg`."""
+    """Return whether a word is not part of the name of a case: `axial`, `n4`, `1mm`, `post`, `reg`."""
     return word in NEUTRAL or word in DERIVED or bool(_SIZE.fullmatch(word))
 
 
 def time_of(words: Sequence[Word]) -> list[str]:
-    """Return the words that say when a scan was taken, of a date with a time the day: `20190102`, `day`, `2`."""
+    """Return the words for the time of a scan, such as `day`, `2`; of a date with a time, the date."""
     found = []
     for before, word in pairwise([Word("", 0, 0), *words]):
         match = _TIME.fullmatch(word.text)

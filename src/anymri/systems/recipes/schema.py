@@ -35,7 +35,7 @@ def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except RuntimeError as error:  # a home folder that is not known
-        raise ValueError("its user has no home folder") from error
+        raise ValueError("the home folder of ~ is not known; give the whole path") from error
 
 
 def _is_list(name: str) -> bool:
@@ -52,7 +52,7 @@ def _by_modality(rates: dict[str, float]) -> dict[str, float]:
 Share = Annotated[float, Field(ge=0, le=1)]
 Rates = Annotated[dict[str, Share], AfterValidator(_by_modality)]
 ListFile = Annotated[Path, AfterValidator(_absolute)]
-# Upper bounds are far above anything useful: beyond them, a typing error would take the memory or years.
+# Upper bounds are far above useful values. They refuse typing errors that would exhaust memory or train for years.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 SmallCount = Annotated[int, Field(ge=1, le=1024)]
 Rate = Annotated[float, Field(ge=0, le=1000)]

@@ -11,7 +11,7 @@ from typing import Any
 from anymri.data.cache import CachedCase, cache_case
 from anymri.data.case import Case
 from anymri.data.layouts import find_cohort
-from anymri.data.layouts.found import shown, warn_without_tumour
+from anymri.data.layouts.found import counted, warn_without_tumour
 from anymri.errors import AnymriWarning, CohortError
 from anymri.files import digest, remove_leftovers
 from anymri.modalities import MODALITIES, Subset
@@ -29,7 +29,7 @@ class Cohort:
 
     files   what a file is -> every file that was read
     test    names of the cases of a test list
-    unused  names of cases that are in none of the lists, or have not the scans that training needs
+    unused  names of cases that are in none of the lists, or lack scans that training needs
     skipped reason -> names of cases and files of the folder that are not used, see `anymri.data.layouts.found`
     """
 
@@ -68,8 +68,7 @@ def prepare(configuration: TrainingConfiguration, progress: Progress, check: boo
     used.
     """
     scheme = label_scheme(configuration.label_scheme)
-    remedy = "Give a cohort with label maps; without them there is only: anymri segment"
-    found = find_cohort(configuration.data).labelled(configuration.data, remedy)
+    found = find_cohort(configuration.data).labelled(configuration.data)
     cases = found.cases
     recipe = configuration.recipe
     listed = divide(cases, recipe.split)
@@ -148,7 +147,7 @@ def _required(recipe: Recipe) -> set[str]:
 
 
 def _note(what: str, names: Sequence[str]) -> None:
-    warnings.warn(f"{what}: {shown(names)}.", AnymriWarning, stacklevel=3)
+    warnings.warn(f"{what}: {counted(names)}.", AnymriWarning, stacklevel=3)
 
 
 def _warn_of_missing_everywhere(cases: Sequence[Case], recipe: Recipe) -> None:

@@ -41,7 +41,9 @@ def read_list(path: Path) -> dict[str, Subset | None]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.reader(stream)) if is_table else [["case"], *([line] for line in stream)]
     except OSError as error:
-        raise CohortError(f"The list {path} cannot be read: {error.strerror}.", "Check its name.") from error
+        raise CohortError(
+            f"The list {path} cannot be read: {error.strerror}.", "Check its path and permissions."
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise CohortError(f"The list {path} is not text in UTF-8.", "Save it as text or CSV in UTF-8.") from error
     columns = [cell.strip().lower() for cell in rows.pop(0)] if rows else []
