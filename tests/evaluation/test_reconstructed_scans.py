@@ -107,7 +107,7 @@ def test_windows_are_encoded_once_for_all_subsets_and_reconstructed_on_request_o
     monkeypatch.setattr(windows, "VOXELS_PER_PASS", 1)
     calls = []
     segmenter = Segmenter.load(weights)
-    segmenter.windows = segmenter.windows._replace(side=16)
+    segmenter.windows = segmenter.windows._replace(sides=(16, 16, 16))
     system, study = segmenter.system, read_study(find_cases(cohort)[0], label_scheme("brats2023"))
     encode, decode = system.encode, system.decode
     system.encode = lambda *arguments: calls.append("encode") or encode(*arguments)

@@ -34,6 +34,7 @@ class WeightsCard(BaseModel):
     origin           where the weights come from, in words
     frozen_file      name of a file in the same folder with the tensors that training left unchanged, if there are any;
                      several weights share it
+    checksum         CRC-32 of the names and numbers of the tensors in the file, without those of `frozen_file`
     anymri           version that wrote the weights
     """
 
@@ -49,4 +50,5 @@ class WeightsCard(BaseModel):
     trained_on: list[str]
     origin: str
     frozen_file: str | None = Field(default=None, pattern=r"^frozen-[0-9a-f]{16}\.safetensors$")
+    checksum: str | None = None
     anymri: str = __version__

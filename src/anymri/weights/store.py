@@ -25,7 +25,6 @@ from anymri.weights.card import WeightsCard
 from anymri.weights.locate import find_weights
 
 _KEY = "anymri"
-_CHECKSUM = "checksum"
 _GIVE = "Give weights that anymri train or anymri convert wrote."
 _MOST_NAMES = 8
 # Digits of its SHA-256 in the name of a file of frozen tensors.
@@ -49,7 +48,9 @@ def save_weights(
         card = card.model_copy(update={"frozen_file": file.name})
         if not file.exists():
             _write(file, content)
-    _write(path, save(tensors, metadata={_KEY: card.model_dump_json(), _CHECKSUM: _checksum(tensors)}))
+    card = card.model_copy(update={"checksum": _checksum(tensors)})
+    # One entry, because the library writes several in a random order.
+    _write(path, save(tensors, metadata={_KEY: card.model_dump_json()}))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -83,7 +84,9 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
     files = [file, _frozen_file(file, card.frozen_file)] if card.frozen_file else [file]
     expected = system.state_dict()
     _check_headers(files, card.system, expected)
-    state = {name: value for each in files for name, value in _tensors(each, expected, device).items()}
+    state = _tensors(file, expected, device, card.checksum)
+    for each in files[1:]:
+        state |= _tensors(each, expected, device)
     system.load_state_dict(state, assign=True)
     if any(buffer.is_meta for buffer in system.buffers()):  # buffers that are not saved have no values yet
         system = build(card.system, card.network)
@@ -155,15 +158,19 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(shortened, names[:_MOST_NAMES])) + more
 
 
-def _tensors(file: Path, expected: Mapping[str, torch.Tensor], device: str | torch.device) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file in the types that are expected, all finite and as they were written."""
+def _tensors(
+    file: Path, expected: Mapping[str, torch.Tensor], device: str | torch.device, checksum: str | None = None
+) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file in the types that are expected, all finite.
+
+    checksum  that of the tensors as they were written, where it is known
+    """
     with _opened(file) as stored:
         # Copies, because the file may change while it is mapped into memory.
         tensors = {name: stored.get_tensor(name).clone() for name in stored.keys()}  # noqa: SIM118
-        written = (stored.metadata() or {}).get(_CHECKSUM)
     for name, value in tensors.items():
         check_finite(name, value, file)
-    if written not in (None, _checksum(tensors)):
+    if checksum not in (None, _checksum(tensors)):
         raise WeightsError(f"The weights in {file} are damaged: they have changed since they were written.", _GIVE)
     return {name: value.to(device, expected[name].dtype) for name, value in tensors.items()}
 
