@@ -20,7 +20,7 @@ from pathlib import Path
 from anymri.data.case import Case, check_distinct
 from anymri.data.image import image_stem
 from anymri.data.layouts import bids, csv_manifest, folders, nnunet
-from anymri.data.layouts.found import Found, counted
+from anymri.data.layouts.found import Found, check_one_role, counted
 from anymri.data.layouts.listing import check_readable
 from anymri.errors import CohortError, ModalityError
 from anymri.modalities import parse_modality
@@ -82,7 +82,8 @@ def case_from_files(
 
     scans  any alias of a modality -> file
 
-    Raises `ModalityError` for an unknown alias or a modality given twice, `ImageError` for a file that does not exist.
+    Raises `ModalityError` for an unknown alias or a modality given twice, `ImageError` for a file that does not exist,
+    `CohortError` for a file in two roles.
     """
     by_modality: dict[str, Path] = {}
     for word, path in scans.items():
@@ -95,6 +96,7 @@ def case_from_files(
     case = Case(name, by_modality, label, brain_mask)
     for role, path in case.files().items():
         check_readable(path, f" ({role})")
+    check_one_role(case.files())
     return case
 
 

@@ -19,6 +19,7 @@ from anymri.data.layouts.names import unclear_name
 from anymri.data.layouts.roles import Role, Unclear, modality_of_words
 from anymri.data.layouts.words import join_phrases, split_words
 from anymri.errors import CohortError
+from anymri.files import read_text
 from anymri.modalities import MODALITIES, find_modality
 
 # Suffixes of label maps and masks.
@@ -31,7 +32,10 @@ _DEPTH = 8
 
 @dataclass(frozen=True)
 class Name:
-    """Name of a BIDS file: its entities in order, as {"sub": "01", "label": "lesion"}, and its suffix."""
+    """Name of a BIDS file: its entities in order, as {"sub": "01", "label": "lesion"}, and its suffix.
+
+    The suffix is empty in names that end with an entity, as `sub-01_label-tumor`.
+    """
 
     entities: Mapping[str, str]
     suffix: str
@@ -39,13 +43,19 @@ class Name:
     @classmethod
     def read(cls, stem: str) -> Name:
         """Return the entities and the suffix of a file name, given without `.nii.gz`."""
-        *entities, suffix = stem.split("_")
-        return cls({key: value for key, _, value in (entity.partition("-") for entity in entities)}, suffix.lower())
+        parts = stem.split("_")
+        suffix = "" if "-" in parts[-1] else parts.pop()
+        return cls({key: value for key, _, value in (part.partition("-") for part in parts)}, suffix.lower())
 
     @property
     def case(self) -> str:
         """`sub-XX` or `sub-XX_ses-YY`."""
         return "_".join(f"{key}-{self.entities[key]}" for key in ("sub", "ses") if key in self.entities)
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the file is a label map or a mask."""
+        return self.suffix in _MAPS or (not self.suffix and "label" in self.entities)
 
     @property
     def words(self) -> set[str]:
@@ -108,7 +118,7 @@ def _roles(anat: Path, case: str, is_derivative: bool) -> tuple[list[tuple[str, 
 
 
 def _role(name: Name, is_derivative: bool) -> Role:
-    if name.suffix in _MAPS:
+    if name.is_map:
         return _role_of_map(name, is_derivative)
     modality = None if name.entities.get("part") == "phase" else find_modality(name.suffix)
     if modality != "T1":
@@ -155,13 +165,13 @@ def _add_derivatives(
         shows_tumour = any({word.text for word in split_words(part)} & known.LESION for part in pipelines)
         for file, stem in listing.images:
             name = Name.read(stem)
-            if name.suffix not in _MAPS or "sub" not in name.entities:
+            if not name.is_map:
                 continue
             role = _role(name, is_derivative=not shows_tumour)
             if role == "label":
                 check_readable(file)
                 _add_label(name.case, file, files, sessions, found, root)
-            elif role is None and not name.words & (known.TISSUE | known.BRAIN):
+            else:
                 found.skip(reasons.NO_TUMOUR_NAME, [file.relative_to(root).as_posix()])
 
 
@@ -188,7 +198,7 @@ def _add_label(
 def _is_derivative(root: Path) -> bool:
     """Return whether a BIDS folder is the output of a pipeline, whose `dseg` are tissues."""
     try:
-        description = json.loads((root / "dataset_description.json").read_text(encoding="utf-8-sig"))
+        description = json.loads(read_text(root / "dataset_description.json"))
         return bool(description["DatasetType"] == "derivative")
     except (OSError, ValueError, KeyError, TypeError):
         return "derivatives" in root.absolute().parts

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anymri.data.case import Case
+from anymri.data.layouts.listing import identity
 from anymri.errors import CohortError, InputWarning
 from anymri.modalities import MODALITIES
 
@@ -95,6 +96,20 @@ def case_of_roles(name: str, roles: Iterable[tuple[str, Path]]) -> Case:
 
 
 def case_of_files(name: str, files: Mapping[str, Path], patient: str = "") -> Case:
-    """Return the case of a mapping from role to file."""
+    """Return the case of a mapping from role to file; raise `CohortError` for a file in two roles."""
+    check_one_role(files)
     scans = {modality: files[modality] for modality in MODALITIES if modality in files}
     return Case(name, scans, files.get("label"), files.get("brain_mask"), patient)
+
+
+def check_one_role(files: Mapping[str, Path]) -> None:
+    """Raise `CohortError` if one file has two roles, under one name or by links."""
+    roles: dict[tuple[int, int], str] = {}
+    for role, file in files.items():
+        first = roles.setdefault(identity(file), role)
+        if first != role:
+            names = " and ".join(dict.fromkeys((str(files[first]), str(file))))
+            raise CohortError(
+                f"One file is given as {first.replace('_', ' ')} and as {role.replace('_', ' ')}: {names}.",
+                "Give a different file for each, or only one of the two.",
+            )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
-from anymri.data.layouts.roles import OF_NOTHING, UNDECIDED_MASK, Unclear, role_of_words
+from anymri.data.layouts.roles import OF_NOTHING, UNDECIDED_MASK, Role, Unclear, role_of_words
 from anymri.data.layouts.words import (
+    CONTRAST,
     CONTRAST_AFTER_T1,
+    DERIVED,
     LESION,
+    LINKS,
+    NO_CONTRAST,
+    ORIENTATION,
+    SEQUENCE,
     WEIGHTED_AFTER,
     Word,
     has_role,
@@ -26,8 +32,9 @@ _HOW_TO_NAME = (
     "one case by --t1, --t1c, --t2 and --flair."
 )
 
-# The label map of case 355 of BraTS 2020, whose name is not that of its folder and scans.
-NAMED_OTHERWISE = frozenset({"W39_1998.09.19_Segm"})
+# Label maps of data sets whose names are not those of their folders and scans: case 355 of BraTS 2020, BraTS 2015.
+_RELEASED_LABEL = re.compile(r"W39_1998\.09\.19_Segm|VSD\.Brain(?:_\dmore)?\.XX\.O\.OT\.\d+")
+_TEMPLATE = re.compile(r"(?:MNI152|avg152|mni_icbm152).*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,11 @@ class Named:
         """Whether the image is a scan."""
         return self.role in MODALITIES
 
+    @property
+    def is_protocol(self) -> bool:
+        """Whether the name has a word that protocols of scanners have: an orientation, a sequence or contrast."""
+        return bool(self.words & (ORIENTATION | SEQUENCE | CONTRAST | NO_CONTRAST))
+
 
 def read_names(folder: Path, images: Sequence[tuple[Path, str]]) -> tuple[list[Named], list[Path]]:
     """Return the images of a folder that have a role, and those whose names are not understood.
@@ -69,7 +81,7 @@ def read_names(folder: Path, images: Sequence[tuple[Path, str]]) -> tuple[list[N
     for file, stem in images:
         words = split_words(stem)
         skipped = _length_of(home, words)
-        role = role_of_words(tuple(word.text for word in words[skipped or shared :]))
+        role = role_of_name(stem, skipped or shared)
         if isinstance(role, Unclear):
             unclear[file] = role
         elif role is None:
@@ -91,6 +103,18 @@ def read_names(folder: Path, images: Sequence[tuple[Path, str]]) -> tuple[list[N
     return [image for image in named if image.file not in unclear], sorted([*unknown, *unclear])
 
 
+def role_of_name(stem: str, skipped: int = 0) -> Role:
+    """Return the role of a file or folder by its name without suffix.
+
+    skipped  number of words at the beginning that belong to the case
+    """
+    if _RELEASED_LABEL.fullmatch(stem):
+        return "label"
+    if _TEMPLATE.fullmatch(stem):
+        return None
+    return role_of_words(tuple(word.text for word in split_words(stem)[skipped:]))
+
+
 def unclear_name(file: Path, why: Unclear) -> CohortError:
     """Return the error about a name that the rules do not decide."""
     return CohortError(f"The role of {file} is unclear: its name {why.reason}.", _HOW_TO_NAME)
@@ -103,17 +127,17 @@ def folder_name(folder: Path) -> str:
 
 def _named(file: Path, stem: str, role: str, skipped: int, home: str, at_home: bool) -> Named:
     """Return an image; its key is the words before the first one with a role, or else those after it."""
+    if _RELEASED_LABEL.fullmatch(stem):
+        return Named(file, role, (), "", False, frozenset())
     words = split_words(stem)
     first = next(place for place, word in enumerate(words) if place >= skipped and has_role(word.text))
-    own = [word for previous, word in pairwise([None, *words]) if word is not None and _is_own(word, previous)]
+    own = own_words(words)
     before = [word for place, word in enumerate(words[:first]) if place < skipped or word in own]
     after = [word for word in own if word.start > words[first].start]
     key = before or after
     at_home = at_home or "".join(word.text for word in key) == home
     when = time_of(after) if before else []
     name = "_".join([stem[key[0].start : key[-1].end], *when]) if key else ""
-    if stem in NAMED_OTHERWISE:
-        return Named(file, role, (), "", False, frozenset())
     return Named(file, role, (*(word.text for word in key), *when), name, at_home, _without_role(words))
 
 
@@ -121,11 +145,18 @@ def _without_role(words: Sequence[Word]) -> frozenset[str]:
     return frozenset(word.text for word in words if not has_role(word.text))
 
 
-def _is_own(word: Word, previous: Word | None) -> bool:
-    """Return whether a word may be part of the name of a case."""
-    if previous is not None and find_modality(previous.text) and word.text in CONTRAST_AFTER_T1 | WEIGHTED_AFTER:
+def own_words(words: Sequence[Word]) -> list[Word]:
+    """Return the words that may be part of the name of a case."""
+    around = zip(("", *(word.text for word in words)), words, (*(word.text for word in words[1:]), ""), strict=False)
+    return [word for before, word, after in around if _is_own(before, word.text, after)]
+
+
+def _is_own(before: str, word: str, after: str) -> bool:
+    if find_modality(before) and word in CONTRAST_AFTER_T1 | WEIGHTED_AFTER:
         return False
-    return not (is_neutral(word.text) or has_role(word.text))
+    if word in LINKS and after in LINKS | CONTRAST - {"post"}:
+        return False
+    return not (is_neutral(word) or has_role(word))
 
 
 def _shared(names: Sequence[Sequence[Word]]) -> int:
@@ -143,7 +174,7 @@ def _shared(names: Sequence[Sequence[Word]]) -> int:
 
 def _names_a_case(words: Sequence[Word], count: int) -> bool:
     """Return whether the first words are more than roles, and a role follows them."""
-    own = any(not (has_role(word.text) or is_neutral(word.text)) for word in words[:count])
+    own = any(not (has_role(word.text) or is_neutral(word.text) or word.text in DERIVED) for word in words[:count])
     return own and any(has_role(word.text) for word in words[count:])
 
 

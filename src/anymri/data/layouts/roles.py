@@ -44,7 +44,7 @@ def _role(words: Sequence[str]) -> Role:
         return None
     modality = modality_of_words(words)
     if not set(words) & _MAPS:
-        return modality
+        return None if _shows_tissue(words) else modality
     return _OF_A_REGION if _is_of_one_region(words) else _role_of_map(set(words), modality)
 
 
@@ -78,6 +78,8 @@ def _moved(words: Sequence[str], target: Sequence[str], link: str) -> Role:
     role = _single(words)
     onto = next(modality for word in target if (modality := find_modality(word)))
     if link == "space" and (role, onto) == ("T2", "FLAIR"):
+        if known.ORIENTATION & {*words, *target}:
+            return "FLAIR"  # a protocol: 3D_SAG_T2_SPACE_FLAIR
         return Unclear("is that of a T2 in the space of FLAIR, or of a FLAIR of the sequence SPACE", is_scan=True)
     if role == "T1" and onto not in ("T1", "T1c") and known.CONTRAST & set(target):
         return Unclear("does not say which scan was taken after contrast", is_scan=True)
@@ -94,8 +96,10 @@ def _single(words: Sequence[str]) -> Role:
         names = ["FLAIR"]
     if len(names) > 1:
         return Unclear(f"contains the words of {' and of '.join(names)}", is_scan=True)
-    if not names or names[0] not in ("T1", "T1c"):
-        return names[0] if names else None
+    if not names or (names == ["T2"] and known.GRADIENT_ECHO & set(words)):
+        return None
+    if names[0] not in ("T1", "T1c"):
+        return names[0]
     start = places[0]
     while start and known.is_neutral(words[start - 1]):
         start -= 1
@@ -107,6 +111,8 @@ def _single(words: Sequence[str]) -> Role:
     with_contrast = names[0] == "T1c" or around & known.CONTRAST or beside
     if with_contrast and (around & known.NO_CONTRAST or around & {"t1n", "t1pre", "t1native"}):
         return Unclear("says both with and without contrast", is_scan=True)
+    if not (with_contrast or around & known.NO_CONTRAST) and known.UNCLEAR_CONTRAST & set(words[end:]):
+        return Unclear("does not say whether the scan was taken after contrast", is_scan=True)
     return "T1c" if with_contrast else "T1"
 
 
@@ -115,6 +121,12 @@ def _is_computed(words: Sequence[str]) -> bool:
     roles = [place for place, word in enumerate(words) if known.has_role(word)]
     near = words[max(roles[0] - 1, 0) :] if roles else words
     return bool(known.PREDICTION & set(words) or known.DERIVED & set(near))
+
+
+def _shows_tissue(words: Sequence[str]) -> bool:
+    """Return whether a tissue is named after a modality, as in `T1_GM`; before it, the word may name a case."""
+    first = next((place for place, word in enumerate(words) if find_modality(word)), len(words))
+    return bool(known.TISSUE & set(words[first:]))
 
 
 def _is_of_one_region(words: Sequence[str]) -> bool:
