@@ -1,4 +1,4 @@
-"""Writing of files: an interrupted command leaves the old file or the new one, never half of one.
+"""Writing of files: an interrupted command leaves the old file or the new one, never half of one. Reading of text.
 
 Names of temporary files and folders begin with `TEMPORARY` and contain host and process, so that a later command
 recognises and removes what a killed one left.
@@ -30,6 +30,32 @@ _LOCK = TEMPORARY + "lock"
 _SECONDS_OF_A_LEFTOVER = 24 * 60 * 60
 # Errors of file systems that cannot lock files, such as Lustre without the mount option `flock`.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+# Far above the lists and settings of any cohort; tables of a large evaluation have some hundred megabytes.
+_LARGEST_TEXT, LARGEST_TABLE = 20_000_000, 2_000_000_000
+
+
+class TextError(ValueError):
+    """A file that is not text in UTF-8 of at most some size; the message is the reason, as the end of a sentence."""
+
+
+def read_text(path: Path, limit: int = _LARGEST_TEXT) -> str:
+    """Return the text of a file in UTF-8, without byte order mark; line ends stay as they are.
+
+    limit  largest number of bytes
+
+    Raises `TextError` for a file that is not regular, too large or not text, `OSError` if it cannot be opened. Without
+    these checks a pipe would block the command, and a device fill the memory.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise TextError("it is not a regular file")
+    with path.open("rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise TextError(f"it has more than {limit // 1_000_000} MB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError("it is not text in UTF-8") from error
 
 
 @contextmanager

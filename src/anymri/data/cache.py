@@ -26,7 +26,7 @@ from anymri.data.case import Case, read_study
 from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import Preprocessing, preprocess
 from anymri.errors import OutputError
-from anymri.files import sha256, temporary_path
+from anymri.files import read_text, sha256, temporary_path
 from anymri.modalities import MODALITIES
 from anymri.regions import LabelScheme
 
@@ -138,7 +138,7 @@ def _key(case: Case, scheme: LabelScheme, settings: Preprocessing) -> str:
 def _read_meta(entry: Path, check: bool) -> dict[str, Any] | None:
     """Return the content of `meta.json`; None if it is missing or damaged, or with `check` if an array is."""
     try:
-        meta: dict[str, Any] = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
+        meta: dict[str, Any] = json.loads(read_text(entry / "meta.json"))
         if meta.pop("checksum") != _checksum_of_meta(meta):
             return None
         arrays = {name: _checksum(entry / name) for name in _ARRAYS} if check else meta["arrays"]

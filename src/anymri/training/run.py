@@ -29,7 +29,7 @@ import torch
 from pydantic import TypeAdapter
 
 from anymri.errors import RunError, WeightsError
-from anymri.files import digest, is_unused, replacing, write_json, write_text
+from anymri.files import digest, is_unused, read_text, replacing, write_json, write_text
 from anymri.training.configuration import TrainingConfiguration, read_yaml, validated
 from anymri.weights.store import load_weights
 
@@ -115,7 +115,7 @@ class Run:
             write_text(self.config, configuration.to_yaml())
         if not resume or self.read_split() is None:
             write_json(self.split, split)
-        if not resume or not self.provenance.exists():
+        if not resume or not self.provenance.is_file():
             write_json(self.provenance, record)
 
     def check_split(self, split: dict[str, Any], trained: str) -> None:
@@ -139,7 +139,7 @@ class Run:
     def read_split(self) -> dict[str, Any] | None:
         """Return the split that the run was started with; None if its file is missing or damaged."""
         try:
-            split: dict[str, Any] = json.loads(self.split.read_text(encoding="utf-8"))
+            split: dict[str, Any] = json.loads(read_text(self.split))
             return split if split["sha256"] == digest(_content(split)) else None
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
@@ -167,6 +167,8 @@ class Run:
         """
         if not self.state.exists():
             return None
+        if not self.state.is_file():  # reading a pipe would never end
+            raise self.damaged_state()
         try:
             with zipfile.ZipFile(self.state) as archive:
                 if archive.testzip() is not None:

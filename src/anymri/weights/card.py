@@ -8,15 +8,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from anymri._version import __version__
 from anymri.data.preprocessing import Preprocessing
-from anymri.regions import CLASSES
+from anymri.regions import CLASSES, SCHEMES
 from anymri.systems.crops import Crop
 from anymri.systems.recipes.schema import WindowOverlap
+from anymri.text import shown
 
 
 def _with_known_classes(network: dict[str, Any]) -> dict[str, Any]:
     if network.get("num_classes") not in (len(CLASSES) - 1, len(CLASSES)):
         raise ValueError(f"num_classes is not {len(CLASSES) - 1} or {len(CLASSES)}")
     return network
+
+
+def _known(scheme: str | None) -> str | None:
+    if scheme is not None and scheme not in SCHEMES:
+        raise ValueError(f"there is no label scheme {shown(scheme)}")
+    return scheme
 
 
 class WeightsCard(BaseModel):
@@ -46,7 +53,7 @@ class WeightsCard(BaseModel):
     window: Crop
     window_overlap: WindowOverlap
     window_blending: Literal["gaussian", "constant"] = "gaussian"
-    label_scheme: str | None
+    label_scheme: Annotated[str | None, AfterValidator(_known)]
     trained_on: list[str]
     origin: str
     frozen_file: str | None = Field(default=None, pattern=r"^frozen-[0-9a-f]{16}\.safetensors$")

@@ -67,7 +67,7 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
     Nothing is allocated before the card, and the names, shapes and types of all tensors, fit the system.
 
     Raises `WeightsError` if the file is damaged, has no card, does not fit the network that its card names, or has
-    numbers that are not finite or not those of its checksum.
+    numbers that are not finite, all zero or not those of its checksum.
     """
     file = find_weights(path)
     card = _card(file)
@@ -87,6 +87,7 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
     state = _tensors(file, expected, device, card.checksum)
     for each in files[1:]:
         state |= _tensors(each, expected, device)
+    check_not_zero(state, file)
     system.load_state_dict(state, assign=True)
     if any(buffer.is_meta for buffer in system.buffers()):  # buffers that are not saved have no values yet
         system = build(card.system, card.network)
@@ -105,6 +106,12 @@ def check_finite(name: str, value: torch.Tensor, file: Path) -> None:
             f"The weights in {file} are not finite: {shortened(name)} has NaN or infinity.",
             "The training that wrote them has diverged, or the file is damaged: use other weights.",
         )
+
+
+def check_not_zero(state: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Raise `WeightsError` if every number of a state dict is zero, as in files that were allocated and not written."""
+    if not any(value.any() for value in state.values() if value.is_floating_point()):
+        raise WeightsError(f"The weights in {file} are all zero.", "Use other weights, or copy the file again.")
 
 
 @contextmanager
@@ -126,9 +133,8 @@ def _card(file: Path) -> WeightsCard:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "its text"
-        raise WeightsError(
-            f"The card of {file} does not fit: {shortened(place)} ({shortened(first['msg'])}).", _GIVE
-        ) from error
+        reason = shortened(first["msg"].removeprefix("Value error, "))
+        raise WeightsError(f"The card of {file} does not fit: {shortened(place)} ({reason}).", _GIVE) from error
 
 
 def _check_headers(files: Sequence[Path], system: str, expected: Mapping[str, torch.Tensor]) -> None:

@@ -31,6 +31,8 @@ def check_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
         raise damaged(path, f"its header gives the size {size_text(shape)}")
     if len(shape) < 3:
         raise ImageError(f"{path} is {len(shape)}-D ({size_text(shape)}).", "Give the whole 3-D volume.")
+    if min(shape[:3]) == 1:
+        raise ImageError(f"{path} is a single slice ({size_text(shape)}).", "Give the whole 3-D volume.")
     volumes = math.prod(shape[3:])
     if volumes > 1:
         raise ImageError(f"{path} has {volumes} volumes ({size_text(shape)}).", "Give one 3-D volume per modality.")

@@ -92,25 +92,35 @@ def opened(path: Path) -> Iterator[Content]:
 
     Raises `ImageError` if it is not a regular file, and if its compressed data turn out to be damaged while it is open.
     """
-    from isal import igzip, igzip_lib
+    from isal import igzip
 
-    isal: Any = igzip_lib  # its stub declares the class of its errors as an instance
     with _open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         stream: Any = file
         most = size
         try:
-            if file.peek(2).startswith(GZIP_MAGIC):
-                stream, most = igzip.IGzipFile(fileobj=file, mode="rb"), size * MOST_INFLATION
-                if stream.peek(2).startswith(GZIP_MAGIC):
-                    raise ImageError(f"{path} is compressed twice.", "Decompress it once, with gunzip.")
-            yield Content(path, stream, size, most)
-        except EOFError as error:
-            raise damaged(path, "its compressed data end too early") from error
-        except (BadGzipFile, zlib.error, isal.IsalError) as error:
-            raise damaged(path, "its compressed data do not agree with their checksum or format") from error
+            with decompressing(path):
+                if file.peek(2).startswith(GZIP_MAGIC):
+                    stream, most = igzip.IGzipFile(fileobj=file, mode="rb"), size * MOST_INFLATION
+                    if stream.peek(2).startswith(GZIP_MAGIC):
+                        raise ImageError(f"{path} is compressed twice.", "Decompress it once, with gunzip.")
+                yield Content(path, stream, size, most)
         except OSError as error:
             raise _cannot_open(path, error) from error
+
+
+@contextmanager
+def decompressing(path: Path) -> Iterator[None]:
+    """Context in which the errors of damaged compressed data become `ImageError`."""
+    from isal import igzip_lib
+
+    isal: Any = igzip_lib  # its stub declares the class of its errors as an instance
+    try:
+        yield
+    except EOFError as error:
+        raise damaged(path, "its compressed data end too early") from error
+    except (BadGzipFile, zlib.error, isal.IsalError) as error:
+        raise damaged(path, "its compressed data do not agree with their checksum or format") from error
 
 
 def check_regular(path: Path) -> None:

@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from anymri.data.augmentation import Augmentation
 from anymri.data.preprocessing import Preprocessing
@@ -61,6 +61,14 @@ WindowOverlap = Annotated[float, Field(ge=0, le=0.9)]
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false for numbers, where pydantic would read 1 and 0."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are not values of this field")
+        return value
 
 
 class Optimiser(_Settings):
