@@ -114,3 +114,24 @@ def test_a_pipe_is_not_hashed(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not a regular file"):
         files.sha256(tmp_path / "pipe")
+
+
+def test_text_is_read_without_byte_order_mark_and_with_its_line_ends(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\n")
+    assert files.read_text(tmp_path / "a.txt") == "a\r\nb\n"
+
+
+def test_text_is_read_only_from_regular_files_of_limited_size_in_utf8(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe", tmp_path / "zeros", tmp_path):
+        with pytest.raises(files.TextError, match="is not a regular file"):
+            files.read_text(path)
+    (tmp_path / "large").write_bytes(bytes(2_000_001))
+    with pytest.raises(files.TextError, match="has more than 2 MB"):
+        files.read_text(tmp_path / "large", limit=2_000_000)
+    (tmp_path / "latin").write_bytes(b"M\xfcller")
+    with pytest.raises(files.TextError, match="is not text in UTF-8"):
+        files.read_text(tmp_path / "latin")
+    with pytest.raises(FileNotFoundError):
+        files.read_text(tmp_path / "absent")

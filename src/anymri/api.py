@@ -29,7 +29,8 @@ def find_cases(folder: Path | str) -> list[Case]:
 
     folder  a folder in the layout of BraTS 2018 to 2024, BIDS or nnU-Net, a CSV manifest, or a folder of one case
 
-    Raises `CohortError` if there is no case; an `InputWarning` names what is not used.
+    Raises `CohortError` if there is no case and `ImageError` for an image that cannot be read. An `InputWarning` lists
+    what is not used.
 
     >>> import anymri
     >>> [str(case.subset) for case in anymri.find_cases("COHORT")]

@@ -5,7 +5,7 @@ AnymriError                what is wrong with which file, and what to do
 ├── ImageError             a scan that cannot be read or used: truncated, 4-D, NaN, constant
 ├── GeometryError          scans of one case on different grids
 ├── LabelError             an unknown label scheme; label values outside their scheme
-├── CohortError            a folder or manifest in which no case can be found
+├── CohortError            a folder or manifest without cases, or with names that are not clear
 ├── UnknownSystemError     a name that no system has
 ├── ShapeError             tensors that a system cannot take
 ├── WeightsError           weights that are missing, damaged or made for another system
@@ -99,7 +99,7 @@ class AnymriWarning(UserWarning):
 
 
 class InputWarning(AnymriWarning):
-    """A warning about input that is not used, or used in a way that may surprise; an error by `--strict`."""
+    """A warning about input that is not used, or not used as expected; `--strict` turns it into an error."""
 
 
 class Interrupted(BaseException):

@@ -1,4 +1,4 @@
-"""Writing of files: an interrupted command leaves the old file or the new one, never half of one.
+"""Writing of files: an interrupted command leaves the old file or the new one, never half of one. Reading of text.
 
 Names of temporary files and folders begin with `TEMPORARY` and contain host and process, so that a later command
 recognises and removes what a killed one left.
@@ -28,8 +28,34 @@ TEMPORARY = ".anymri-"
 _LOCK = TEMPORARY + "lock"
 # No file takes longer to write; the age decides where a temporary file comes from another host.
 _SECONDS_OF_A_LEFTOVER = 24 * 60 * 60
-# Of a file system that cannot lock files, as Lustre without the mount option `flock`.
+# Errors of file systems that cannot lock files, such as Lustre without the mount option `flock`.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+# Far above the lists and settings of any cohort; tables of a large evaluation have some hundred megabytes.
+_LARGEST_TEXT, LARGEST_TABLE = 20_000_000, 2_000_000_000
+
+
+class TextError(ValueError):
+    """A file that is not text in UTF-8 of at most some size; the message is the reason, as the end of a sentence."""
+
+
+def read_text(path: Path, limit: int = _LARGEST_TEXT) -> str:
+    """Return the text of a file in UTF-8, without byte order mark; line ends stay as they are.
+
+    limit  largest number of bytes
+
+    Raises `TextError` for a file that is not regular, too large or not text, `OSError` if it cannot be opened. Without
+    these checks a pipe would block the command, and a device fill the memory.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise TextError("it is not a regular file")
+    with path.open("rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise TextError(f"it has more than {limit // 1_000_000} MB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError("it is not text in UTF-8") from error
 
 
 @contextmanager
@@ -52,7 +78,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        _remove([temporary])
+        _remove(temporary)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -86,17 +112,17 @@ def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
             if output.exists() and output.samefile(path):
                 raise OutputError(
                     f"{output} would be overwritten, and it is an input ({path}).",
-                    "Choose another place for the output with -o.",
+                    "Choose another folder or file for the output, on the command line with -o.",
                 )
 
 
 @contextmanager
 def locked(folder: Path, *inner: str) -> Iterator[None]:
-    """Hold the output folder `folder`, which is created if needed, against other commands, on any host.
+    """Lock an output folder, which is created if needed, so that no other command on any host writes to it.
 
     Temporary files that killed commands left in it and in its folders `inner` are removed. The lock ends with the
-    process, however it ends; a folder that is still empty then is removed if it was created here. Raises `OutputError`
-    if another command holds the folder, or if it cannot be written.
+    process, however it ends; a folder that was created here and is still empty is removed. Raises `OutputError`
+    if another command has locked the folder, or if it cannot be written.
     """
     created = [place for place in (folder, *folder.parents) if not place.exists()]
     output_folder(folder)
@@ -140,7 +166,7 @@ def _lock(folder: Path) -> Iterator[None]:
             file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
-        _remove([file])  # before the release, or it could be the next command's
+        _remove(file)  # before the release, or it could be the next command's
         lock.release()
 
 
@@ -163,8 +189,8 @@ def temporary_path(folder: Path, name: str = "") -> Path:
 def remove_leftovers(folder: Path, held: bool = False) -> None:
     """Remove the temporary files and folders of processes that do not run any more.
 
-    held  whether this process holds the folder, see `locked`: files of other hosts and its own are leftovers then,
-          whatever their age
+    held  whether this process has locked the folder, see `locked`: then files of other hosts and its own are leftovers
+          of any age
     """
     for leftover in folder.glob(f"{TEMPORARY}*-*"):
         pid = leftover.name.removeprefix(_prefix()).partition("-")[0]
@@ -173,7 +199,7 @@ def remove_leftovers(folder: Path, held: bool = False) -> None:
         else:
             is_left = held
         if is_left or _age(leftover) > _SECONDS_OF_A_LEFTOVER:
-            _remove([leftover])
+            _remove(leftover)
 
 
 def sha256(path: Path) -> str:
@@ -217,14 +243,13 @@ def _prefix() -> str:
     return f"{TEMPORARY}{socket.gethostname()}-{namespace}"
 
 
-def _remove(paths: Iterable[Path]) -> None:
-    """Remove files and folders as far as possible: a leftover that stays does no harm."""
-    for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                path.unlink()
+def _remove(path: Path) -> None:
+    """Remove a file or folder as far as possible: a leftover that stays does no harm."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _is_running(pid: int) -> bool:
@@ -236,7 +261,7 @@ def _is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        return True
+        pass
     return True
 
 

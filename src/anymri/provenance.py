@@ -11,14 +11,14 @@ from typing import Any
 
 from anymri.files import sha256
 
-# Name of an input -> its file and the SHA-256 of it, both as text.
+# Name of an input -> {"file": path, "sha256": hexadecimal hash}.
 Inputs = dict[str, dict[str, str]]
 
-_RECORDED = ("anymri", "torch", "lightning", "monai", "numpy", "scipy", "nibabel", "SimpleITK")
+_RECORDED = ("anymri", "torch", "lightning", "monai", "numpy", "scipy", "nibabel")
 
 
 def hashed(files: Mapping[str, Path]) -> Inputs:
-    """Return inputs with their hashes; to be called when they are read, because a file may change later.
+    """Return inputs with their hashes; call it when they are read, because files may change later.
 
     files  name of an input -> its file
     """

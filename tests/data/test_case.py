@@ -232,3 +232,14 @@ def test_real_scans_in_native_space_are_refused(real_data):
     (case,) = find_cases(real_data / "tcga-du-7294" / "native-space")
     with pytest.raises(GeometryError, match="is 512x512x34 at 0"):
         read_study(case)
+
+
+def test_a_mask_with_several_values_is_no_brain_mask(tmp_path):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[1:3], mask[3] = 1, 3
+    case = Case("a", {"T1": scan(tmp_path / "t1.nii.gz")}, brain_mask=scan(tmp_path / "mask.nii.gz", mask))
+    with pytest.raises(ImageError, match=r"mask\.nii\.gz has several values other than 0, from 1 to 3"):
+        read_study(case)
+    mask[mask > 0] = 255
+    scan(tmp_path / "mask.nii.gz", mask)
+    np.testing.assert_array_equal(read_study(case).brain, mask > 0)

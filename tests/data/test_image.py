@@ -312,3 +312,19 @@ def test_output_below_a_file_raises_an_output_error(tmp_path):
     like = read_image(nifti(tmp_path / "a.nii"))
     with pytest.raises(OutputError):
         write_like(like.path / "seg.nii.gz", np.zeros(like.shape, np.uint8), like)
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 1), (1, 8, 9), (8, 1, 9, 1)])
+def test_a_single_slice_is_refused(tmp_path, shape):
+    with pytest.raises(ImageError, match=r"is a single slice \(.*\)\.\nGive the whole 3-D volume"):
+        read_image(nifti(tmp_path / "slice.nii", np.ones(shape, np.int16)))
+
+
+def test_a_scan_with_the_values_of_a_label_map_is_noted(tmp_path):
+    labels = np.arange(30**3).reshape(30, 30, 30) % 4
+    with pytest.warns(InputWarning, match=r"scan\.nii is used as a scan, but .* is it a label map\?"):
+        read_scan(nifti(tmp_path / "scan.nii", labels.astype(np.float32)))
+    # A label map with other values in few voxels, or with values between whole numbers, can be a scan.
+    labels[1, 2, :20] = np.arange(20)
+    for scan in (labels.astype(np.int16), (labels % 4 / 3).astype(np.float32)):
+        assert read_scan(nifti(tmp_path / "scan.nii", scan)).array.max() > 0

@@ -115,6 +115,73 @@ def test_two_cases_of_one_name_raise_an_error_with_their_folders(tmp_path):
         find_cases(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("files", "cases"),
+    [
+        ("Patient-001/week-000-1/t1 Patient-001/week-044/t1", "Patient-001_week-000-1 Patient-001_week-044"),
+        ("ID_03/Timepoint_1/ID_03_Timepoint_1_t1", "ID_03_Timepoint_1"),
+        ("RHUH-0001/0/t1 RHUH-0002/0/t1 RHUH-0002/1/t1", "RHUH-0001_0 RHUH-0002_0 RHUH-0002_1"),
+        ("P1/20190101/t1 P1/2020-02-03/t1 Smith/20190101/t1", "P1_20190101 P1_2020-02-03 Smith_20190101"),
+        ("P1/nifti/t1 P1/more/t1 P2/nifti/t1", "P1_more P1_nifti P2_nifti"),
+        ("P1/t1_week1 P1/t1_week2 P1/t2_week2", "P1_week1 P1_week2"),
+        ("P1/P1_week1/t1 P1/P1_week2/t1", "P1_week1 P1_week2"),
+    ],
+)
+@pytest.mark.parametrize("group", ["", "HGG/"])
+def test_visits_in_the_folder_of_a_patient_keep_the_patient(tmp_path, files, cases, group):
+    found = find_cohort(touch(tmp_path / "cohort", *(f"{group}{file}.nii" for file in files.split()))).cases
+    assert [case.name for case in found] == cases.split()
+    assert {case.patient for case in found} == {file.split("/")[0] for file in files.split()}
+
+
+@pytest.mark.parametrize(
+    "files",
+    ["001/t1 002/t1", "HGG/001/t1 LGG/002/t1", "site1/001/t1 site1/002/t1", "BraTS2021/00001/t1 20190045/t1"],
+)
+def test_folders_of_groups_are_no_patients(tmp_path, files):
+    found = find_cohort(touch(tmp_path / "cohort-7", *(f"{file}.nii" for file in files.split()))).cases
+    expected = sorted(file.split("/")[-2] for file in files.split())
+    assert [case.name for case in found] == [case.patient for case in found] == expected
+
+
+def test_visits_of_the_one_patient_that_is_the_cohort_keep_the_patient(tmp_path, monkeypatch):
+    monkeypatch.chdir(touch(tmp_path / "P1", "week-0/t1.nii", "20190101/t1.nii"))
+    for root in (Path(), tmp_path / "P1"):
+        assert [(case.name, case.patient) for case in find_cases(root)] == [("P1_20190101", "P1"), ("P1_week-0", "P1")]
+
+
+@pytest.mark.parametrize(
+    ("files", "cases"),
+    [
+        (
+            "pat1/VSD.Brain.XX.O.MR_Flair.35535/VSD.Brain.XX.O.MR_Flair.35535.mha "
+            "pat1/VSD.Brain.XX.O.MR_T1c.35536/VSD.Brain.XX.O.MR_T1c.35536.mha "
+            "pat1/VSD.Brain_3more.XX.O.OT.42283/VSD.Brain_3more.XX.O.OT.42283.mha",
+            {"pat1": "T1c FLAIR label"},
+        ),
+        (
+            "E-1/1_T1/NIFTI/T1.nii.gz E-1/2_T1GD/NIFTI/T1GD.nii.gz E-2/2_T1GD/NIFTI/T1GD.nii.gz",
+            {"E-1": "T1 T1c", "E-2": "T1c"},
+        ),
+        ("P1/A_T1/A_T1.nii P1/A_T2/A_T2.nii P1/B_T1/B_T1.nii", {"A": "T1 T2", "B": "T1"}),
+        ("A/T1.nii B/FLAIR.nii", {"A": "T1", "B": "FLAIR"}),
+        ("A_T1/T1.nii B_FLAIR/FLAIR.nii", {"A_T1": "T1", "B_FLAIR": "FLAIR"}),
+        ("P1/T1/T1.nii P1/x/T1.nii", {"T1": "T1", "x": "T1"}),
+    ],
+)
+def test_folders_of_one_scan_each_are_one_case(tmp_path, files, cases):
+    found = find_cohort(touch(tmp_path, *files.split()))
+    assert {case.name: list(case.files()) for case in found.cases} == {
+        name: roles.split() for name, roles in cases.items()
+    }
+    assert found.skipped == {}
+
+
+def test_folders_of_one_scan_each_are_refused_where_their_names_could_be_of_several_cases(tmp_path):
+    with pytest.raises(CohortError, match="could belong to one case or to 2"):
+        find_cohort(touch(tmp_path, "P1/A_T1/A_T1.nii", "P1/B_T2/B_T2.nii"))
+
+
 def test_folder_without_a_case_raises_an_error_with_the_layouts(tmp_path):
     touch(tmp_path, "readme.md", "scan.nii.gz")
     with pytest.raises(
@@ -178,6 +245,8 @@ def test_bids_cases_are_found_with_and_without_sessions(tmp_path):
         ("derivatives/x/sub-1/anat/sub-1_space-T1w_desc-tumor_dseg.nii", True),
         ("derivatives/x/sub-1_seg.nrrd", True),
         ("derivatives/tumour_masks/sub-1/sub-1_dseg.mgz", True),
+        ("derivatives/x/sub-1/anat/sub-1_space_T1_label-tumor.nii", True),
+        ("derivatives/x/sub-1/anat/sub-1_label-tumorcore.nii", False),
         ("derivatives/smriprep/sub-1/anat/sub-1_dseg.nii.gz", False),
         ("derivatives/smriprep/sub-1/anat/sub-1_desc-aseg_dseg.nii.gz", False),
         ("derivatives/smriprep/sub-1/anat/sub-1_desc-brain_mask.nii.gz", False),
@@ -198,6 +267,12 @@ def test_bids_segmentations_of_an_anatomical_pipeline_are_not_labels_in_its_own_
     for start in (root, root / "sub-1" / "anat"):
         found = find_cohort(start)
         assert list(found.cases[0].files()) == ["T1", "brain_mask"] and list(found.skipped) == [NOT_UNDERSTOOD]
+
+
+def test_bids_maps_in_derivatives_that_are_not_used_are_noted(tmp_path):
+    maps = [f"derivatives/x/sub-1/sub-1_{name}.nii" for name in ("desc-aseg_dseg", "desc-brain_mask", "label-GM")]
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "derivatives/x/P1_tumor_seg.nii", *maps)
+    assert find_cohort(tmp_path).skipped == {NO_SCAN: ["derivatives/x/P1_tumor_seg.nii"], NO_TUMOUR_NAME: maps}
 
 
 def test_bids_label_maps_without_a_session_belong_to_the_only_session(tmp_path):
@@ -395,6 +470,13 @@ def test_nnunet_without_dataset_json_raises_an_error_with_an_example(tmp_path):
         find_cases(tmp_path)
 
 
+def test_dataset_json_that_is_not_a_file_is_refused(tmp_path):
+    (nnunet(tmp_path, {}) / "dataset.json").unlink()
+    os.mkfifo(tmp_path / "dataset.json")
+    with pytest.raises(CohortError, match=r"dataset\.json is not a regular file"):
+        find_cases(tmp_path)
+
+
 def manifest(root: Path, text: str) -> Path:
     touch(root, "scans/1.nii", "scans/2.nii", "seg.nii")
     (root / "cohort.csv").write_text(text, encoding="utf-8-sig")
@@ -421,7 +503,10 @@ def test_manifest_names_files_relative_to_itself(tmp_path):
         ("case,t1\na,scans/1.nii\na,scans/2.nii\n", "line 3: the case a occurs twice"),
         ("case,t1\na,scans/1.nii,scans/2.nii\n", "line 2: 3 cells for 2 columns"),
         ("case,t1\n", "No case was found"),
-        ("", "line 1: the columns are"),
+        ("", "cohort.csv is empty"),
+        ("\n", "cohort.csv is empty"),
+        (",\n", "line 1: the names of the columns are empty"),
+        ("case,t1c,label\na,seg.nii,seg.nii\n", "line 2: One file is given as T1c and as label: .*seg.nii"),
     ],
 )
 def test_manifest_error_names_the_line(tmp_path, text, words):
@@ -431,14 +516,14 @@ def test_manifest_error_names_the_line(tmp_path, text, words):
 
 def test_binary_file_is_refused_as_a_manifest(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\x80" * 50)
-    with pytest.raises(CohortError, match="is not a text file in UTF-8"):
+    with pytest.raises(CohortError, match="cannot be read: it is not text in UTF-8"):
         find_cases(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
 def test_a_manifest_in_another_encoding_is_refused_with_the_encoding_to_use(tmp_path, encoding):
     (tmp_path / "a.csv").write_text("case,t1\nM\u00fcller,1.nii\n", encoding=encoding)
-    with pytest.raises(CohortError, match=r"(?s)a\.csv is not a text file in UTF-8.*Save it as CSV in UTF-8"):
+    with pytest.raises(CohortError, match=r"(?s)cannot be read: it is not text in UTF-8.*Save it as CSV in UTF-8"):
         find_cases(tmp_path / "a.csv")
 
 
@@ -462,6 +547,26 @@ def test_case_from_files_refuses_missing_files_and_unknown_or_repeated_modalitie
         case_from_files({"dwi": tmp_path / "1.nii"})
     with pytest.raises(ModalityError, match="T1 is given twice"):
         case_from_files({"t1": tmp_path / "1.nii", "t1n": tmp_path / "1.nii"})
+
+
+@pytest.mark.parametrize("link", ["same name", "hard link", "symbolic link"])
+def test_one_file_in_two_roles_is_refused(tmp_path, link):
+    first = touch(tmp_path, "1.nii") / "1.nii"
+    second = first if link == "same name" else tmp_path / "2.nii"
+    if link == "hard link":
+        second.hardlink_to(first)
+    elif link == "symbolic link":
+        second.symlink_to(first)
+    for other in ({"scans": {"t1": first, "t1c": second}}, {"scans": {"t1": first}, "brain_mask": second}):
+        with pytest.raises(CohortError, match=rf"One file is given as T1 and as (T1c|brain mask): .*{second.name}"):
+            case_from_files(**other)
+
+
+def test_links_of_one_scan_as_two_modalities_in_a_folder_are_refused(tmp_path):
+    touch(tmp_path, "a/t1.nii")
+    (tmp_path / "a" / "t1c.nii").symlink_to("t1.nii")
+    with pytest.raises(CohortError, match=r"given as T1 and as T1c: .*t1\.nii and .*t1c\.nii"):
+        find_cases(tmp_path)
 
 
 ALL_FOUR = "T1+T1c+T2+FLAIR"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -165,6 +167,22 @@ def test_head_without_constant_background_is_all_brain(tmp_path):
 
 def test_scan_that_is_constant_in_the_brain_raises_an_error_with_its_file(tmp_path):
     flat = np.zeros((20, 20, 20), np.float32)
-    flat[0, 0, 0] = 1  # not constant in the whole scan
+    flat[0, 0, 0] = 0.5  # not constant in the whole scan
     with pytest.raises(ImageError, match=r"FLAIR\.nii\.gz"):
         preprocess(study(tmp_path, mask=True, FLAIR=flat), Preprocessing())
+
+
+def test_a_mask_of_a_small_part_of_the_head_is_no_brain_mask(tmp_path):
+    whole, tumour = study(tmp_path, mask=True), np.zeros((20, 20, 20), bool)
+    tumour[6:10, 6:10, 6:10] = True  # 64 of 1232 voxels
+    with pytest.raises(ImageError, match=r"mask\.nii\.gz has only 5\.2 % as many voxels as the head"):
+        preprocess(replace(whole, brain=tumour), Preprocessing())
+
+
+def test_a_brain_mask_is_compared_with_the_head_and_not_with_noise_around_it(tmp_path):
+    head = np.random.default_rng(1).normal(0, 1, (20, 20, 20)).astype(np.float32)
+    head[5:15, 5:15, 5:15] += 100
+    brain = np.zeros((20, 20, 20), bool)
+    brain[6:12, 6:12, 6:12] = True  # 2.7 % of the volume and 21.6 % of the head
+    loaded = replace(study(tmp_path, mask=True), images={"T1c": head}, brain=brain)
+    assert preprocess(loaded, Preprocessing()).images.shape[1:] == (6, 6, 6)

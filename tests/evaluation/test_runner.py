@@ -1,6 +1,7 @@
 """Evaluation of weights on a cohort: rows, missing modalities, continuing after an interruption, refused inputs."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 import anymri
 from anymri import extras
+from anymri.analysis.reading import read_evaluation
 from anymri.analysis.tables import write_tables
 from anymri.data.case import read_study
 from anymri.data.image import read_image, write_image, write_like
@@ -289,3 +291,31 @@ def test_settings_record_weights_and_conventions(complete):
     settings = json.loads((complete.folder / "settings.json").read_text())
     assert settings["label_scheme"] == "brats2023" and "medpy" in settings["conventions"]["hd95"]
     assert len(settings["weights_sha256"]) == 64
+
+
+@pytest.mark.parametrize("table", ["metrics.csv", "reliability.csv"])
+def test_a_table_that_has_changed_is_refused_until_the_same_evaluation_writes_it_again(
+    calibrated, cohort, weights, tmp_path, table
+):
+    folder = Path(shutil.copytree(calibrated.folder, tmp_path / "evaluation"))
+    written = (folder / table).read_bytes()
+    lines = written.splitlines(keepends=True)
+    (folder / table).write_bytes(b"".join(lines[: len(lines) // 2]))
+    with pytest.raises(RunError, match=rf"{table} has changed since the evaluation\.\nRun the same .* again"):
+        read_evaluation(folder)
+    (folder / table).unlink()
+    with pytest.raises(RunError, match=f"does not contain {table}"):
+        read_evaluation(folder)
+    evaluate(weights, cohort, folder, subsets=FEW["subsets"], metrics=["dice", "ece"])
+    assert (folder / table).read_bytes() == written
+    assert len(read_evaluation(folder).metrics) == len(calibrated.rows)
+
+
+@pytest.mark.parametrize("name", ["settings.json", f"cases/{FIRST}.json", "provenance.json"])
+@pytest.mark.filterwarnings("ignore:.*settings.json is damaged")
+def test_a_pipe_in_an_evaluation_folder_is_replaced(calibrated, cohort, weights, tmp_path, name):
+    folder = Path(shutil.copytree(calibrated.folder, tmp_path / "evaluation"))
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    again = evaluate(weights, cohort, folder, subsets=FEW["subsets"], metrics=["dice", "ece"])
+    assert again.rows == calibrated.rows and (folder / name).is_file()

@@ -172,7 +172,7 @@ def test_no_scan_at_all_is_refused(weights):
 
 def test_a_folder_of_many_cases_is_refused(tmp_path, weights):
     write_cohort(tmp_path, 2, size=24)
-    with pytest.raises(CohortError, match="2 cases"):
+    with pytest.raises(CohortError, match=r"several cases: 2 \(PHANTOM-00000-000, PHANTOM-00001-000\)\."):
         anymri.segment(tmp_path, weights=weights)
 
 

@@ -149,7 +149,7 @@ FACTORIES = {
     "mam": MaM,
 }
 # The first step of the others takes longer.
-QUICK = ("im_fuse", "m3ae", "mam", "shaspec", "u_hved", "xlstm_hved")
+QUICK = ("m3ae", "mam", "shaspec", "xlstm_hved")
 
 
 @pytest.mark.parametrize("system", QUICK)

@@ -175,9 +175,9 @@ def test_truncated_weights_are_refused(written):
 def test_only_regular_files_are_opened_as_weights_or_checkpoints(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", "/dev/zero"):
-        with pytest.raises(WeightsError, match="no weights"):
+        with pytest.raises(WeightsError, match="is not a regular file"):
             anymri.load(path)
-        with pytest.raises(WeightsError, match="no checkpoint"):
+        with pytest.raises(WeightsError, match="is not a regular file"):
             convert_checkpoint("u_hved", type(tmp_path)(path), tmp_path / "w.safetensors")
 
 
@@ -352,3 +352,11 @@ def test_a_checkpoint_that_is_not_finite_is_refused(tmp_path):
 
 def test_good_weights_load(tmp_path):
     assert load_weights(write_weights(tmp_path / "w.safetensors"))[1].system == "u_hved"
+
+
+def test_weights_of_zeros_are_refused(written, state):
+    refused(written({name: torch.zeros_like(value) for name, value in state.items()}), "are all zero")
+
+
+def test_a_card_with_an_unknown_label_scheme_is_refused(written):
+    refused(written(label_scheme="zzz"), r"label_scheme \(there is no label scheme 'zzz'\)")

@@ -200,3 +200,20 @@ def test_a_run_stopped_after_patience_ended_a_stage_resumes_with_the_next(worksh
 def test_patience_without_validations_is_refused(workshop):
     with pytest.raises(ConfigurationError, match="patience counts validations"):
         configured(workshop, "patience=2", "validation_epochs=null")
+
+
+@pytest.mark.parametrize("name", ["split.json", "provenance.json"])
+def test_a_pipe_in_a_run_folder_is_replaced_by_resuming(workshop, tmp_path, name):
+    run = Path(shutil.copytree(workshop / "whole", tmp_path / "run"))
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    train(configured(workshop), run, Recorder(), resume=True)
+    assert (run / name).is_file()
+
+
+def test_a_pipe_as_saved_state_is_refused(workshop, tmp_path):
+    run = Path(shutil.copytree(workshop / "whole", tmp_path / "run"))
+    (run / "checkpoints" / "state.pt").unlink()
+    os.mkfifo(run / "checkpoints" / "state.pt")
+    with pytest.raises(RunError, match=r"state\.pt is damaged"):
+        Run(run).load_state()

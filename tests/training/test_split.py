@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -252,7 +253,7 @@ def test_label_maps_without_any_tumour_are_noted(place, tmp_path):
 @pytest.mark.parametrize("name", ["train.txt", "train.csv"])
 def test_a_list_in_another_encoding_is_refused_with_the_encoding_to_use(tmp_path, name):
     (tmp_path / name).write_text("case\nM\u00fcller\n", encoding="utf-16")
-    with pytest.raises(CohortError, match=r"(?s)is not text in UTF-8.*in UTF-8"):
+    with pytest.raises(CohortError, match=r"(?s)it is not text in UTF-8.*in UTF-8"):
         read_list(tmp_path / name)
 
 
@@ -268,3 +269,34 @@ def test_an_unknown_layout_and_label_maps_that_do_not_fit_are_refused_before_the
     with pytest.raises(GeometryError, match=rf"Case {NAMES[4]}: .*seg.*32x32x31"):
         train(configured(place, data=data), tmp_path / "run", Recorder())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_list_that_is_no_list_is_refused_without_its_content(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(CohortError, match="cannot be read: it is not a regular file"):
+            read_list(path)
+    secret = written(tmp_path / "passwd", *(f"user{i}:x:{i}:{i}:{'name' * 20}:/home/user{i}" for i in range(30)))
+    with pytest.raises(CohortError, match=r"passwd, line 1: .* cannot be the name of a case") as caught:
+        read_list(secret)
+    assert len(str(caught.value)) < 200 + len(str(secret)) and "user1" not in str(caught.value)
+    table = written(tmp_path / "a.csv", "x" * 500)
+    with pytest.raises(CohortError, match="The columns of") as caught:
+        read_list(table)
+    assert len(str(caught.value)) < 200 + len(str(table))
+
+
+def test_unknown_names_of_a_list_are_shortened(tmp_path):
+    listed = written(tmp_path / "train.txt", *(f"{i}{'x' * 100}" for i in range(9)))
+    with pytest.raises(CohortError, match=r"names 9 cases that are not .*, \.\.\.\.") as caught:
+        divide([Case("a", {"T1": Path("t1.nii")})], Split(train=listed))
+    assert len(caught.value.what) < 300 + len(str(listed))
+
+
+def test_a_share_of_few_patients_holds_out_none_with_a_note(place, tmp_path):
+    data = tmp_path / "data"
+    for name in NAMES[:3]:
+        shutil.copytree(place / "cohort" / name, data / name)
+    with pytest.warns(AnymriWarning, match="No patient is held out for validation, because only 3 of at least 5"):
+        assert split_of(place, "validation_share=0.5", data=data) == (NAMES[:3], [])
+    assert split_of(place, "validation_share=0", data=data) == (NAMES[:3], [])

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from anymri.evaluation.metrics.printing import NOTHING
 
-# What Markdown would read as markup in a name; `_` inside a word is not.
+# Characters of a name that Markdown would take for markup; `_` inside a word is not one of them.
 _MARKDOWN = re.compile(
     r"[\\`*]|~(?=~)|<(?=[\w/!?])|&(?=#?\w+;)|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])|^[#+>-](?= )|^\d+(?=[.)] )"
 )

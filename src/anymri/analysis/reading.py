@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,10 @@ import pandas as pd
 from anymri.errors import ConfigurationError, InputWarning, RunError
 from anymri.evaluation.metrics import METRICS
 from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS, PLACES, SCORED
-from anymri.files import is_unused
+from anymri.files import LARGEST_TABLE, is_unused, read_text, sha256
 from anymri.modalities import SUBSETS
 from anymri.systems.protocol import ANYMRI
+from anymri.text import shortened, visible
 
 _LOG_COLUMNS = ("stage", "epoch", "step", "seconds", "learning_rate")
 _VALIDATION_COLUMNS = ("stage", "epoch", "step", "region", "dice")
@@ -30,7 +32,7 @@ _NUMBERS = ("value", "dice", "epoch", "step", "bin", "voxels", "confidence", "fr
 _TOLERANCE, _NAME_LENGTH = 1e-6, 80
 
 _GIVE = "Give the folder of a finished `anymri evaluate` or `anymri score`."
-_AGAIN = "Evaluate again into an empty folder."
+_REBUILD = "Run the same `anymri evaluate` or `anymri score` command again: it writes the file again."
 _SUBSET_NAMES = [str(subset) for subset in SUBSETS]
 
 
@@ -63,7 +65,7 @@ class StoredEvaluation:
     def protocol(self) -> tuple[str, str]:
         """Name and rules of the protocol; those of anymri without rules where none is recorded, as of label maps."""
         found = self.configuration.get("protocol", {})
-        return _printable(str(found.get("name", ANYMRI))), _printable(str(found.get("rules", "")))
+        return visible(str(found.get("name", ANYMRI))), visible(str(found.get("rules", "")))
 
     @property
     def inputs(self) -> Mapping[str, Mapping[str, str]]:
@@ -85,11 +87,11 @@ def read_evaluations(folders: Sequence[Path]) -> dict[str, StoredEvaluation]:
         warnings.warn(doubt, InputWarning, stacklevel=2)
     systems = [system_name(each.provenance) for each in found]
     names = [
-        f"{name} ({_printable(each.folder.resolve().name)})" if systems.count(name) > 1 else name
+        f"{name} ({visible(each.folder.resolve().name)})" if systems.count(name) > 1 else name
         for name, each in zip(systems, found, strict=True)
     ]
     if len(set(names)) < len(names):
-        names = [f"{name} ({_printable(str(each.folder))})" for name, each in zip(systems, found, strict=True)]
+        names = [f"{name} ({visible(str(each.folder))})" for name, each in zip(systems, found, strict=True)]
     return dict(zip(names, found, strict=True))
 
 
@@ -107,7 +109,7 @@ def doubts(evaluations: Sequence[StoredEvaluation]) -> list[str]:
         for name, file in each.inputs.items():
             if name.endswith(": label") and "sha256" in file:
                 hashes.setdefault(name.removesuffix(": label"), set()).add(file["sha256"])
-    differing = sorted(_printable(case) for case, found in hashes.items() if len(found) > 1)
+    differing = sorted(visible(case) for case, found in hashes.items() if len(found) > 1)
     if differing:
         shown = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
         sentences.append(f"The evaluations have different label maps of {len(differing)} of the cases: {shown}.")
@@ -135,19 +137,30 @@ def protocol_notes(evaluations: Mapping[str, StoredEvaluation]) -> list[str]:
 def read_evaluation(folder: Path) -> StoredEvaluation:
     """Return one evaluation; raise `RunError` with the reason if the folder is not a finished one."""
     _check_evaluation(folder)
-    file = folder / "reliability.csv"
-    reliability = _read_csv(file, CURVE_COLUMNS, _AGAIN) if file.is_file() else None
-    return StoredEvaluation(folder, read_provenance(folder), read_metrics(folder), reliability)
+    provenance, file = read_provenance(folder), folder / "reliability.csv"
+    _check_unchanged(folder, provenance.get("outputs", {}))
+    reliability = _read_csv(file, CURVE_COLUMNS, _REBUILD) if file.is_file() else None
+    return StoredEvaluation(folder, provenance, read_metrics(folder), reliability)
+
+
+def _check_unchanged(folder: Path, outputs: Mapping[str, str]) -> None:
+    """Raise `RunError` if a table of an evaluation is not as it was written; older evaluations do not record that."""
+    for name, written in outputs.items():
+        file = folder / Path(name).name
+        if not file.is_file():
+            raise RunError(f"{folder} does not contain {file.name}.", _REBUILD)
+        if sha256(file) != written:
+            raise RunError(f"{file} has changed since the evaluation.", _REBUILD)
 
 
 def read_metrics(evaluation: Path) -> pd.DataFrame:
     """Return the rows of `metrics.csv` in an evaluation folder.
 
-    Raises `RunError` without such a file, or if its rows would give wrong means or tables: an unknown subset or region,
+    Raises `RunError` if the file is missing or its rows would give wrong means or tables: an unknown subset or region,
     a scored row without a possible value, a case scored twice, or a name that cannot be printed.
     """
     file = evaluation / "metrics.csv"
-    metrics = _read_csv(file, COLUMNS, _GIVE)
+    metrics = _read_csv(file, COLUMNS, _REBUILD if file.is_file() else _GIVE)
     if metrics.empty:
         raise RunError(f"{file} has no rows.", "Evaluate again, with at least one case.")
     keys, scored = list(COLUMNS[:4]), metrics["status"] == SCORED
@@ -164,7 +177,7 @@ def read_metrics(evaluation: Path) -> pd.DataFrame:
     ):
         if rows.any():
             first = ", ".join(map(str, metrics.loc[rows, keys].iloc[0]))
-            raise RunError(f"{file} holds {problem} ({_printable(first)}).", _AGAIN)
+            raise RunError(f"{file} holds {problem} ({shortened(first, 200)}).", _REBUILD)
     return metrics
 
 
@@ -173,7 +186,7 @@ def read_run(run: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     fix = "Give the folder that `anymri train` wrote, after its first epoch."
     log = _read_csv(run / "log.csv", _LOG_COLUMNS, fix)
     file = run / "validation.csv"
-    if not file.is_file() or not file.read_text(encoding="utf-8").strip():
+    if not file.is_file() or not file.stat().st_size:
         return log, None
     validation = _read_csv(file, _VALIDATION_COLUMNS, fix)
     return log, None if validation.empty else validation
@@ -185,16 +198,16 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     fix = "Give a folder that anymri wrote, with its provenance beside the results."
     if not file.is_file():
         raise RunError(f"{folder} does not contain provenance.json.", fix)
+    again = "Run the command that wrote the folder again; `anymri evaluate` and `anymri score` write the file again."
     try:
-        provenance = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise RunError(f"{file} cannot be read as JSON: {error}.", fix) from error
+        provenance = json.loads(read_text(file))
+    except (ValueError, RecursionError, OSError) as error:
+        raise RunError(f"{file} cannot be read as JSON.", again) from error
     if not isinstance(provenance, dict) or not isinstance(provenance.get("configuration"), dict):
         raise RunError(f"{file} is not a provenance of anymri: it does not have a configuration.", fix)
     configuration, inputs = provenance["configuration"], provenance.get("inputs", {})
-    sections = [configuration.get(name, {}) for name in ("weights", "conventions", "protocol")] + [
-        provenance.get("versions", {})
-    ]
+    sections = [configuration.get(name, {}) for name in ("weights", "conventions", "protocol")]
+    sections += [provenance.get(name, {}) for name in ("versions", "outputs")]
     if not all(isinstance(each, dict) for each in (*sections, inputs)) or not all(
         isinstance(each, dict) for each in inputs.values()
     ):
@@ -203,17 +216,13 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 
 
 def system_name(provenance: Mapping[str, Any]) -> str:
-    """Return the name of what was evaluated: the tool that wrote the label maps, or the system of the weights."""
+    """Return the name of what was evaluated: the tool that wrote the label maps, or the system of the weights.
+
+    It is printable and has at most 80 characters.
+    """
     configuration = provenance["configuration"]
-    name = _printable(
-        str(configuration.get("name") or configuration.get("weights", {}).get("system", "Unknown system"))
-    )
-    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
-
-
-def _printable(text: str) -> str:
-    """Return a text with U+FFFD in place of what cannot be printed, such as escape sequences of terminals."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    name = str(configuration.get("name") or configuration.get("weights", {}).get("system", "Unknown system"))
+    return shortened(" ".join(name.split()), _NAME_LENGTH)
 
 
 def _unprintable(words: pd.Series) -> pd.Series:
@@ -256,11 +265,12 @@ def _read_csv(file: Path, columns: Sequence[str], fix: str) -> pd.DataFrame:
         raise RunError(f"{file.parent} does not contain {file.name}.", fix)
     try:
         nothing = {column: ["", "nan", "NaN"] for column in _NUMBERS}
-        table = pd.read_csv(file, dtype=_WORDS, keep_default_na=False, na_values=nothing)
+        text = io.StringIO(read_text(file, LARGEST_TABLE))
+        table = pd.read_csv(text, dtype=_WORDS, keep_default_na=False, na_values=nothing)
         numbers = [column for column in _NUMBERS if column in table.columns]
         table[numbers] = table[numbers].astype(float)
     except (ValueError, OSError) as error:
-        raise RunError(f"{file} cannot be read as a table: {error}.", fix) from error
+        raise RunError(f"{file} cannot be read as a table.", fix) from error
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise RunError(f"{file} does not have the columns {', '.join(missing)}.", fix)

@@ -25,7 +25,7 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05
 _SEED = 0
-# Differences are rounded to so many decimals: sums of floats make equal values differ in the last digits.
+# Number of decimals of differences: sums of floats make equal values differ in the last digits.
 DECIMALS = 9
 
 Floats = NDArray[np.float64]

@@ -14,7 +14,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line; errors become two sentences and an exit code.
 
-    --debug prints a traceback, and --strict makes errors of notes about input.
+    --debug prints a traceback, and --strict turns notes about input into errors.
     """
     from rich.text import Text
 
@@ -77,7 +77,7 @@ def _explained(error: Exception) -> tuple[str, str, int]:
 
 
 def _take_flag(flag: str) -> bool:
-    """Remove a flag that every command takes from the command line, and return whether it was there."""
+    """Remove a flag of all commands from `sys.argv` and return whether it was there."""
     given = flag in sys.argv
     if given:
         sys.argv.remove(flag)

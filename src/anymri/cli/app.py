@@ -25,7 +25,7 @@ from anymri.cli.console import console
 app = typer.Typer(
     name="anymri",
     help="Segment brain tumours from whichever of T1, T1c, T2 and FLAIR exist.",
-    epilog="Add --debug to any command for a full traceback, --strict to make errors of notes about input.",
+    epilog="Add --debug to any command for a full traceback, --strict to turn notes about input into errors.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

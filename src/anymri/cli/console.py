@@ -1,4 +1,4 @@
-"""The terminal that every command prints to, and that takes text from files as it is."""
+"""Terminal that every command prints to; text from files cannot control it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PlainConsole(Console):
-    """Console that prints text as it is: brackets are no markup, and control characters are visible."""
+    """Console without markup: brackets are printed, and control characters are escaped."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)

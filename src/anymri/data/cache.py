@@ -26,7 +26,7 @@ from anymri.data.case import Case, read_study
 from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import Preprocessing, preprocess
 from anymri.errors import OutputError
-from anymri.files import sha256, temporary_path
+from anymri.files import read_text, sha256, temporary_path
 from anymri.modalities import MODALITIES
 from anymri.regions import REGIONS, LabelScheme, region_mask
 
@@ -149,9 +149,9 @@ def _key(case: Case, scheme: LabelScheme, settings: Preprocessing) -> str:
 
 
 def _read_meta(entry: Path, check: bool) -> dict[str, Any] | None:
-    """Return what `meta.json` says; None if there is no entry, or if it is damaged (its arrays if `check`)."""
+    """Return the content of `meta.json`; None if it is missing or damaged, or with `check` if an array is."""
     try:
-        meta: dict[str, Any] = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
+        meta: dict[str, Any] = json.loads(read_text(entry / "meta.json"))
         if meta.pop("checksum") != _checksum_of_meta(meta):
             return None
         arrays = {name: _checksum(entry / name) for name in _ARRAYS} if check else meta["arrays"]
@@ -161,7 +161,7 @@ def _read_meta(entry: Path, check: bool) -> dict[str, Any] | None:
 
 
 def _write_entry(entry: Path, data: Prepared) -> dict[str, Any]:
-    """Write an entry, replace a damaged one, and return what its `meta.json` says.
+    """Write an entry in place of a damaged one, and return the content of its `meta.json`.
 
     The folder is written under a temporary name and moved into place, so that an entry exists whole or not at all.
     """

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from anymri.data.image import Image, data_file_of, read_image, read_scan, to_axes_of, to_lps
 from anymri.errors import CohortError, GeometryError, ImageError
 from anymri.modalities import MODALITIES, REFERENCE_ORDER, Subset
-from anymri.regions import LabelScheme
+from anymri.regions import WHOLE_NUMBER_TOLERANCE, LabelScheme
+from anymri.text import shown
 
 # Two files share one grid if no corner voxels of their volumes are farther apart; rounding of headers is far smaller.
 GRID_TOLERANCE_MM = 0.01
 
-# Longest name of a case in UTF-8. A file name may have 255 bytes; a temporary file of a case also has the name of the
-# host, which may take 64, and some 30 other characters in it.
+# Longest name of a case in UTF-8. A file name may have 255 bytes; those of a case get suffixes.
 NAME_BYTES = 150
 
 # Names of one patient's time points: BraTS-GLI-00012-001, sub-12_ses-01.
@@ -57,7 +57,7 @@ class Case:
         return Subset.of(self.scans)
 
     def files(self) -> dict[str, Path]:
-        """Return every file of the case: modality, `label` or `brain_mask` -> path, and `T1 voxels` for a data file."""
+        """Return role -> path of every file: a modality, `label`, `brain_mask`, or `T1 voxels` for a data file."""
         others = {"label": self.label, "brain_mask": self.brain_mask}
         files = dict(self.scans) | {role: path for role, path in others.items() if path is not None}
         voxels = {f"{role} voxels": data_file_of(path) for role, path in files.items()}
@@ -65,7 +65,7 @@ class Case:
 
 
 def check_name(name: str) -> None:
-    """Raise `CohortError` unless `name` can be the name of a case: of files and folders, in tables and on terminals."""
+    """Raise `CohortError` unless `name` can be used for files and folders of a case, in tables and on terminals."""
     unprintable = [sign for sign in name if not sign.isprintable()]
     reason = None
     if not name:
@@ -80,13 +80,13 @@ def check_name(name: str) -> None:
         reason = f"it has {len(name.encode())} bytes, more than {NAME_BYTES}"
     if reason is not None:
         raise CohortError(
-            f"{name!r} cannot be the name of a case: {reason}.",
+            f"{shown(name, 40)} cannot be the name of a case: {reason}.",
             "Rename it: use letters, digits, dots, dashes, underscores.",
         )
 
 
 def check_distinct(names: Iterable[str]) -> None:
-    """Raise `CohortError` if some file system would take two of the names of cases, which differ, for the same."""
+    """Raise `CohortError` if two different names of cases are the same on some file systems."""
     found: dict[str, str] = {}
     for name in names:
         first = found.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
@@ -132,11 +132,24 @@ def read_study(case: Case, scheme: LabelScheme | None = None) -> Study:
         labels = reorient_to_grid(read_image(case.label), reference, case.name)
         classes = scheme.to_classes(labels, source=str(case.label))
     if case.brain_mask is not None:
-        # With scale factors the ones of some masks are 0.99999997.
-        brain = reorient_to_grid(read_image(case.brain_mask), reference, case.name) > 0.5
-        if not brain.any():
-            raise ImageError(f"The brain mask {case.brain_mask} is empty.", "Give a mask of the brain, or omit it.")
+        mask = reorient_to_grid(read_image(case.brain_mask), reference, case.name)
+        brain = _brain(mask, case.brain_mask)
     return Study(case, images, affine, classes, brain, reference)
+
+
+def _brain(mask: NDArray[np.float32], file: Path) -> NDArray[np.bool_]:
+    """Return a brain mask as bool; raise `ImageError` if it is empty or has several values other than 0."""
+    brain: NDArray[np.bool_] = mask != 0
+    if not brain.any():
+        raise ImageError(f"The brain mask {file} is empty.", "Give a mask of the brain, or omit it.")
+    low, high = mask[brain].min(), mask[brain].max()
+    # With scale factors the ones of some masks are 0.99999997.
+    if high - low > WHOLE_NUMBER_TOLERANCE:
+        raise ImageError(
+            f"The brain mask {file} has several values other than 0, from {low:g} to {high:g}.",
+            "Give a mask with one value inside the brain; a label map of the tumour is not a brain mask.",
+        )
+    return brain
 
 
 def reorient_to_grid(image: Image, reference: Image, case: str) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ orientation of its file. Formats: NIfTI-1 and -2, FreeSurfer MGH, NRRD, MetaImag
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Header
 
 _FORMATS = (nifti, mgh, nrrd, metaimage)
+# Label maps have fewer values, and scans, 8-bit ones included, have more.
+_FEW_VALUES = 10
+_SAMPLE = 10_000
 SUFFIXES = tuple(suffix for known in _FORMATS for suffix in known.SUFFIXES)
 
 
@@ -94,11 +98,11 @@ def read_image(path: Path) -> Image:
         raise
     except MemoryError as error:
         raise ImageError(
-            f"{path} does not fit into the memory.", "Close other programs, or use a larger machine."
+            f"{path} does not fit into memory.", "Close other programs, or use a machine with more memory."
         ) from error
     except Exception as error:  # unusual files make the libraries raise nearly every class there is
         raise ImageError(
-            f"anymri cannot read {path}.", "Check it with another program; if it is sound, report it with --debug."
+            f"anymri cannot read {path}.", "If another program can open it, run with --debug and report the traceback."
         ) from error
     check_values(path, array)
     return Image(array, affine, path, header)
@@ -116,14 +120,35 @@ def data_file_of(path: Path) -> Path | None:
 
 
 def read_scan(path: Path) -> Image:
-    """Read a scan as `read_image` does; also raise `ImageError` if all voxels have the same value."""
+    """Read a scan as `read_image` does; also raise `ImageError` if all voxels have the same value.
+
+    An `InputWarning` says that a scan has so few values that it could be a label map.
+    """
     image = read_image(path)
     if image.array.min() == image.array.max():
         raise ImageError(
             f"{path} has the value {image.array.flat[0]:g} in every voxel.",
             "Omit the modality if it is missing; a missing scan is not a file of zeros.",
         )
+    if _has_few_values(image.array):
+        warnings.warn(
+            f"{path} is used as a scan, but it has at most {_FEW_VALUES} different values, all whole numbers: "
+            "is it a label map?",
+            InputWarning,
+            stacklevel=2,
+        )
     return image
+
+
+def _has_few_values(array: NDArray[np.float32]) -> bool:
+    """Return whether the values are whole numbers and as few as in label maps."""
+    values = array.ravel(order="K")
+    # Every voxel is examined only where a part of them has few values, because sorting takes time.
+    for part in (values[:: values.size // _SAMPLE + 1], values):
+        found = np.unique(part)
+        if found.size > _FEW_VALUES or not np.array_equal(found, np.rint(found)):
+            return False
+    return True
 
 
 def to_lps(array: NDArray[Any], affine: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -141,10 +166,13 @@ def to_lps(array: NDArray[Any], affine: NDArray[np.float64]) -> tuple[NDArray[An
 def to_axes_of(
     array: NDArray[Any], affine: NDArray[np.float64], grid: NDArray[np.float64]
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Flip and swap the axes of a volume so that they grow as those of another one; as `to_lps` otherwise.
+    """Flip and swap the axes of a volume so that they have the directions of the axes of another volume.
 
-    grid  (4, 4) affine of the other volume. If scans are 45 degrees oblique, rounding decides which axis is nearest to
-          L, P or S, so scans of one grid must follow one of them
+    array    (X, Y, Z) and any further axes
+    affine   (4, 4): its voxel indices to RAS+ millimetres
+    grid     (4, 4): affine of the other volume. In scans at 45 degrees rounding decides which axis is nearest to L, P
+             or S, so that all scans of a case follow one of them
+    returns  the array, a view with strides of any sign, and its affine
     """
     from nibabel.orientations import io_orientation
 

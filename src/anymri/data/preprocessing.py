@@ -25,6 +25,8 @@ PERCENTILES = (1, 99)
 # The last bin of a histogram with at least so many voxels caps intensities (ShaSpec). Scans of whole numbers, of which
 # the cap is meant, have fewer bins than the most.
 FEWEST_VOXELS, MOST_BINS = 50, 2**24
+# Smallest share of the head that a brain mask covers; a brain has a third of a head, most tumours less than a tenth.
+SMALLEST_BRAIN = 0.1
 
 
 class Preprocessing(BaseModel):
@@ -68,9 +70,12 @@ class Preprocessing(BaseModel):
 def preprocess(study: Study, settings: Preprocessing) -> Prepared:
     """Crop and normalise the scans of a study.
 
-    Each scan is normalised by its intensities inside the brain. Raises `ImageError` if a scan is constant there.
+    Each scan is normalised by its intensities inside the brain. Raises `ImageError` if a scan is constant there, or if
+    the brain mask covers so little of the head that it is probably the mask of a tumour.
     """
     brain = brain_mask(study, settings.brain_from)
+    if study.brain is not None:
+        _check_covers(study, brain)
     x, y, z = brain.shape
     box = _box(brain, settings) if settings.crop_to_brain else whole_box(brain.shape)
     inside = ndimage.binary_fill_holes(brain[box]) if settings.fill_holes else brain[box]
@@ -139,6 +144,22 @@ def brain_mask(study: Study, modality: str | None = None) -> NDArray[np.bool_]:
         value = background_value(scan)
         brain |= True if value is None else scan != value
     return brain
+
+
+def _check_covers(study: Study, brain: NDArray[np.bool_]) -> None:
+    """Raise `ImageError` if the brain mask covers less than a tenth of the head in the scans."""
+    head = np.zeros(next(iter(study.images.values())).shape, dtype=bool)
+    for scan in study.images.values():
+        value = background_value(scan)
+        # The noise around a whole head is darker than the mean.
+        head |= scan > scan.mean() if value is None else scan != value
+    covered = np.count_nonzero(brain) / np.count_nonzero(head)
+    if covered < SMALLEST_BRAIN:
+        raise ImageError(
+            f"The brain mask {study.case.brain_mask} has only {100 * covered:.1f} % as many voxels as the head in the "
+            "scans.",
+            "Give a mask of the whole brain, or omit it; the mask of a tumour is not a brain mask.",
+        )
 
 
 def _box(brain: NDArray[np.bool_], settings: Preprocessing) -> Box:

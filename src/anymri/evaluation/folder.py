@@ -1,10 +1,10 @@
 """The folder of an evaluation, filled case by case, so that a second run continues where the first one stopped.
 
 settings.json     what is evaluated, and how; an evaluation with other settings is refused
-cases/            one file per finished case: its rows, the hashes of settings and files, and a checksum of all that
+cases/            one file per finished case: its rows, the hashes of settings and files, and its checksum
 metrics.csv       all rows, written at the end; metrics.parquet holds the same if pyarrow is installed
 reliability.csv   bins of probability, if a calibration error was chosen
-provenance.json   settings, versions and hashes of all files
+provenance.json   settings, versions and hashes of all files read, and of the tables written
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from anymri.errors import AnymriWarning, RunError
 from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS, CaseMetrics, Row
-from anymri.files import digest, is_unused, locked, replacing, write_json
+from anymri.files import digest, is_unused, locked, read_text, replacing, sha256, write_json
 from anymri.progress import Progress
 from anymri.provenance import Inputs, hashed, provenance
 
@@ -32,11 +32,11 @@ _OPTIONS = {"weights_sha256": "weights", "conventions": "metrics"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What is evaluated, and how.
+    """Plan of an evaluation: its cases, settings and inputs.
 
     command   evaluate or score
     settings  settings of this evaluation, for JSON; a folder keeps the settings that it was created with
-    facts     what the provenance records beside the settings
+    facts     further values for the provenance, which may differ when a folder is continued
     inputs    files that all cases share, with their hashes
     cases     name -> role of a file -> file; a case whose files have changed is evaluated again
     device    where it is computed
@@ -78,11 +78,13 @@ def evaluate_all(output: Path, plan: Plan, evaluate: Callable[[str], CaseMetrics
         progress("", len(plan.cases), len(plan.cases))
         record = output / "provenance.json"
         record.unlink(missing_ok=True)  # it is written last, so that it never describes earlier tables
-        if every.curves:
-            _write_csv(output / "reliability.csv", every.curves, CURVE_COLUMNS)
-        _write_csv(output / "metrics.csv", every.rows, COLUMNS)
+        tables = {"metrics.csv": (every.rows, COLUMNS), "reliability.csv": (every.curves, CURVE_COLUMNS)}
+        outputs = [name for name, (rows, _) in tables.items() if rows or name == "metrics.csv"]
+        for name in outputs:
+            _write_csv(output / name, *tables[name])
         _write_parquet(output / "metrics.parquet", every.rows)
-        write_json(record, provenance(plan.command, {**plan.settings, **plan.facts}, inputs, plan.device))
+        written = provenance(plan.command, {**plan.settings, **plan.facts}, inputs, plan.device)
+        write_json(record, written | {"outputs": {name: sha256(output / name) for name in outputs}})
     return every.rows
 
 
@@ -95,9 +97,9 @@ def _kept_rows(file: Path, origin: Mapping[str, Any]) -> CaseMetrics | None:
 
 
 def _read_json(file: Path) -> Any:
-    """Return the value in a JSON file; None if the file does not exist or is damaged."""
+    """Return the value in a JSON file; None if the file does not exist, is damaged or is not a regular file."""
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return json.loads(read_text(file)) if file.exists() else None
     except (ValueError, RecursionError):
         return None
 

@@ -74,7 +74,7 @@ def evaluate(
     if _needs(chosen, "reconstructed scans"):
         check_reconstructs(segmenter.system)
     scheme = _scheme(label_scheme or segmenter.card.label_scheme)
-    found = find_cohort(Path(data)).labelled(Path(data), "Evaluation needs labels; without them use segment.")
+    found = find_cohort(Path(data)).labelled(Path(data))
     cases = {case.name: case for case in found.cases}
     settings = {
         "weights_sha256": segmenter.inputs["weights"]["sha256"],

@@ -149,7 +149,7 @@ def _labels(folder: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
     found = search(folder)
     if not found.cases and folder.is_dir():
         return _label_maps(folder), {}
-    labelled = found.labelled(folder, "Scoring needs labels.")
+    labelled = found.labelled(folder)
     return {case.name: case.label for case in labelled.cases if case.label is not None}, labelled.skipped
 
 

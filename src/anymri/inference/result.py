@@ -28,7 +28,7 @@ class Result:
     reference  scan whose geometry it has: the first of T1c, FLAIR, T2 and T1 that exists
     case       files of the case
     card       card of the weights
-    inputs     files of the case and of the weights, with their hashes as of the reading
+    inputs     files of the case and of the weights, with their hashes when they were read
     device     where it was computed, for example "cpu"
     """
 

@@ -13,6 +13,7 @@ import torch
 from anymri.data.case import Case, Study, read_study
 from anymri.data.image import from_lps
 from anymri.data.layouts import case_from_files, find_cases
+from anymri.data.layouts.found import counted
 from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import preprocess
 from anymri.errors import AnymriWarning, CohortError, ModalityError, WeightsError
@@ -39,7 +40,7 @@ class Segmenter:
     system   the network, in evaluation mode
     card     card of the weights: preprocessing, windows, training data
     weights  file of the weights; None for a network in training
-    inputs   the same with its hash, for provenance
+    inputs   file of the weights with its hash, for provenance; empty for a network in training
     windows  how windows cover a volume
     """
 
@@ -194,10 +195,8 @@ def as_case(case: Case | Path | str | Mapping[str, Path | str]) -> Case:
         return case_from_files({name: Path(path) for name, path in case.items()})
     cases = find_cases(Path(case))
     if len(cases) > 1:
-        raise CohortError(
-            f"{case} holds {len(cases)} cases ({cases[0].name}, {cases[1].name}, ...).",
-            "Give the folder of one case.",
-        )
+        names = counted([each.name for each in cases])
+        raise CohortError(f"{case} holds several cases: {names}.", "Give the folder of one case.")
     return cases[0]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from anymri.data.case import Case
 from anymri.data.image import read_image
 from anymri.data.layouts import find_cohort
-from anymri.data.layouts.found import NO_LABEL, shown
+from anymri.data.layouts.found import NO_LABEL, counted
 from anymri.errors import CohortError
 from anymri.modalities import MODALITIES
 from anymri.regions import SCHEMES, label_scheme
@@ -124,11 +124,11 @@ def _missing(kind: Kind | None, cases: Sequence[Case], without_label: Sequence[s
     if kind and kind.cases and len(cases) != kind.cases:
         sentences.append(f"{len(cases)} labelled cases were found; {kind.name} has {kind.cases}.")
     if without_label:
-        sentences.append(f"Not used are {NO_LABEL}: {shown(without_label)}.")
+        sentences.append(f"Not used are {NO_LABEL}: {counted(without_label)}.")
     for modality in MODALITIES:
         if without := [case.name for case in cases if modality not in case.scans]:
             sentences.append(
-                f"Cases without {modality}: {shown(without)}; the authors had all four scans of every case."
+                f"Cases without {modality}: {counted(without)}; the authors had all four scans of every case."
             )
     return sentences
 

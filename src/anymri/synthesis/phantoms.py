@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from anymri.data.image import write_image
 from anymri.errors import ConfigurationError, OutputError
-from anymri.files import locked, temporary_path, write_json
+from anymri.files import locked, read_text, temporary_path, write_json
 from anymri.modalities import MODALITIES
 from anymri.synthesis.anatomy import draw_anatomy
 from anymri.synthesis.appearance import draw_fluidity, draw_scan
@@ -107,7 +107,7 @@ def _write_files(case: Path, content: Phantom, record: dict[str, int]) -> None:
 def _check_same(case: Path, record: dict[str, int]) -> None:
     files = [_file(case, suffix) for suffix in (*FILE_SUFFIXES.values(), "seg")]
     try:
-        same = json.loads((case / RECORD).read_text(encoding="utf-8")) == record
+        same = json.loads(read_text(case / RECORD)) == record
     except (OSError, ValueError):
         same = False
     if not (same and all(file.is_file() for file in files)):

@@ -40,12 +40,13 @@ def checked_arguments(name: str, network: type[Any], arguments: Mapping[str, Any
 
 def _does_not_fit(name: str, argument: str, value: Any) -> ConfigurationError:
     return ConfigurationError(
-        f"The network of {name} cannot have {argument}={shown(value)}.", f"For its meaning see: anymri systems {name}"
+        f"The network of {name} cannot have {argument}={shown(value)}.",
+        f"Numbers are 0 to {LARGEST_NUMBER}; for its type and meaning see: anymri systems {name}",
     )
 
 
 def _adapters(network: type[Any]) -> dict[str, TypeAdapter[Any]]:
-    """Return the type of each argument that the signature of a network annotates."""
+    """Return argument -> validator of its type, for the arguments that are annotated in the signature."""
     try:
         parameters = signature(network, eval_str=True).parameters
     except NameError:  # annotations of another package that exist only for type checkers

@@ -1,4 +1,4 @@
-"""Networks without memory: names, shapes and sizes of their tensors are known before anything is allocated."""
+"""Networks on torch's meta device: their tensors have names and shapes, and do not use memory."""
 
 from __future__ import annotations
 

@@ -44,12 +44,12 @@ def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         raise WeightsError(f"The state dict of the checkpoint is of type {type(state).__name__}.", _GIVE)
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.numel() == 0:
-            raise WeightsError(f"The state dict of the checkpoint has no tensor under the name {shown(name)}.", _GIVE)
+            raise WeightsError(f"The entry {shown(name)} of the state dict is not a tensor with values.", _GIVE)
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
 def expected_names(system: str, network: Mapping[str, Any]) -> list[str]:
-    """Return our names of the tensors of a network, which is not built in memory."""
+    """Return the names of the tensors of a network in anymri; the network is not allocated."""
     return list(blueprint(system, network).state_dict())
 
 

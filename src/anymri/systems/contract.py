@@ -82,8 +82,8 @@ class System(nn.Module, ABC, Generic[E]):
         self.modalities = tuple(parse_modality(name) for name in modalities)
         if not self.modalities or len(set(self.modalities)) < len(self.modalities):
             raise ModalityError(
-                f"A network cannot have the modalities {', '.join(self.modalities) or 'of an empty list'}.",
-                "Name each of its modalities once.",
+                f"A network cannot be built for the modalities {list(self.modalities)}.",
+                f"Give one or more of {', '.join(MODALITIES)}, each once.",
             )
 
     @property

@@ -15,6 +15,8 @@ from anymri.training import plain_yaml
 Location = tuple[int | str, ...]
 # The longest are as in `stage.optimiser.module_rates.prefix.of.a.parameter`.
 _MOST_KEYS = 16
+# Fields of a recipe that are not settings of the training.
+_DESCRIPTIONS = ("system", "about", "source", "sources", "deviations", "corrections")
 
 
 def read_assignment(assignment: str) -> tuple[list[str], Any]:
@@ -32,8 +34,13 @@ def read_assignment(assignment: str) -> tuple[list[str], Any]:
 def _keys(assignment: str) -> list[str]:
     path, separator, _ = assignment.partition("=")
     keys = path.strip().split(".")
-    if not separator or not all(keys) or len(keys) > _MOST_KEYS:
+    if not separator or not all(keys):
         raise ConfigurationError(f"--set {shortened(assignment)} is not an assignment.", "Write it as --set key=value.")
+    if len(keys) > _MOST_KEYS:
+        raise ConfigurationError(
+            f"--set {shortened(assignment)} has more than {_MOST_KEYS} keys.",
+            "Name a field of the recipe; all fields: anymri recipe SYSTEM",
+        )
     return keys
 
 
@@ -43,8 +50,13 @@ def assign(recipe: dict[str, Any], assignment: str) -> None:
     typed = ".".join(keys)
     if keys[0] == "stages":
         raise ConfigurationError(
-            f"--set {shortened(assignment)} replaces stages.",
-            "Set fields of a stage, or write stages in a file for --config.",
+            f"--set {shortened(assignment)} cannot replace the list of stages.",
+            "Set a field of one stage, as in --set train.epochs=2, or write the stages in a file for --config.",
+        )
+    if keys[0] in _DESCRIPTIONS:
+        raise ConfigurationError(
+            f"--set {shortened(assignment)} cannot change {keys[0]}, which says what the recipe is.",
+            "Name the system as the argument of the command, and write descriptions in a file for --config.",
         )
     stages = {stage["name"]: stage for stage in recipe["stages"]}
     if keys[0] in Recipe.model_fields:
@@ -59,7 +71,11 @@ def assign(recipe: dict[str, Any], assignment: str) -> None:
     elif keys[0] in Stage.model_fields:
         targets = list(stages.values())
     else:
-        known = [*(name for name in Recipe.model_fields if name != "stages"), *Stage.model_fields, *stages]
+        known = [
+            *(name for name in Recipe.model_fields if name not in ("stages", *_DESCRIPTIONS)),
+            *Stage.model_fields,
+            *stages,
+        ]
         hint = did_you_mean(keys[0], known, suffix=_dotted(keys[1:]))
         raise ConfigurationError(f"A recipe has no {shown(keys[0])} to set.", f"{hint}Known: {', '.join(known)}.")
     if keys[0] == "network" and len(keys) > 1 and keys[1] not in (options := card(recipe["system"]).switches):

@@ -109,7 +109,7 @@ class Curves:
     def _append(self, events: Sequence[dict[str, Any]]) -> None:
         """Append events, as fields of TensorBoard's message, to the file.
 
-        Without TensorBoard's own writer, whose thread prints a traceback on a full disk.
+        TensorBoard's own writer is not used, because its thread prints a traceback if the disk is full.
         """
         if self.file is None:
             return

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from anymri.data.cache import default_folder
 from anymri.errors import ConfigurationError, LabelError, did_you_mean
+from anymri.files import TextError, read_text
 from anymri.regions import label_scheme
 from anymri.systems.blueprint import blueprint
 from anymri.systems.crops import plain
@@ -20,7 +22,7 @@ from anymri.training import plain_yaml
 from anymri.training.assignments import Location, assign, merge, typed_name
 
 M = TypeVar("M", bound=BaseModel)
-# Named in one error.
+# Largest number of problems in one error.
 _MOST_PROBLEMS = 8
 
 
@@ -114,16 +116,17 @@ def resolve(
 def read_yaml(file: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; raise `ConfigurationError` if it cannot be read or has none."""
     if not file.is_file():
-        raise ConfigurationError(f"{file} is not a file.", "Give a YAML file.")
+        raise ConfigurationError(
+            f"{file} does not exist or is not a file.",
+            "Check the path; to write such a file: anymri recipe SYSTEM > FILE",
+        )
     try:
-        with file.open(encoding="utf-8") as stream:
-            values = plain_yaml.read(stream.read(plain_yaml.LARGEST_TEXT + 1))
+        values = plain_yaml.read(read_text(file))
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}.", "Check its permissions.") from error
-    except (UnicodeDecodeError, plain_yaml.YAMLTextError) as error:
-        reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    except (TextError, plain_yaml.YAMLTextError) as error:
         raise ConfigurationError(
-            f"{file} cannot be read as YAML, because {reason}.",
+            f"{file} cannot be read as YAML, because {error}.",
             "Correct it; all fields of a recipe: anymri recipe SYSTEM",
         ) from error
     if not isinstance(values, dict):
@@ -156,7 +159,7 @@ def validated(kind: type[M], values: Any, source: str, name_of: Callable[[Locati
         return kind.model_validate(values)
     except ValidationError as error:
         problems: dict[str, None] = {}
-        for each in error.errors():
+        for each in _of_best_alternatives(error.errors()):
             where, given = _field_names(each["loc"]), each["input"]
             name = name_of(where) if where else ""
             reason = each["msg"].removeprefix("Value error, ").removesuffix(".")
@@ -176,6 +179,18 @@ def validated(kind: type[M], values: Any, source: str, name_of: Callable[[Locati
             f"{source} does not fit: {text}{'' if text.endswith('?') else '.'}",
             "Correct these fields; all fields of a recipe: anymri recipe SYSTEM",
         ) from error
+
+
+def _of_best_alternatives(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Return the errors without those of other types of a union: a number that is too large is no faulty dictionary."""
+    by_place: dict[Location, list[ErrorDetails]] = {}
+    for error in errors:
+        by_place.setdefault(_field_names(error["loc"]), []).append(error)
+    kept: list[ErrorDetails] = []
+    for same in by_place.values():
+        fitting = [each for each in same if not each["type"].endswith(("_type", "_parsing"))]
+        kept += fitting or same[:1]
+    return kept
 
 
 def _recipe(system: str, name: str | None) -> Recipe:

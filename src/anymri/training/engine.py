@@ -69,10 +69,11 @@ def train(
         check_shares(recipe.stages, group.size)
         with group.one_per_node_first():
             cohort = prepare(configuration, callback.case, check=launch.local_rank == 0)
+        split = cohort.split()
         position, saved = run.load_state() or (Position(), {})
         if resume:
-            run.check_split(cohort.split(), position.split)
-        position.split = cohort.split()["sha256"]
+            run.check_split(split, position.split)
+        position.split = split["sha256"]
         remaining = recipe.stages[position.stage :]
         if not remaining:
             raise run.damaged_state()
@@ -83,7 +84,7 @@ def train(
         if group.rank == 0:
             settings = configuration.model_dump(mode="json")
             record = provenance("train", settings, hashed(cohort.files), str(group.device)) | {"processes": group.size}
-            run.write_beginning(configuration, cohort.split(), record, resume)
+            run.write_beginning(configuration, split, record, resume)
             run.write_logs(position)
             if len(remaining) == 1 and _is_finished(remaining[0], position):
                 has_best = not (cohort.validation and remaining[0].validation_epochs) or position.best > -math.inf

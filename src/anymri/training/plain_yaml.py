@@ -1,4 +1,4 @@
-"""YAML of configurations: plain values under text keys, without what YAML has for other purposes.
+"""YAML of configurations: plain values under keys that are text, in a small subset of YAML.
 
 Aliases, tags, several documents, dates and numbers in base 60 are not read. Some hundred bytes could otherwise expand
 to gigabytes, and `1:30` would be 90.
@@ -85,7 +85,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode) or key.tag != self.DEFAULT_SCALAR_TAG:
-                raise YAMLTextError(f"it has a key that is not text{_place(key.start_mark)}")
+                raise YAMLTextError(f"it has a key that is not text; write it in quotes{_place(key.start_mark)}")
             if key.value in lines:
                 name = shortened(key.value)
                 raise YAMLTextError(f"it has the key {name} twice, in line {lines[key.value]} and in line {line}")

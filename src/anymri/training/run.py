@@ -29,7 +29,7 @@ import torch
 from pydantic import TypeAdapter
 
 from anymri.errors import RunError, WeightsError
-from anymri.files import digest, is_unused, replacing, write_json, write_text
+from anymri.files import digest, is_unused, read_text, replacing, write_json, write_text
 from anymri.training.configuration import TrainingConfiguration, read_yaml, validated
 from anymri.training.position import Position
 from anymri.weights.store import load_weights
@@ -55,7 +55,7 @@ class Run:
                 f"{self.folder} holds a run already.",
                 f"Continue it with: anymri train --resume -o {self.folder} (or choose another folder with -o).",
             )
-        # A killed beginning of an earlier version left these.
+        # Earlier versions, killed at the beginning, left only these files.
         if not is_unused(self.folder, self.split.name, self.provenance.name):
             raise RunError(f"{self.folder} exists and is not an empty folder.", "Choose another folder with -o.")
 
@@ -85,12 +85,12 @@ class Run:
     def write_beginning(
         self, configuration: TrainingConfiguration, split: dict[str, Any], record: dict[str, Any], resume: bool
     ) -> None:
-        """Write what describes the run; of a resumed one, only what a killed command did not write."""
+        """Write configuration, split and provenance; of a resumed run, only those that are missing or damaged."""
         if not resume:
             write_text(self.config, configuration.to_yaml())
         if not resume or self.read_split() is None:
             write_json(self.split, split)
-        if not resume or not self.provenance.exists():
+        if not resume or not self.provenance.is_file():
             write_json(self.provenance, record)
 
     def check_split(self, split: dict[str, Any], trained: str) -> None:
@@ -114,7 +114,7 @@ class Run:
     def read_split(self) -> dict[str, Any] | None:
         """Return the split that the run was started with; None if its file is missing or damaged."""
         try:
-            split: dict[str, Any] = json.loads(self.split.read_text(encoding="utf-8"))
+            split: dict[str, Any] = json.loads(read_text(self.split))
             return split if split["sha256"] == digest(_content(split)) else None
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
@@ -146,6 +146,8 @@ class Run:
         """
         if not self.state.exists():
             return None
+        if not self.state.is_file():  # reading a pipe would never end
+            raise self.damaged_state()
         states = self._load(self.state)
         try:
             return TypeAdapter(Position).validate_python(states.pop("position")), states
@@ -163,7 +165,7 @@ class Run:
             raise self.damaged_state(file) from error
 
     def damaged_state(self, file: Path | None = None) -> RunError:
-        """Return the error of a state that cannot be continued with, by default that of the last step."""
+        """Return the error for a saved state from which training cannot continue, by default that of the last step."""
         return RunError(
             f"{file or self.state} is damaged.",
             "Start a new run in another folder; the weights in this one may still be good.",
@@ -173,7 +175,7 @@ class Run:
         """Raise `RunError` if the weights of a finished run are missing, damaged or of another network.
 
         network   name of the system and arguments of its network
-        has_best  whether a validation has chosen the best weights
+        has_best  whether the run must have best weights
         """
         for file in (self.last, self.best):
             if file == self.best and not (has_best or file.exists()):

@@ -8,15 +8,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from anymri._version import __version__
 from anymri.data.preprocessing import Preprocessing
-from anymri.regions import CLASSES
+from anymri.regions import CLASSES, SCHEMES
 from anymri.systems.crops import Crop
 from anymri.systems.recipes.schema import WindowBlending, WindowOverlap, WindowSteps, WindowValues
+from anymri.text import shown
 
 
 def _with_known_classes(network: dict[str, Any]) -> dict[str, Any]:
     if network.get("num_classes") not in (len(CLASSES) - 1, len(CLASSES)):
         raise ValueError(f"num_classes is not {len(CLASSES) - 1} or {len(CLASSES)}")
     return network
+
+
+def _known(scheme: str | None) -> str | None:
+    if scheme is not None and scheme not in SCHEMES:
+        raise ValueError(f"there is no label scheme {shown(scheme)}")
+    return scheme
 
 
 class WeightsCard(BaseModel):
@@ -36,6 +43,7 @@ class WeightsCard(BaseModel):
     origin           where the weights come from, in words
     frozen_file      name of a file in the same folder with the tensors that training left unchanged, if there are any;
                      several weights share it
+    checksum         CRC-32 of the names and numbers of the tensors in the file, without those of `frozen_file`
     anymri           version that wrote the weights
     """
 
@@ -49,8 +57,9 @@ class WeightsCard(BaseModel):
     window_blending: WindowBlending = "gaussian"
     window_values: WindowValues = "probabilities"
     window_steps: WindowSteps = "down"
-    label_scheme: str | None
+    label_scheme: Annotated[str | None, AfterValidator(_known)]
     trained_on: list[str]
     origin: str
     frozen_file: str | None = Field(default=None, pattern=r"^frozen-[0-9a-f]{16}\.safetensors$")
+    checksum: str | None = None
     anymri: str = __version__

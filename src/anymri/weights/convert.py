@@ -16,7 +16,7 @@ from anymri.systems.spec import SystemSpec
 from anymri.text import shown
 from anymri.weights.card import WeightsCard
 from anymri.weights.pickles import read_checkpoint
-from anymri.weights.store import check_finite, save_weights
+from anymri.weights.store import check_finite, check_not_zero, save_weights
 
 _GIVE = "Give a checkpoint of this system's reference implementation."
 
@@ -36,6 +36,8 @@ def convert_checkpoint(
             f"{system} has no authors' weights to convert: its network is ours.",
             f"Train it, as in: anymri train {system}",
         )
+    if checkpoint.exists() and not checkpoint.is_file():
+        raise WeightsError(f"{checkpoint} is not a regular file.", "Give the authors' .pth or .pt file.")
     if not checkpoint.is_file():
         raise WeightsError(f"There is no checkpoint at {checkpoint}.", "Give the authors' .pth or .pt file.")
     refuse_overwriting([output], [checkpoint])
@@ -58,6 +60,7 @@ def convert_checkpoint(
     state = {name: value.to(expected[name].dtype) for name, value in converted.state.items()}
     for name, value in state.items():
         check_finite(name, value, checkpoint)
+    check_not_zero(state, checkpoint)
     reference = system_spec.recipes["reference"]
     weights_card = WeightsCard(
         system=system,

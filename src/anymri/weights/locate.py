@@ -23,6 +23,8 @@ def find_weights(path: Path) -> Path:
                 "Give a folder that anymri train wrote, or a .safetensors file.",
             )
         return found[0]
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is not a regular file.", "Give a run folder or a .safetensors file.")
     if not path.is_file():
         raise WeightsError(f"There are no weights at {path}.", "Give a run folder or a .safetensors file.")
     return path

@@ -37,8 +37,8 @@ class StandIn:
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """Return the dictionary in a checkpoint, with pickled modules as their state dicts and without other objects.
 
-    Raises `WeightsError` if the file is not a checkpoint that torch has written since version 1.6, holds no tensor, or
-    claims more memory than it can fill.
+    Raises `WeightsError` if the file was not written by torch 1.6 or later, does not have a tensor, or describes
+    tensors that are much larger than the file.
     """
     size = file.stat().st_size
     _check_archive(file, size)
@@ -74,8 +74,8 @@ def _check_archive(file: Path, size: int) -> None:
             is_small = is_small and b"bytearray" not in archive.read(pickled)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise WeightsError(
-            f"{file} cannot be read as tensors alone: it is damaged, or torch has not written it since version 1.6.",
-            _GIVE,
+            f"{file} cannot be read as tensors alone: it is damaged, or older than torch 1.6.",
+            "Copy it again; if it is old, load it with torch and save it with torch.save.",
         ) from error
     if not is_small:
         raise WeightsError(
@@ -86,7 +86,7 @@ def _check_archive(file: Path, size: int) -> None:
 class _Content:
     """Content of a checkpoint as plain dictionaries of tensors.
 
-    claimed  bytes of all tensors, those counted twice that share memory
+    claimed  bytes of all tensors; memory that two tensors share counts twice
     """
 
     def __init__(self) -> None:

@@ -25,7 +25,6 @@ from anymri.weights.card import WeightsCard
 from anymri.weights.locate import find_weights
 
 _KEY = "anymri"
-_CHECKSUM = "checksum"
 _GIVE = "Give weights that anymri train or anymri convert wrote."
 _MOST_NAMES = 8
 # Digits of its SHA-256 in the name of a file of frozen tensors.
@@ -49,7 +48,9 @@ def save_weights(
         card = card.model_copy(update={"frozen_file": file.name})
         if not file.exists():
             _write(file, content)
-    _write(path, save(tensors, metadata={_KEY: card.model_dump_json(), _CHECKSUM: _checksum(tensors)}))
+    card = card.model_copy(update={"checksum": _checksum(tensors)})
+    # One entry, because the library writes several in a random order.
+    _write(path, save(tensors, metadata={_KEY: card.model_dump_json()}))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -66,7 +67,7 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
     Nothing is allocated before the card, and the names, shapes and types of all tensors, fit the system.
 
     Raises `WeightsError` if the file is damaged, has no card, does not fit the network that its card names, or has
-    numbers that are not finite or not those of its checksum.
+    numbers that are not finite, all zero or not those of its checksum.
     """
     file = find_weights(path)
     card = _card(file)
@@ -83,7 +84,10 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
     files = [file, _frozen_file(file, card.frozen_file)] if card.frozen_file else [file]
     expected = system.state_dict()
     _check_headers(files, card.system, expected)
-    state = {name: value for each in files for name, value in _tensors(each, expected, device).items()}
+    state = _tensors(file, expected, device, card.checksum)
+    for each in files[1:]:
+        state |= _tensors(each, expected, device)
+    check_not_zero(state, file)
     system.load_state_dict(state, assign=True)
     if any(buffer.is_meta for buffer in system.buffers()):  # buffers that are not saved have no values yet
         system = build(card.system, card.network)
@@ -104,15 +108,19 @@ def check_finite(name: str, value: torch.Tensor, file: Path) -> None:
         )
 
 
+def check_not_zero(state: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Raise `WeightsError` if every number of a state dict is zero, as in files that were allocated and not written."""
+    if not any(value.any() for value in state.values() if value.is_floating_point()):
+        raise WeightsError(f"The weights in {file} are all zero.", "Use other weights, or copy the file again.")
+
+
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as stored:
             yield stored
     except (SafetensorError, OSError, UnicodeError) as error:
-        raise WeightsError(
-            f"{file} is not a readable safetensors file: it is damaged or something else.", _GIVE
-        ) from error
+        raise WeightsError(f"{file} is damaged or is not a safetensors file.", _GIVE) from error
 
 
 def _card(file: Path) -> WeightsCard:
@@ -125,9 +133,8 @@ def _card(file: Path) -> WeightsCard:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "its text"
-        raise WeightsError(
-            f"The card of {file} does not fit: {shortened(place)} ({shortened(first['msg'])}).", _GIVE
-        ) from error
+        reason = shortened(first["msg"].removeprefix("Value error, "))
+        raise WeightsError(f"The card of {file} does not fit: {shortened(place)} ({reason}).", _GIVE) from error
 
 
 def _check_headers(files: Sequence[Path], system: str, expected: Mapping[str, torch.Tensor]) -> None:
@@ -157,15 +164,19 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(shortened, names[:_MOST_NAMES])) + more
 
 
-def _tensors(file: Path, expected: Mapping[str, torch.Tensor], device: str | torch.device) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file in the types that are expected, all finite and as they were written."""
+def _tensors(
+    file: Path, expected: Mapping[str, torch.Tensor], device: str | torch.device, checksum: str | None = None
+) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file in the types that are expected, all finite.
+
+    checksum  that of the tensors as they were written, where it is known
+    """
     with _opened(file) as stored:
         # Copies, because the file may change while it is mapped into memory.
         tensors = {name: stored.get_tensor(name).clone() for name in stored.keys()}  # noqa: SIM118
-        written = (stored.metadata() or {}).get(_CHECKSUM)
     for name, value in tensors.items():
         check_finite(name, value, file)
-    if written not in (None, _checksum(tensors)):
+    if checksum not in (None, _checksum(tensors)):
         raise WeightsError(f"The weights in {file} are damaged: they have changed since they were written.", _GIVE)
     return {name: value.to(device, expected[name].dtype) for name, value in tensors.items()}
 

@@ -12,7 +12,7 @@ from anymri.cli.options import Output
 
 def phantom(
     output: Output,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, max=100_000, help="Number of cases.")] = 24,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=1000, help="Number of cases.")] = 24,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Random seed; the same seed gives the same cohort.")
     ] = 0,

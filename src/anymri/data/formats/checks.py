@@ -21,7 +21,7 @@ SMALLEST_SKEW = 1e-3
 # Larger than a head with the finest voxels. Readers refuse more before they allocate memory.
 LONGEST_AXIS = 2048
 MOST_VOXELS = 512**3
-# MRI has no unit, but scanners and tools that scale their images stay far below.
+# Intensities of MRI do not have a unit, but those of scanners and of usual scalings are far below.
 LARGEST_VALUE = 1e9
 
 
@@ -31,6 +31,8 @@ def check_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
         raise damaged(path, f"its header gives the size {size_text(shape)}")
     if len(shape) < 3:
         raise ImageError(f"{path} is {len(shape)}-D ({size_text(shape)}).", "Give the whole 3-D volume.")
+    if min(shape[:3]) == 1:
+        raise ImageError(f"{path} is a single slice ({size_text(shape)}).", "Give the whole 3-D volume.")
     volumes = math.prod(shape[3:])
     if volumes > 1:
         raise ImageError(f"{path} has {volumes} volumes ({size_text(shape)}).", "Give one 3-D volume per modality.")
@@ -90,7 +92,7 @@ def damaged(path: Path, reason: str) -> ImageError:
 
 
 def degenerate(path: Path, reason: str) -> ImageError:
-    """Return the error for a file whose voxels have no usable position."""
+    """Return the error for a file whose voxels do not have a usable position."""
     return ImageError(
         f"The position of the voxels of {path} cannot be used: {reason}.",
         "Export the scan again, or restore its affine from the original series.",

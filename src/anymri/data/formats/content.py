@@ -21,7 +21,7 @@ from anymri.data.formats.checks import damaged
 from anymri.errors import ImageError
 
 GZIP_MAGIC = b"\x1f\x8b"
-# No byte of a deflate stream becomes more bytes than this.
+# Largest number of bytes that one byte of a deflate stream can expand to.
 MOST_INFLATION = 1032
 # What other programs put after the voxels: padding, and the tags of FreeSurfer.
 _MOST_TRAILING = 1024**2
@@ -43,7 +43,7 @@ class Content:
     path    the file
     stream  at the first byte that is not read yet
     size    bytes of the file
-    most    bytes that the content can have at most
+    most    largest possible size of the decompressed content, bytes
     """
 
     path: Path
@@ -88,29 +88,39 @@ class Content:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Content]:
-    """Open an image file, plain or compressed with gzip, which is found out by its bytes and not by its name.
+    """Open an image file; its first bytes, not its name, decide whether it is decompressed with gzip.
 
     Raises `ImageError` if it is not a regular file, and if its compressed data turn out to be damaged while it is open.
     """
-    from isal import igzip, igzip_lib
+    from isal import igzip
 
-    isal: Any = igzip_lib  # its stub declares the class of its errors as an instance
     with _open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         stream: Any = file
         most = size
         try:
-            if file.peek(2).startswith(GZIP_MAGIC):
-                stream, most = igzip.IGzipFile(fileobj=file, mode="rb"), size * MOST_INFLATION
-                if stream.peek(2).startswith(GZIP_MAGIC):
-                    raise ImageError(f"{path} is compressed twice.", "Decompress it once, with gunzip.")
-            yield Content(path, stream, size, most)
-        except EOFError as error:
-            raise damaged(path, "its compressed data end too early") from error
-        except (BadGzipFile, zlib.error, isal.IsalError) as error:
-            raise damaged(path, "its compressed data do not agree with their checksum or format") from error
+            with decompressing(path):
+                if file.peek(2).startswith(GZIP_MAGIC):
+                    stream, most = igzip.IGzipFile(fileobj=file, mode="rb"), size * MOST_INFLATION
+                    if stream.peek(2).startswith(GZIP_MAGIC):
+                        raise ImageError(f"{path} is compressed twice.", "Decompress it once, with gunzip.")
+                yield Content(path, stream, size, most)
         except OSError as error:
             raise _cannot_open(path, error) from error
+
+
+@contextmanager
+def decompressing(path: Path) -> Iterator[None]:
+    """Context in which the errors of damaged compressed data become `ImageError`."""
+    from isal import igzip_lib
+
+    isal: Any = igzip_lib  # its stub declares the class of its errors as an instance
+    try:
+        yield
+    except EOFError as error:
+        raise damaged(path, "its compressed data end too early") from error
+    except (BadGzipFile, zlib.error, isal.IsalError) as error:
+        raise damaged(path, "its compressed data do not agree with their checksum or format") from error
 
 
 def check_regular(path: Path) -> None:
@@ -119,7 +129,7 @@ def check_regular(path: Path) -> None:
 
 
 def _open_regular(path: Path) -> io.BufferedReader:
-    """Open a file without waiting, as for the other end of a pipe; what it is cannot change after it is opened."""
+    """Open a regular file; its kind is checked again once it is open, because the path may have been replaced."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a device can have effects

@@ -1,6 +1,7 @@
 """Reading of MetaImage files: .mha with local data, .mhd with a data file beside it.
 
-Fields mean what ITK takes them for; what ITK ignores although it changes the meaning of voxels or geometry is refused.
+Fields have the meaning that they have in ITK. A field that ITK ignores, although it changes voxels or geometry, is
+refused.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _LARGEST_OFFSET = 2**24
 def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], Nifti1Header]:
     """Return the array, the affine and the NIfTI header; see `anymri.data.formats`.
 
-    The header is repaired so that a map that is written with it is read on the same grid by other programs.
+    The header is repaired: label maps that are written with it have the same grid in other programs.
     """
     with opened(path) as content:
         header = _header(content)
@@ -163,7 +163,7 @@ def _scale(path: Path, header: Nifti1Header) -> tuple[float, float]:
 
 
 def _voxels(content: Content, header: Nifti1Header, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return the stored voxels; an offset inside the header is taken for its end if the length of the file agrees."""
+    """Return the stored voxels; an offset inside the header becomes its end if the length of the file agrees."""
     offset, end = float(header["vox_offset"]), int(header.single_vox_offset)
     cannot_be = ImageError(
         f"{content.path} gives {offset:.16g} as the place where its voxels begin, vox_offset, which cannot be right.",

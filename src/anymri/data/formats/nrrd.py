@@ -1,7 +1,7 @@
 """Reading of NRRD files, encodings raw and gzip, with the voxels in the file or in a data file beside it.
 
-Fields mean what ITK takes them for (https://teem.sourceforge.net/nrrd/format.html); positions in a space without
-anatomical directions, or in none, count as LPS.
+Fields (https://teem.sourceforge.net/nrrd/format.html) have the meaning that they have in ITK. Positions count as LPS if
+their space does not have anatomical directions.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _space(header: Header) -> str | None:
 
 
 def _affine_of_space(header: Header, space: str, vectors: list[NDArray[np.float64] | None]) -> NDArray[np.float64]:
-    """Return the affine of directions and an origin in a space, which leave no room for spacings."""
+    """Return the affine of directions and origin in a space; raise `ImageError` if there are spacings besides."""
     mixed = {"spacings", "axismins", "axismaxs", "units"} & header.fields.keys()
     if mixed or not vectors:
         reason = f"{' and '.join(sorted(mixed))} besides a space" if mixed else "a space without directions of the axes"

@@ -26,7 +26,7 @@ Affine = NDArray[np.float64]
 
 # Lower three bits of xyzt_units -> the unit and its length in mm. All others are millimetres, as in ITK.
 _UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}
-# b*b + c*c + d*d of a quaternion exceeds 1 by 1e-6 at most if that is rounding.
+# Largest b*b + c*c + d*d of a quaternion. Rounding gives less than 1 + 1e-6; this is a generous bound.
 _LONGEST_QUATERNION = 1 + 1e-3
 _TOLERANCE = 1e-3
 # nibabel logs what it repairs in a header, without the file's name; what matters is checked here.

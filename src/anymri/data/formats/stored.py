@@ -1,6 +1,6 @@
-"""What MetaImage and NRRD have in common: a header of text, and voxels after it or in a file beside it.
+"""Code shared by the readers of MetaImage and NRRD: a header of text, with voxels after it or in a file beside it.
 
-Nothing is allocated because a header asks for it: its size has to agree with the bytes of the file first.
+Memory is allocated only after the size in the header was compared with the bytes of the file.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ import io
 import math
 import re
 import warnings
-import zlib
 from dataclasses import dataclass
-from gzip import BadGzipFile
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -19,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.formats.checks import damaged, size_text
-from anymri.data.formats.content import GZIP_MAGIC, MOST_INFLATION
+from anymri.data.formats.content import GZIP_MAGIC, MOST_INFLATION, decompressing
 from anymri.errors import ImageError, InputWarning
+from anymri.text import shown
 
 # Both formats give positions in LPS millimetres.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -50,7 +49,7 @@ class Voxels:
 
 
 def read_start(path: Path) -> bytes:
-    """Return the bytes of a file in which its header has to end."""
+    """Return the first 256 kB of a file, which must contain its whole header."""
     with path.open("rb") as stream:
         return stream.read(_HEADER_BYTES)
 
@@ -90,7 +89,7 @@ class Header:
         return words
 
     def unknown(self, name: str) -> ImageError:
-        """Return the error for a field that is missing, or has a text that is valid in other programs at most."""
+        """Return the error for a field that is missing or has a value that anymri does not read."""
         if not self.fields.get(name):
             return damaged(self.path, f"its header has nothing as {name}")
         return unsupported(self.path, f"{excerpt(self.fields[name])} as {name}")
@@ -120,7 +119,7 @@ class Header:
 def data_file(path: Path, name: str) -> Path:
     """Return the file beside `path` that its header names; raise `ImageError` for any other place, or several files.
 
-    Links are followed, because data sets of git-annex consist of them: who can link can also copy.
+    Links are followed, because data sets of git-annex consist of them.
     """
     plain = name.removeprefix("./")
     if plain.startswith("LIST") or "%" in plain:
@@ -174,7 +173,7 @@ def note_missing(path: Path, *, spacing: bool = False, directions: bool = False)
 
 
 def unsupported(path: Path, what: str) -> ImageError:
-    """Return the error for a file that is probably sound, but has something rare."""
+    """Return the error for a file that is probably valid but uses a rare feature."""
     return ImageError(
         f"{path} has {what}, which anymri does not read.", "Save it as NIfTI, or as MetaImage with local data."
     )
@@ -182,14 +181,13 @@ def unsupported(path: Path, what: str) -> ImageError:
 
 def excerpt(text: str) -> str:
     """Return text of a header for a message: short, without control characters."""
-    return repr(text if len(text) <= 40 else text[:37] + "...") if text else "nothing"
+    return shown(text, 40) if text else "nothing"
 
 
 def _inflated(path: Path, voxels: Voxels, available: int, needed: int) -> bytes:
     """Return the decompressed data, which have to be `needed` bytes."""
-    from isal import igzip, igzip_lib, isal_zlib
+    from isal import igzip, isal_zlib
 
-    isal: Any = igzip_lib  # its stub declares the class of its errors as an instance
     size = available if voxels.size is None else voxels.size
     if not 0 < size <= available:
         raise damaged(path, f"its compressed data have {max(available, 0)} bytes of {size}")
@@ -199,7 +197,7 @@ def _inflated(path: Path, voxels: Voxels, available: int, needed: int) -> bytes:
     with voxels.file.open("rb") as stream:
         stream.seek(voxels.start)
         content = stream.read(size)
-    try:
+    with decompressing(path):
         if content.startswith(GZIP_MAGIC):
             data: bytes
             data, is_whole = igzip.IGzipFile(fileobj=io.BytesIO(content)).read(needed + 1), True
@@ -207,8 +205,6 @@ def _inflated(path: Path, voxels: Voxels, available: int, needed: int) -> bytes:
             inflater = isal_zlib.decompressobj()
             data = inflater.decompress(content, needed + 1)
             is_whole = inflater.eof and not inflater.unused_data
-    except (BadGzipFile, EOFError, zlib.error, isal.IsalError) as error:
-        raise damaged(path, "its compressed data do not agree with their checksum or format") from error
     if len(data) != needed or not is_whole:
         raise damaged(path, f"its compressed data are not the {needed} bytes that its header declares")
     return data

@@ -6,6 +6,7 @@
     nnU-Net raw          imagesTr or imagesTs (CASE_0000.nii.gz, ...), labelsTr or labelsTs, dataset.json
     BIDS                 sub-XX/[ses-YY/]anat/sub-XX[_ses-YY]_T1w.nii.gz, ...; label maps there or in derivatives
     one folder per case  BraTS 2018 to 2024 and similar: file names contain t1n, t1ce, flair, seg, ... among other words
+    several in a folder  the same, and the other words name the case: patA_flair, patA_seg, patB_t1c
 
 Hidden files and folders are skipped. Each layout has its module, which returns cases and what is not used.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from anymri.data.case import Case, check_distinct
 from anymri.data.image import image_stem
 from anymri.data.layouts import bids, csv_manifest, folders, nnunet
-from anymri.data.layouts.found import Found, shown
+from anymri.data.layouts.found import Found, check_one_role, counted
 from anymri.data.layouts.listing import check_readable
 from anymri.errors import CohortError, ModalityError
 from anymri.modalities import parse_modality
@@ -33,7 +34,7 @@ _LAYOUTS = (
 def find_cases(path: Path) -> list[Case]:
     """Return the cases in a folder or CSV manifest, sorted by name; names are unique.
 
-    Raises `CohortError` as `find_cohort` does; an `InputWarning` names what is not used.
+    Raises the errors of `find_cohort`. An `InputWarning` lists what is not used.
     """
     found = find_cohort(path)
     found.warn()
@@ -43,18 +44,18 @@ def find_cases(path: Path) -> list[Case]:
 def find_cohort(path: Path) -> Found:
     """Return the cases in a folder or CSV manifest, sorted by name, and what in it is not used.
 
-    Raises `CohortError` if there is no case, if names leave open what a scan is or whose, or if several files could be
-    the same scan of a case; `ImageError` for a scan that cannot be read.
+    Raises `CohortError` if there is no case, if the role or the case of a scan is not clear from its name, or if two
+    files could be the same scan of a case; `ImageError` for a scan that cannot be read.
     """
     found = search(path)
     if not found.cases:
-        only = "; ".join(f"{reason}: {shown(names)}" for reason, names in found.skipped.items())
+        only = "; ".join(f"{reason}: {counted(names)}" for reason, names in found.skipped.items())
         raise CohortError(f"No case was found in {path}{only and ', but '}{only}.", _LAYOUTS)
     return found
 
 
 def search(path: Path) -> Found:
-    """Return the same as `find_cohort`, also if there is no case."""
+    """Return the same as `find_cohort`, with an empty list instead of an error if there is no case."""
     if not path.exists():
         raise CohortError(f"{path} does not exist.", "Check the name of the folder or manifest.")
     try:
@@ -81,7 +82,8 @@ def case_from_files(
 
     scans  any alias of a modality -> file
 
-    Raises `ModalityError` for an unknown alias or a modality given twice, `ImageError` for a file that does not exist.
+    Raises `ModalityError` for an unknown alias or a modality given twice, `ImageError` for a file that does not exist,
+    `CohortError` for a file in two roles.
     """
     by_modality: dict[str, Path] = {}
     for word, path in scans.items():
@@ -94,6 +96,7 @@ def case_from_files(
     case = Case(name, by_modality, label, brain_mask)
     for role, path in case.files().items():
         check_readable(path, f" ({role})")
+    check_one_role(case.files())
     return case
 
 

@@ -19,33 +19,43 @@ from anymri.data.layouts.names import unclear_name
 from anymri.data.layouts.roles import Role, Unclear, modality_of_words
 from anymri.data.layouts.words import join_phrases, split_words
 from anymri.errors import CohortError
+from anymri.files import read_text
 from anymri.modalities import MODALITIES, find_modality
 
 # Suffixes of label maps and masks.
 _MAPS = known.LABEL | known.LESION | known.MASK | {"dseg"}
-# Entities whose words say nothing about what an image shows.
+# Entities whose words do not describe what an image shows.
 _PLACES = frozenset({"sub", "ses", "space", "run", "task", "res", "den"})
-# Folders between `derivatives` and a file.
+# Largest number of folders between `derivatives` and a file.
 _DEPTH = 8
 
 
 @dataclass(frozen=True)
 class Name:
-    """Name of a BIDS file: its entities in order, as {"sub": "01", "label": "lesion"}, and its suffix."""
+    """Name of a BIDS file: its entities in order, as {"sub": "01", "label": "lesion"}, and its suffix.
+
+    The suffix is empty in names that end with an entity, as `sub-01_label-tumor`.
+    """
 
     entities: Mapping[str, str]
     suffix: str
 
     @classmethod
     def read(cls, stem: str) -> Name:
-        """Return the parts of a file name without its suffix of a format."""
-        *entities, suffix = stem.split("_")
-        return cls({key: value for key, _, value in (entity.partition("-") for entity in entities)}, suffix.lower())
+        """Return the entities and the suffix of a file name, given without `.nii.gz`."""
+        parts = stem.split("_")
+        suffix = "" if "-" in parts[-1] else parts.pop()
+        return cls({key: value for key, _, value in (part.partition("-") for part in parts)}, suffix.lower())
 
     @property
     def case(self) -> str:
         """`sub-XX` or `sub-XX_ses-YY`."""
         return "_".join(f"{key}-{self.entities[key]}" for key in ("sub", "ses") if key in self.entities)
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the file is a label map or a mask."""
+        return self.suffix in _MAPS or (not self.suffix and "label" in self.entities)
 
     @property
     def words(self) -> set[str]:
@@ -108,7 +118,7 @@ def _roles(anat: Path, case: str, is_derivative: bool) -> tuple[list[tuple[str, 
 
 
 def _role(name: Name, is_derivative: bool) -> Role:
-    if name.suffix in _MAPS:
+    if name.is_map:
         return _role_of_map(name, is_derivative)
     modality = None if name.entities.get("part") == "phase" else find_modality(name.suffix)
     if modality != "T1":
@@ -135,7 +145,7 @@ def _role_of_map(name: Name, is_derivative: bool) -> Role:
 def _add_labels_without_scans(
     files: dict[str, list[tuple[str, Path]]], sessions: Mapping[str, list[str]], found: Found, root: Path
 ) -> None:
-    """Give the label maps of folders without scans to the only session of the subject, if they are not of another."""
+    """Add label maps of folders without scans to the only session of their subject, or skip them."""
     with_scans = {case for cases in sessions.values() for case in cases}
     for case in [case for case in files if case not in with_scans]:
         for role, file in files.pop(case):
@@ -155,13 +165,13 @@ def _add_derivatives(
         shows_tumour = any({word.text for word in split_words(part)} & known.LESION for part in pipelines)
         for file, stem in listing.images:
             name = Name.read(stem)
-            if name.suffix not in _MAPS or "sub" not in name.entities:
+            if not name.is_map:
                 continue
             role = _role(name, is_derivative=not shows_tumour)
             if role == "label":
                 check_readable(file)
                 _add_label(name.case, file, files, sessions, found, root)
-            elif role is None and not name.words & (known.TISSUE | known.BRAIN):
+            else:
                 found.skip(reasons.NO_TUMOUR_NAME, [file.relative_to(root).as_posix()])
 
 
@@ -188,7 +198,7 @@ def _add_label(
 def _is_derivative(root: Path) -> bool:
     """Return whether a BIDS folder is the output of a pipeline, whose `dseg` are tissues."""
     try:
-        description = json.loads((root / "dataset_description.json").read_text(encoding="utf-8-sig"))
+        description = json.loads(read_text(root / "dataset_description.json"))
         return bool(description["DatasetType"] == "derivative")
     except (OSError, ValueError, KeyError, TypeError):
         return "derivatives" in root.absolute().parts

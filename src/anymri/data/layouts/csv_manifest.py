@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 from anymri.data.case import Case
 from anymri.data.layouts.found import Found, case_of_files
 from anymri.data.layouts.listing import check_readable
 from anymri.errors import CohortError, ImageError
+from anymri.files import TextError, read_text
 from anymri.modalities import MODALITIES, find_modality
 
 # Header of a column -> what the column contains; modalities by any alias.
@@ -20,7 +22,7 @@ def find(path: Path) -> Found:
     """Return the cases in the order of the rows; raise `CohortError` with the line of what is wrong."""
     found: dict[str, Case] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
+        with io.StringIO(read_text(path), newline="") as stream:
             rows = csv.reader(stream)
             columns = _columns(path, next(rows, []))
             for cells in rows:
@@ -31,8 +33,8 @@ def find(path: Path) -> Found:
                 if case.name in found:
                     raise CohortError(f"{line}: the case {case.name} occurs twice.", "Give each row a different name.")
                 found[case.name] = case
-    except UnicodeDecodeError as error:
-        raise CohortError(f"{path} is not a text file in UTF-8.", _ENCODING) from error
+    except TextError as error:
+        raise CohortError(f"{path} cannot be read: {error}.", _ENCODING) from error
     except csv.Error as error:
         raise CohortError(f"{path} is not a CSV file.", _ENCODING) from error
     return Found(list(found.values()))
@@ -40,6 +42,11 @@ def find(path: Path) -> Found:
 
 def _columns(path: Path, header: list[str]) -> list[str]:
     """Return the content of each column: `case`, `patient`, a modality, `label` or `brain_mask`."""
+    if not any(header):
+        raise CohortError(
+            f"{path} is empty." if not header else f"{path}, line 1: the names of the columns are empty.",
+            "Write the names of the columns in the first line: case, t1, t1c, t2, flair, label.",
+        )
     columns = []
     for cell in header:
         word = cell.strip().lower()

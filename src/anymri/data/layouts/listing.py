@@ -1,4 +1,4 @@
-"""Listing of folders: images and folders by name, hidden ones left out; files that cannot be read are refused."""
+"""Listing of folders: their visible images and folders by name. Images that cannot be read are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OTHER_SUFFIXES = frozenset(
 )
 _PERMISSIONS = "Check its permissions and links."
 
-# Folders by `identity`.
+# Folders on the way to a folder, each by its `identity`.
 Above = tuple[tuple[int, int], ...]
 
 
@@ -37,7 +37,7 @@ class Listing:
 
 
 def list_folder(folder: Path, check: bool = True) -> Listing:
-    """Return the content of a folder; nothing if there is no such folder.
+    """Return the content of a folder; an empty listing if it does not exist.
 
     check  whether each image is checked by `check_readable`
 
@@ -96,9 +96,9 @@ def folders_above(folder: Path) -> Above:
 def check_readable(path: Path, role: str = "") -> None:
     """Raise `ImageError` unless the path leads to a regular file that has content and may be read.
 
-    A broken scan never becomes a missing modality.
+    role  text after the path in the error, such as " (T1)"
 
-    role  text after the path in the error, as " (T1)"
+    So a broken scan never becomes a missing modality.
     """
     try:
         status = path.stat()

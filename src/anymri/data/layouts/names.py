@@ -1,16 +1,22 @@
-"""Names of the images of one folder, read into roles and into whose image each is."""
+"""Names of the images of one folder: the role of each image, and the case that it belongs to."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
-from anymri.data.layouts.roles import MASK, OF_NOTHING, Unclear, role_of_words
+from anymri.data.layouts.roles import OF_NOTHING, UNDECIDED_MASK, Role, Unclear, role_of_words
 from anymri.data.layouts.words import (
+    CONTRAST,
     CONTRAST_AFTER_T1,
+    DERIVED,
     LESION,
+    LINKS,
+    NO_CONTRAST,
+    ORIENTATION,
+    SEQUENCE,
     WEIGHTED_AFTER,
     Word,
     has_role,
@@ -26,19 +32,21 @@ _HOW_TO_NAME = (
     "one case by --t1, --t1c, --t2 and --flair."
 )
 
-# The label map of case 355 of BraTS 2020, whose name is not that of its folder and scans.
-NAMED_OTHERWISE = frozenset({"W39_1998.09.19_Segm"})
+# Label maps of data sets whose names are not those of their folders and scans: case 355 of BraTS 2020, BraTS 2015.
+_RELEASED_LABEL = re.compile(r"W39_1998\.09\.19_Segm|VSD\.Brain(?:_\dmore)?\.XX\.O\.OT\.\d+")
+_TEMPLATE = re.compile(r"(?:MNI152|avg152|mni_icbm152).*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Named:
     """An image whose name gives it a role.
 
-    role    a modality, `label` or `brain_mask`
-    key     the words that say whose image it is, and when it was taken; empty if there are none
-    name    the same, as written in the file name
-    at_home whether the name begins with that of the folder
-    words   all words that give no role
+    file     the image file
+    role     a modality, `label` or `brain_mask`
+    key      the words that name the patient and the time of the scan; empty if there are none
+    name     the same, as written in the file name
+    at_home  whether the name begins with that of the folder
+    words    all words that do not give a role
     """
 
     file: Path
@@ -52,6 +60,11 @@ class Named:
     def is_scan(self) -> bool:
         """Whether the image is a scan."""
         return self.role in MODALITIES
+
+    @property
+    def is_protocol(self) -> bool:
+        """Whether the name has a word that protocols of scanners have: an orientation, a sequence or contrast."""
+        return bool(self.words & (ORIENTATION | SEQUENCE | CONTRAST | NO_CONTRAST))
 
 
 def read_names(folder: Path, images: Sequence[tuple[Path, str]]) -> tuple[list[Named], list[Path]]:
@@ -68,7 +81,7 @@ def read_names(folder: Path, images: Sequence[tuple[Path, str]]) -> tuple[list[N
     for file, stem in images:
         words = split_words(stem)
         skipped = _length_of(home, words)
-        role = role_of_words(tuple(word.text for word in words[skipped or shared :]))
+        role = role_of_name(stem, skipped or shared)
         if isinstance(role, Unclear):
             unclear[file] = role
         elif role is None:
@@ -78,7 +91,7 @@ def read_names(folder: Path, images: Sequence[tuple[Path, str]]) -> tuple[list[N
     about_scans = {word.text for word in split_words(folder_name(folder))}
     about_scans.update(*(image.words for image in named if image.is_scan))
     for place, image in enumerate(named):
-        if image.role == MASK:
+        if image.role == UNDECIDED_MASK:
             named[place] = replace(image, role="brain_mask")
             of_tumour = any(word.text in LESION for word in split_words(image.file.name))
             if of_tumour or not image.words <= about_scans:
@@ -88,6 +101,18 @@ def read_names(folder: Path, images: Sequence[tuple[Path, str]]) -> tuple[list[N
         if has_scans or why.is_scan:
             raise unclear_name(file, why)
     return [image for image in named if image.file not in unclear], sorted([*unknown, *unclear])
+
+
+def role_of_name(stem: str, skipped: int = 0) -> Role:
+    """Return the role of a file or folder by its name without suffix.
+
+    skipped  number of words at the beginning that belong to the case
+    """
+    if _RELEASED_LABEL.fullmatch(stem):
+        return "label"
+    if _TEMPLATE.fullmatch(stem):
+        return None
+    return role_of_words(tuple(word.text for word in split_words(stem)[skipped:]))
 
 
 def unclear_name(file: Path, why: Unclear) -> CohortError:
@@ -101,18 +126,18 @@ def folder_name(folder: Path) -> str:
 
 
 def _named(file: Path, stem: str, role: str, skipped: int, home: str, at_home: bool) -> Named:
-    """Return an image; the words before the first one with a role say whose it is, or else those after it."""
+    """Return an image; its key is the words before the first one with a role, or else those after it."""
+    if _RELEASED_LABEL.fullmatch(stem):
+        return Named(file, role, (), "", False, frozenset())
     words = split_words(stem)
     first = next(place for place, word in enumerate(words) if place >= skipped and has_role(word.text))
-    own = [word for previous, word in pairwise([None, *words]) if word is not None and _is_own(word, previous)]
+    own = own_words(words)
     before = [word for place, word in enumerate(words[:first]) if place < skipped or word in own]
     after = [word for word in own if word.start > words[first].start]
     key = before or after
     at_home = at_home or "".join(word.text for word in key) == home
     when = time_of(after) if before else []
     name = "_".join([stem[key[0].start : key[-1].end], *when]) if key else ""
-    if stem in NAMED_OTHERWISE:
-        return Named(file, role, (), "", False, frozenset())
     return Named(file, role, (*(word.text for word in key), *when), name, at_home, _without_role(words))
 
 
@@ -120,11 +145,18 @@ def _without_role(words: Sequence[Word]) -> frozenset[str]:
     return frozenset(word.text for word in words if not has_role(word.text))
 
 
-def _is_own(word: Word, previous: Word | None) -> bool:
-    """Return whether a word may say whose image it is."""
-    if previous is not None and find_modality(previous.text) and word.text in CONTRAST_AFTER_T1 | WEIGHTED_AFTER:
+def own_words(words: Sequence[Word]) -> list[Word]:
+    """Return the words that may be part of the name of a case."""
+    around = zip(("", *(word.text for word in words)), words, (*(word.text for word in words[1:]), ""), strict=False)
+    return [word for before, word, after in around if _is_own(before, word.text, after)]
+
+
+def _is_own(before: str, word: str, after: str) -> bool:
+    if find_modality(before) and word in CONTRAST_AFTER_T1 | WEIGHTED_AFTER:
         return False
-    return not (is_neutral(word.text) or has_role(word.text))
+    if word in LINKS and after in LINKS | CONTRAST - {"post"}:
+        return False
+    return not (is_neutral(word) or has_role(word))
 
 
 def _shared(names: Sequence[Sequence[Word]]) -> int:
@@ -142,7 +174,7 @@ def _shared(names: Sequence[Sequence[Word]]) -> int:
 
 def _names_a_case(words: Sequence[Word], count: int) -> bool:
     """Return whether the first words are more than roles, and a role follows them."""
-    own = any(not (has_role(word.text) or is_neutral(word.text)) for word in words[:count])
+    own = any(not (has_role(word.text) or is_neutral(word.text) or word.text in DERIVED) for word in words[:count])
     return own and any(has_role(word.text) for word in words[count:])
 
 

@@ -14,6 +14,7 @@ from anymri.data.layouts.listing import list_folder
 from anymri.data.layouts.roles import role_of_words
 from anymri.data.layouts.words import split_words
 from anymri.errors import CohortError
+from anymri.files import read_text
 from anymri.modalities import MODALITIES
 
 _EXAMPLE = 'Write it with "channel_names": {"0": "T1", "1": "T1c", ...}, the number in the file name first.'
@@ -64,9 +65,10 @@ def _modality_named(channel: str) -> str | None:
 def _channels(path: Path) -> dict[int, str]:
     """Return a mapping from channel number to modality, read from dataset.json."""
     if not path.is_file():
-        raise CohortError(f"{path} is missing, so the modality of each channel is unknown.", _EXAMPLE)
+        what = "is not a regular file" if path.exists() else "is missing"
+        raise CohortError(f"{path} {what}, so the modality of each channel is unknown.", _EXAMPLE)
     try:
-        names: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))["channel_names"]
+        names: dict[str, Any] = json.loads(read_text(path))["channel_names"]
         channels = {int(number): _modality_named(str(name)) for number, name in names.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CohortError(f"channel_names of {path} cannot be read.", _EXAMPLE) from error

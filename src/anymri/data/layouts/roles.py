@@ -13,9 +13,9 @@ from anymri.modalities import find_modality
 
 @dataclass(frozen=True)
 class Unclear:
-    """Result of a name from which the rules decide no role.
+    """Reason why the rules do not give a role to a name.
 
-    reason   what the name says, to continue "its name ..."
+    reason   end of the sentence "its name ..."
     is_scan  whether the file may be a scan
     """
 
@@ -28,34 +28,38 @@ Role = str | Unclear | None
 _MAPS = known.LABEL | known.LESION | known.MASK
 
 # Role of a mask whose name does not say of what: it is a brain mask if its other words are those of the case.
-MASK = "mask"
+UNDECIDED_MASK = "mask"
 OF_NOTHING = Unclear("does not say of what it is a mask")
 _OF_A_REGION = Unclear("is that of a single region of a tumour, and a label map contains all")
 
 
 @lru_cache(maxsize=100_000)
 def role_of_words(words: tuple[str, ...]) -> Role:
-    """Return the role that the words of a name give, without those of the case; None if they give none."""
+    """Return the role of a file by the words of its name, without those of the case; None if it does not have one."""
     return _role(known.join_phrases(words))
 
 
 def _role(words: Sequence[str]) -> Role:
-    modality = None if _is_computed(words) else modality_of_words(words)
-    if _is_computed(words) or not set(words) & _MAPS:
-        return modality
+    if _is_computed(words):
+        return None
+    modality = modality_of_words(words)
+    if not set(words) & _MAPS:
+        return None if _shows_tissue(words) else modality
     return _OF_A_REGION if _is_of_one_region(words) else _role_of_map(set(words), modality)
 
 
 def _role_of_map(words: Set[str], modality: Role) -> Role:
     """Return the role of a file whose name has a word for a mask, a label map or a tumour."""
+    if words & known.TISSUE:
+        return None
     if words & known.LESION:
         is_map = modality is None or words & (known.MASK | known.LABEL)
         return "label" if is_map else Unclear("contains the words of a tumour and of a scan", is_scan=True)
     if words & known.LABEL:
-        return None if words & (known.TISSUE | known.BRAIN) else "label"
+        return None if words & known.BRAIN else "label"
     if words & known.BRAIN:
         return "brain_mask"
-    return MASK if modality is None else OF_NOTHING
+    return UNDECIDED_MASK if modality is None else OF_NOTHING
 
 
 def modality_of_words(words: Sequence[str]) -> Role:
@@ -74,6 +78,8 @@ def _moved(words: Sequence[str], target: Sequence[str], link: str) -> Role:
     role = _single(words)
     onto = next(modality for word in target if (modality := find_modality(word)))
     if link == "space" and (role, onto) == ("T2", "FLAIR"):
+        if known.ORIENTATION & {*words, *target}:
+            return "FLAIR"  # a protocol: 3D_SAG_T2_SPACE_FLAIR
         return Unclear("is that of a T2 in the space of FLAIR, or of a FLAIR of the sequence SPACE", is_scan=True)
     if role == "T1" and onto not in ("T1", "T1c") and known.CONTRAST & set(target):
         return Unclear("does not say which scan was taken after contrast", is_scan=True)
@@ -90,8 +96,10 @@ def _single(words: Sequence[str]) -> Role:
         names = ["FLAIR"]
     if len(names) > 1:
         return Unclear(f"contains the words of {' and of '.join(names)}", is_scan=True)
-    if not names or names[0] not in ("T1", "T1c"):
-        return names[0] if names else None
+    if not names or (names == ["T2"] and known.GRADIENT_ECHO & set(words)):
+        return None
+    if names[0] not in ("T1", "T1c"):
+        return names[0]
     start = places[0]
     while start and known.is_neutral(words[start - 1]):
         start -= 1
@@ -103,6 +111,8 @@ def _single(words: Sequence[str]) -> Role:
     with_contrast = names[0] == "T1c" or around & known.CONTRAST or beside
     if with_contrast and (around & known.NO_CONTRAST or around & {"t1n", "t1pre", "t1native"}):
         return Unclear("says both with and without contrast", is_scan=True)
+    if not (with_contrast or around & known.NO_CONTRAST) and known.UNCLEAR_CONTRAST & set(words[end:]):
+        return Unclear("does not say whether the scan was taken after contrast", is_scan=True)
     return "T1c" if with_contrast else "T1"
 
 
@@ -111,6 +121,12 @@ def _is_computed(words: Sequence[str]) -> bool:
     roles = [place for place, word in enumerate(words) if known.has_role(word)]
     near = words[max(roles[0] - 1, 0) :] if roles else words
     return bool(known.PREDICTION & set(words) or known.DERIVED & set(near))
+
+
+def _shows_tissue(words: Sequence[str]) -> bool:
+    """Return whether a tissue is named after a modality, as in `T1_GM`; before it, the word may name a case."""
+    first = next((place for place, word in enumerate(words) if find_modality(word)), len(words))
+    return bool(known.TISSUE & set(words[first:]))
 
 
 def _is_of_one_region(words: Sequence[str]) -> bool:

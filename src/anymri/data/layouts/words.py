@@ -22,42 +22,58 @@ MASK = frozenset({"mask", "masks"})
 BRAIN = _set("brain bet hdbet skull skullstrip skullstripped skullstripping")
 # Names of one region of a tumour; a mask of one region is not a label map.
 REGION = _set(
-    "wt tc et rc ncr net netc snfh edema oedema necrosis necrotic enhancing nonenhancing core whole cavity cyst"
+    "wt tc et cet rc ncr net netc snfh edema oedema necrosis necrotic enhancing nonenhancing core whole cavity cyst"
 )
-# Parts of a healthy brain: their maps show no tumour.
-TISSUE = _set("tissue tissues gm wm csf aseg aparc aparcaseg aparcdktaseg carpet dkt wmparc parcellation")
+# Parts of the head and other diseases: their maps show no tumour.
+TISSUE = _set(
+    "tissue tissues gm wm csf aseg aparc aparcaseg aparcdktaseg carpet dkt wmparc parcellation hippocampus hippocampi "
+    "amygdala thalamus cerebrum cerebellum brainstem ventricle ventricles vessel vessels artery arteries vein veins "
+    "eye eyes optic chiasm cochlea oar oars stroke infarct infarction wmh aneurysm microbleed microbleeds"
+)
 PREDICTION = _set("pred preds prediction predictions predicted")
-# Images that are not the scan named beside: maps, T2*, perfusion, probabilities, synthetic scans.
+# Images that are not the scan named beside: maps, T2*, perfusion, probabilities, synthetic scans, templates, images of
+# other kinds that were moved to a scan. `computed` stands for phrases such as `dixon fat`.
 DERIVED = _set(
-    "map maps mapping star starw starmap rho ratio diff difference subtraction subtracted prob probs probability "
-    "probabilities uncertainty entropy logits softmax heatmap field warp warpfield jacobian voided "
-    "inpainted synthetic synth synthesised synthesized generated imputed reconstructed "
-    "swi hemo dwi adc asl dsc dce perf perfusion mra mrv mrs bold"
+    "computed map maps mapping distance dist star starw starmap rho ratio diff difference subtraction subtracted prob "
+    "probs probability probabilities uncertainty entropy logits softmax heatmap field biasfield warp warpfield "
+    "jacobian noise gradient phase mip pve template localizer localiser scout voided inpainted synthetic synth "
+    "synthesised synthesized generated imputed reconstructed swi hemo dwi dti ep2d b0 b1000 adc asl dsc dce perf "
+    "perfusion cbv rcbv cbf rcbf mtt mra mrv mrs tof bold inv1 inv2 pet ct"
 )
 CONTRAST = _set(
     "post gd gad gado gadolinium gadovist gadavist dotarem magnevist ce km mkm mdc inj injected contr contrast "
-    "contraste withcontrast enhanced postcontrast postgd postgad"
+    "contraste contrasto kontrast контраст контраста контрастом withcontrast enh enhanced postcontrast postgd postgad"
 )
 # Words of a modality only after it, with neutral words between: contrast in `T1_c`, `T1_ax_C`, `T1+`, and `T1_w`.
 CONTRAST_AFTER_T1 = frozenset({"c", "cm", "plus"})
 WEIGHTED_AFTER = frozenset({"w", "wi"})
 NO_CONTRAST = _set("pre precontrast pregd pregad noncontrast nocontrast noncontrasted nonenhanced unenhanced okm")
+# Words after T1 that leave open whether contrast was given, unless another word says it: `T1_IV`, `T1_W&WO`.
+UNCLEAR_CONTRAST = _set("iv delayed wo without")
+# T2 with one of these sequences is T2*.
+GRADIENT_ECHO = _set("gre ffe fl2d medic")
+ORIENTATION = _set("ax axial sag sagittal cor coronal tra trans transversal 2d 3d")
+# Words of protocols, which also have series numbers: see `Named.is_protocol`.
+SEQUENCE = _set(
+    "se tse fse gre ge spgr fspgr bravo mprage memp mpr cube vibe flash tfe ffe tir tirm blade propeller frfse space"
+)
 # A modality after one of these is the space that a scan was moved to.
 TO = _set("to into in on onto space")
 # The same, only between two modalities: `reg_T1` is T1.
 MOVED = _set(
     "2 reg registered registration coreg coregistered aligned align warped resampled transformed moved matched"
 )
-# Orientations, sequences and steps of preprocessing, which name no case.
+# Orientations, sequences and steps of preprocessing: they are not part of the name of a case.
 NEUTRAL = (
     _set(
-        "ax axial sag sagittal cor coronal tra trans transversal 2d 3d iso mr mri img image scan stripped strip "
-        "native nativ mni mni152 sri sri24 atlas n4 bias biascorrected corrected bfc norm normalized normalised "
-        "zscore preproc preprocessed proc processed postprocessed resample res subtr mean div std crop cropped "
-        "deface defaced orig original raw final hires lowres se tse fse gre ge spgr fspgr bravo mprage memp mpr "
-        "cube vibe flash tfe ffe tir tirm blade propeller frfse fs fatsat dixon weighted denoised smoothed ground "
-        "manual expert auto automatic automated approx consensus corr dark fluid darkfluid desc"
+        "iso mr mri img image scan stripped strip native nativ mni mni152 sri sri24 atlas n4 bias biascorrected "
+        "corrected bfc norm normalized normalised zscore preproc preprocessed proc processed postprocessed resample "
+        "res r2s subtr mean div std crop cropped deface defaced orig original raw final hires lowres fs fatsat dixon "
+        "weighted denoised smoothed ground manual expert auto automatic automated approx consensus corr dark fluid "
+        "darkfluid desc minus"
     )
+    | ORIENTATION
+    | SEQUENCE
     | BRAIN
     | CONTRAST
     | NO_CONTRAST
@@ -69,7 +85,11 @@ _TIME = re.compile(
     r"(?:19|20)\d\d|((?:19|20)\d{6})\d*|(?:ses|session|visit|day|week|month|tp|timepoint|baseline|followup)\d*"
     r"|(?:pre|post)op(?:erative)?"
 )
-_SIGNS = {"+": "plus", "*": "star"}
+_SIGNS = {"+": "plus", "*": "star", "-": "minus"}
+_NOT = "non|no|not|without|wo|w o|minus|sans|sin|senza|ohne|zonder|uden|utan|bez|без|pre|before|prior to"
+# Words that are part of `with contrast` or `without contrast`, and no name of a case there.
+LINKS = _set("with avec con met mit med after") | frozenset(_NOT.replace("|", " ").split())
+_GIVEN = "|".join(sorted(CONTRAST - {"post"}))
 _SIZE = re.compile(r"\d+(?:p\d+)?(?:mm|iso|d|t)")
 
 _ROLES = LABEL | LESION | MASK | frozenset(ALIASES)
@@ -77,6 +97,7 @@ _ROLES = LABEL | LESION | MASK | frozenset(ALIASES)
 _SHORT = _set("2 ce km to in reg space map wt tc et 2d 3d")
 _JOINED = sorted(_ROLES | BRAIN | CONTRAST | NO_CONTRAST | PREDICTION | _SHORT, key=lambda word: (-len(word), word))
 _NUMBERED = re.compile(rf"({'|'.join(word for word in _JOINED if word not in _SHORT and word[-1].isalpha())})(\d+)")
+_SCANS = "|".join(ALIASES)
 _KNOWN = _ROLES | NEUTRAL | REGION | TISSUE | PREDICTION | DERIVED | MOVED
 _PHRASES = tuple(
     (re.compile(rf"(?<!\S)(?:{pattern})(?!\S)"), word)
@@ -85,10 +106,13 @@ _PHRASES = tuple(
             r"(pre|post) (?:op|operative|surgery|surgical|rt|radiation|treatment|therapy|proc|processed|processing)",
             r"\1op",
         ),
-        (
-            rf"(?:non|no|not|without|wo|w o|sans|sin|ohne|pre|before) (?:{'|'.join(sorted(CONTRAST - {'post'}))})",
-            "noncontrast",
-        ),
+        (r"(?:w|with)(?: and)? (?:wo|w o|without)", "pre post"),
+        (rf"(?:{_NOT}) (?:{_GIVEN})", "noncontrast"),
+        (rf"(?:c|{_GIVEN}) (?:minus|none|no|off|absent)", "noncontrast"),
+        (r"(?:to|in|into|on|onto) (?:atlas|template)", "mni"),
+        (rf"({_SCANS}) atlas(?! (?:{'|'.join(sorted(TO | MOVED))}))", r"\1 computed"),
+        (rf"({_SCANS}) sub$", r"\1 computed"),
+        (r"dixon (?:fat|f|opp|opposed)", "computed"),
         (rf"({'|'.join(sorted(LABEL | LESION))}) maps?", r"\1"),
         (r"ground truth", "truth"),
         (r"dark fluid", "darkfluid"),
@@ -109,11 +133,11 @@ class Word(NamedTuple):
 def split_words(stem: str) -> tuple[Word, ...]:
     """Return the words of a file name without suffix.
 
-    Words end at all that is no letter or digit, at the borders of `tumorSeg` and `TSEpost`, and between known words:
-    `flair2t1` has three.
+    Words end at all that is not a letter or a digit, at the borders of `tumorSeg` and `TSEpost`, and between known
+    words: `flair2t1` has three. A minus after a word, as in `T1_C-`, is a word too.
     """
     found = []
-    for chunk in re.finditer(r"[^\W_]+|[+*]", stem):
+    for chunk in re.finditer(r"[^\W_]+|[+*]|-(?=$|[_. ])", stem):
         position = chunk.start()
         for text in _split(chunk[0]):
             found.append(Word(_SIGNS.get(text, text.lower()), position, position + len(text)))
@@ -135,12 +159,17 @@ def has_role(word: str) -> bool:
 
 
 def is_neutral(word: str) -> bool:
-    """Return whether a word says nothing about whose image it is: `axial`, `n4`, `1mm`, `post`, `reg`."""
-    return word in NEUTRAL or word in DERIVED or bool(_SIZE.fullmatch(word))
+    """Return whether a word is not part of the name of a case: `axial`, `n4`, `1mm`, `post`, `reg`."""
+    return word in NEUTRAL or bool(_SIZE.fullmatch(word))
+
+
+def is_time(word: str) -> bool:
+    """Return whether one word is for a time: `day1`, `baseline`, `2019`, `20190305`."""
+    return _TIME.fullmatch(word) is not None
 
 
 def time_of(words: Sequence[Word]) -> list[str]:
-    """Return the words that say when a scan was taken, of a date with a time the day: `20190102`, `day`, `2`."""
+    """Return the words for the time of a scan, such as `day`, `2`; of a date with a time, the date."""
     found = []
     for before, word in pairwise([Word("", 0, 0), *words]):
         match = _TIME.fullmatch(word.text)

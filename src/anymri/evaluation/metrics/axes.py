@@ -1,4 +1,4 @@
-"""Axes of voxels in mm: with them distances, areas and volumes are right on sheared grids too.
+"""Axes of voxels in mm, from which distances, areas and volumes are computed, also on sheared grids.
 
 Axes are a (3, 3) matrix. Column k is the step in mm from a voxel to the next along array axis k.
 """

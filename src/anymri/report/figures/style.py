@@ -90,7 +90,7 @@ def save(figure: Figure, place: Path) -> list[Path]:
 
 
 def plain(name: str) -> str:
-    """Return the name of a system as matplotlib must get it: `$` begins a formula there, and `_` a hidden label."""
+    """Return a name escaped for matplotlib, where `$` begins a formula and `_` a hidden label."""
     return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 

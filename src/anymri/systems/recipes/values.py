@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from anymri.errors import ModalityError
 from anymri.modalities import Subset, parse_modality
@@ -31,7 +31,7 @@ def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except RuntimeError as error:  # a home folder that is not known
-        raise ValueError("its user has no home folder") from error
+        raise ValueError("the home folder of ~ is not known; give the whole path") from error
 
 
 def is_list(name: str) -> bool:
@@ -49,7 +49,7 @@ def _by_modality(rates: dict[str, float]) -> dict[str, float]:
 Share = Annotated[float, Field(ge=0, le=1)]
 Rates = Annotated[dict[str, Share], AfterValidator(_by_modality)]
 ListFile = Annotated[Path, AfterValidator(_absolute)]
-# Upper bounds are far above anything useful: beyond them, a typing error would take the memory or years.
+# Upper bounds are far above useful values. They refuse typing errors that would exhaust memory or train for years.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Margin = Annotated[int, Field(ge=0, le=256)]
 SmallCount = Annotated[int, Field(ge=1, le=1024)]
@@ -60,3 +60,11 @@ class Settings(BaseModel):
     """Base of the settings of recipes: unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false for numbers, where pydantic would read 1 and 0."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are not values of this field")
+        return value

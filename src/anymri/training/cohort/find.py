@@ -11,15 +11,15 @@ from typing import Any
 from anymri.data.cache import CachedCase, cache_case
 from anymri.data.case import Case
 from anymri.data.layouts import find_cohort
-from anymri.data.layouts.found import shown, warn_without_tumour
-from anymri.errors import AnymriWarning, CohortError
+from anymri.data.layouts.found import counted, warn_without_tumour
+from anymri.errors import AnymriWarning, CohortError, InputWarning
 from anymri.files import digest, remove_leftovers
 from anymri.modalities import MODALITIES, Subset
 from anymri.progress import Progress
 from anymri.regions import ET, LabelScheme, label_scheme
 from anymri.systems.recipes.schema import Recipe
 from anymri.training.cohort.missing import fixed_subset, incomplete
-from anymri.training.cohort.split import check_names, divide, held_out, read_list
+from anymri.training.cohort.split import FEWEST_PATIENTS_TO_SPLIT, check_names, divide, held_out, read_list
 from anymri.training.configuration import TrainingConfiguration
 
 
@@ -29,7 +29,7 @@ class Cohort:
 
     files   what a file is -> every file that was read
     test    names of the cases of a test list
-    unused  names of cases that are in none of the lists, or have not the scans that training needs
+    unused  names of cases that are in none of the lists, or lack scans that training needs
     skipped reason -> names of cases and files of the folder that are not used, see `anymri.data.layouts.found`
     """
 
@@ -68,8 +68,7 @@ def prepare(configuration: TrainingConfiguration, progress: Progress, check: boo
     used.
     """
     scheme = label_scheme(configuration.label_scheme)
-    remedy = "Give a cohort with label maps; without them there is only: anymri segment"
-    found = find_cohort(configuration.data).labelled(configuration.data, remedy)
+    found = find_cohort(configuration.data).labelled(configuration.data)
     cases = found.cases
     recipe = configuration.recipe
     listed = divide(cases, recipe.split)
@@ -86,9 +85,9 @@ def prepare(configuration: TrainingConfiguration, progress: Progress, check: boo
             f"No case remains to train on{condition}.", "Check the lists, and which scans the labelled cases have."
         )
     if not_listed:
-        _note("Cases not used, because no list names them", not_listed)
+        _note("Cases not used, because no list names them", not_listed, InputWarning)
     if incomplete_names:
-        _note(f"Cases not used, because one of {required} is missing", incomplete_names)
+        _note(f"Cases not used, because one of {required} is missing", incomplete_names, InputWarning)
     _warn_of_missing_everywhere(training, recipe)
     remove_leftovers(configuration.cache)
     cached: dict[str, CachedCase] = {}
@@ -100,7 +99,11 @@ def prepare(configuration: TrainingConfiguration, progress: Progress, check: boo
     if not any(case.tumour_voxels() for case in cached.values()):
         warn_without_tumour(configuration.data)
     if rebuilt := [name for name, case in cached.items() if case.rebuilt]:
-        _note(f"Cases made again, because their entries in the cache {configuration.cache} were damaged", rebuilt)
+        _note(
+            f"Cases made again, because their entries in the cache {configuration.cache} were damaged",
+            rebuilt,
+            AnymriWarning,
+        )
     if recipe.split.validation is None:
         patients = _validation_patients(training, cached, recipe)
         validation = [case for case in training if case.patient in patients]
@@ -147,8 +150,8 @@ def _required(recipe: Recipe) -> set[str]:
     return {modality for stage in recipe.stages for modality in stage.single_subset or ()}
 
 
-def _note(what: str, names: Sequence[str]) -> None:
-    warnings.warn(f"{what}: {shown(names)}.", AnymriWarning, stacklevel=3)
+def _note(what: str, names: Sequence[str], kind: type[AnymriWarning]) -> None:
+    warnings.warn(f"{what}: {counted(names)}.", kind, stacklevel=3)
 
 
 def _warn_of_missing_everywhere(cases: Sequence[Case], recipe: Recipe) -> None:
@@ -171,6 +174,13 @@ def _validation_patients(cases: Sequence[Case], cached: dict[str, CachedCase], r
         patient = str(case.patient)
         scans, enhancing = strata.get(patient, (str(case.subset), False))
         strata[patient] = scans, enhancing or cached[case.name].has_class(ET)
+    if len(strata) < FEWEST_PATIENTS_TO_SPLIT and recipe.split.folds is None and recipe.validation_share:
+        warnings.warn(
+            f"No patient is held out for validation, because only {len(strata)} of at least "
+            f"{FEWEST_PATIENTS_TO_SPLIT} can be trained on. A list holds out cases: --set split.validation=FILE",
+            AnymriWarning,
+            stacklevel=3,
+        )
     return held_out(strata, recipe.split, recipe.validation_share, recipe.seed)
 
 

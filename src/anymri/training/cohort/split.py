@@ -6,6 +6,7 @@ All cases of a patient are in the same part.
 from __future__ import annotations
 
 import csv
+import io
 import re
 import warnings
 from collections import defaultdict
@@ -16,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from anymri.data.case import Case
+from anymri.data.case import Case, check_name
 from anymri.errors import CohortError, InputWarning, ModalityError
+from anymri.files import TextError, read_text
 from anymri.modalities import Subset
 from anymri.systems.recipes.schema import Split
+from anymri.text import shortened, shown
 
 # With fewer patients than this, all are trained on and none is held out for validation.
 FEWEST_PATIENTS_TO_SPLIT = 5
@@ -33,6 +36,8 @@ OTHER_MASK_ORDERS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("0010", "1000", "0100", "0001"): ("T1", "T1c", "T2", "FLAIR"),  # U-HVED's port
     ("0010", "0100", "1000", "0001"): ("T1c", "T1", "T2", "FLAIR"),  # SFusion's port
 }
+# Names that an error shows.
+_SHOWN = 3
 _FLAG = re.compile(r"true|false|[01]", re.IGNORECASE)
 
 
@@ -47,16 +52,20 @@ def read_list(path: Path) -> dict[str, Subset | None]:
     """
     is_table = path.suffix.lower() == ".csv"
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream)) if is_table else [["case"], *([line] for line in stream)]
+        stream = io.StringIO(read_text(path), newline="")
+        rows = list(csv.reader(stream)) if is_table else [["case"], *([line] for line in stream)]
     except OSError as error:
-        raise CohortError(f"The list {path} cannot be read: {error.strerror}.", "Check its name.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CohortError(f"The list {path} is not text in UTF-8.", "Save it as text or CSV in UTF-8.") from error
+        raise CohortError(
+            f"The list {path} cannot be read: {error.strerror}.", "Check its path and permissions."
+        ) from error
+    except (TextError, csv.Error) as error:
+        reason = error if isinstance(error, TextError) else "it is not CSV"
+        raise CohortError(f"The list {path} cannot be read: {reason}.", "Save it as text or CSV in UTF-8.") from error
     columns = [cell.strip().lower() for cell in rows.pop(0)] if rows else []
     if columns not in (["case"], ["case", "mask"], ["case", "subset"]):
         raise CohortError(
-            f"The columns of {path} are {', '.join(columns) or 'missing'}.", "Name them case, or case and subset."
+            f"The columns of {path} are {shortened(', '.join(columns), 40) or 'missing'}.",
+            "Name them case, or case and subset.",
         )
     order = _mask_order(path, rows) if columns[-1] == "mask" else MASK_ORDER
     listed: dict[str, Subset | None] = {}
@@ -70,9 +79,14 @@ def read_list(path: Path) -> dict[str, Subset | None]:
                 f"{place}: {len(cells)} cells under {len(columns)} columns.",
                 "Put masks in double quotes.",
             )
-        if cells[0] in listed:
-            raise CohortError(f"{place}: case {cells[0]} is listed twice.", "Name every case once.")
-        listed[cells[0]] = _subset(place, columns[1], cells[1], order) if len(cells) > 1 else None
+        name = cells[0]
+        try:
+            check_name(name)
+        except CohortError as error:
+            raise CohortError(f"{place}: {error.what}", "Give a list with one case name per line.") from error
+        if name in listed:
+            raise CohortError(f"{place}: case {shortened(name, 40)} is listed twice.", "Name every case once.")
+        listed[name] = _subset(place, columns[1], cells[1], order) if len(cells) > 1 else None
     if not listed:
         raise CohortError(f"The list {path} is empty.", "Write one case name per line.")
     return listed
@@ -105,7 +119,7 @@ def _subset(place: str, column: str, text: str, order: tuple[str, ...]) -> Subse
     flags = _flags(text)
     if len(flags) != len(order) or not any(flags):
         raise CohortError(
-            f"{place}: the mask {text!r} is not four flags, one of them true.",
+            f"{place}: the mask {shown(text, 40)} is not four flags, one of them true.",
             f"Write [True, False, False, True], in the order {', '.join(order)}; or a column `subset`.",
         )
     return Subset.of(m for m, flag in zip(order, flags, strict=True) if flag)
@@ -161,9 +175,10 @@ def divide(cases: Iterable[Case], split: Split) -> Listed:
 def check_names(listed: Iterable[str], known: Iterable[str], file: Path | None) -> None:
     """Raise `CohortError` if a list names cases that are not in the cohort."""
     if unknown := sorted(set(listed) - set(known)):
+        shown_names = ", ".join(shortened(name, 40) for name in unknown[:_SHOWN])
         raise CohortError(
-            f"{file} names {len(unknown)} cases that are not in the cohort with a label: {', '.join(unknown[:5])}"
-            f"{', ...' if len(unknown) > 5 else ''}.",
+            f"{file} names {len(unknown)} cases that are not in the cohort with a label: {shown_names}"
+            f"{', ...' if len(unknown) > _SHOWN else ''}.",
             "Case names are the names of the cases' folders; give a list and a cohort that belong together.",
         )
 
