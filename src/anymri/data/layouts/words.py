@@ -32,7 +32,7 @@ TISSUE = _set(
 )
 PREDICTION = _set("pred preds prediction predictions predicted")
 # Images that are not the scan named beside: maps, T2*, perfusion, probabilities, synthetic scans, templates, images of
-# other kinds that were moved to a scan. `computed` stands for phrases such as `dixon fat`.
+# other kinds that were moved to a scan. `computed` replaces phrases such as `dixon fat`.
 DERIVED = _set(
     "computed map maps mapping distance dist star starw starmap rho ratio diff difference subtraction subtracted prob "
     "probs probability probabilities uncertainty entropy logits softmax heatmap field biasfield warp warpfield "
