@@ -35,6 +35,8 @@ _SMALL: dict[str, Any] = {
     "patch_margins": [0, 0, 0],
     "augmented_from": None,
 }
+# Patches of a validation that does not take whole volumes.
+_SMALL_PATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -158,4 +160,6 @@ def _small(about: Card, recipe: Recipe) -> list[str]:
     network = {**recipe.network, **about.presets.get("nano", {})}
     crop = blueprint(about.name, network).usable_crop((_SMALL_SIDE,) * 3)
     changes = {f"network.{name}": value for name, value in network.items()} | _SMALL | {"crop": plain(crop)}
+    if recipe.validation.patches:
+        changes["validation.patches"] = _SMALL_PATCHES
     return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
