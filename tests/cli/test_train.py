@@ -42,14 +42,14 @@ def test_a_printed_recipe_can_be_trained_from_a_file(tmp_path):
     assert yaml.safe_load(result.stdout)["recipe"]["sources"] == {"whole.epochs": "--set", "seed": "--set"}
     published = yaml.safe_load(anymri("recipe", "mmformer").stdout)["recipe"]
     assert "sheet mmformer, Training" in published["source"] and "Inference" in published["sources"]["window_overlap"]
-    assert len(published["deviations"]) == 3 and published["stages"][0]["batch_size"] == 3
+    assert len(published["deviations"]) == 2 and published["stages"][0]["batch_size"] == 3
 
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
         (["u_heved"], "u_hved"),
-        (["u_hved", "--recipe", "tiny"], "published, nano"),
+        (["u_hved", "--recipe", "tiny"], "corrected, reference, nano"),
         (["u_hved", "--set", "epoch=2"], "epochs"),
         (["u_hved", "--set", "crop=33"], "crop=32"),
         (["u_hved", "--set", "network.widht=4"], "width"),

@@ -111,6 +111,7 @@ def test_intensities_are_capped_at_the_last_frequent_bin_of_a_histogram_of_whole
     assert intensity_cap(scan / 2000) == np.inf and intensity_cap(np.where(scan > 1000, scan, 0)) == np.inf
 
 
+@pytest.mark.filterwarnings("ignore:.*is it a label map")
 def test_capped_scans_are_standardised_over_the_voxels_that_differ_from_the_first(tmp_path):
     rng = np.random.default_rng(0)
     scan = np.zeros((20, 20, 20), np.float32)
