@@ -14,6 +14,7 @@ import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +101,18 @@ class CachedCase:
         classes[x, y, z] = labels
         return Prepared(patch, self.present, self.background, classes, box, self.grid)
 
+    @cached_property
+    def tissues(self) -> frozenset[int]:
+        """Tumour classes of `anymri.regions` that the label map has voxels of."""
+        return frozenset(np.load(self.folder / "tumour.npy")[:, 0].tolist())
+
     def has_class(self, tissue: int) -> bool:
         """Return whether the label map has voxels of a tumour class of `anymri.regions`."""
-        return bool((np.load(self.folder / "tumour.npy")[:, 0] == tissue).any())
+        return tissue in self.tissues
 
     def has_region(self, region: str) -> bool:
         """Return whether the label map has voxels of a region of `anymri.regions`."""
-        return any(self.has_class(tissue) for tissue in REGIONS[region])
+        return not REGIONS[region].isdisjoint(self.tissues)
 
     def random_voxel(self, region: str, rng: np.random.Generator) -> NDArray[np.int_]:
         """Return a random voxel (3,) of the box among all of a region that the label map has."""

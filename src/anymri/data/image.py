@@ -114,8 +114,8 @@ def data_file_of(path: Path) -> Path | None:
         if path.suffix.lower() in known.SUFFIXES:
             with suppress(ImageError, OSError):
                 check_regular(path)
-                found: Path | None = known.data_file_of(path)
-                return found
+                file: Path = known.voxels_of(path).file
+                return None if file == path else file
     return None
 
 

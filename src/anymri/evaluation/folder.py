@@ -21,7 +21,7 @@ from typing import Any
 
 from anymri.errors import AnymriWarning, RunError
 from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS, CaseMetrics, Row
-from anymri.files import digest, is_unused, locked, read_text, replacing, sha256, write_json
+from anymri.files import digest, is_unused, locked, read_text, refuse_overwriting, replacing, sha256, write_json
 from anymri.progress import Progress
 from anymri.provenance import Inputs, hashed, provenance
 
@@ -48,6 +48,11 @@ class Plan:
     inputs: Inputs
     cases: Mapping[str, Mapping[str, Path]]
     device: str
+
+
+def refuse_overwriting_evaluations(output: Path, evaluations: Sequence[Path]) -> None:
+    """Raise `OutputError` if a file to write is one of those of an evaluation."""
+    refuse_overwriting([output], [folder / name for folder in evaluations for name in FILES])
 
 
 def evaluate_all(output: Path, plan: Plan, evaluate: Callable[[str], CaseMetrics], progress: Progress) -> list[Row]:

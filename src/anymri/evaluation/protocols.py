@@ -24,8 +24,6 @@ from anymri.systems.crops import plain
 from anymri.systems.protocol import ANYMRI, REFERENCE, Compared
 from anymri.systems.registry import spec
 
-__all__ = ["ANYMRI", "REFERENCE", "Protocol", "find_protocol", "recorded_name"]
-
 NAMES = (ANYMRI, REFERENCE)
 
 
@@ -104,13 +102,8 @@ def find_protocol(name: str, segmenter: Segmenter) -> Protocol:
             "Evaluate it by the protocol that is the same for all systems: --protocol anymri",
         )
     recipe = recipes["reference"]
-    windows = Windows(
-        segmenter.system.crop or segmenter.windows.sides,
-        recipe.window_overlap,
-        recipe.window_blending,
-        recipe.window_values,
-        recipe.window_steps,
-    )
+    windows = Windows.of(segmenter.card.model_copy(update=recipe.window_settings))
+    windows = windows._replace(sides=segmenter.system.crop or segmenter.windows.sides)
     differences = list(found.differences)
     if windows.sides != recipe.stages[-1].crop:
         differences.insert(0, f"The authors' windows have {plain(recipe.stages[-1].crop)} voxels.")

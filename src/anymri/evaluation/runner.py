@@ -133,7 +133,7 @@ def evaluate_case(
                 reconstructed = ReconstructedScans(made, case.scans, places)
             predicted = protocol.place(case, prediction.label_map())
             thresholded = {}
-            if prediction.kind == "regions":
+            if prediction.kind == "regions" and any(metric.as_predicted for metric in metrics):
                 masks = (prediction.probabilities > 0.5).numpy()
                 thresholded = {region: protocol.place(case, each) for region, each in zip(REGIONS, masks, strict=False)}
             compared = Comparison(predicted, truth, axes, probabilities, reconstructed, thresholded)

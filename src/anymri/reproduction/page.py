@@ -14,7 +14,6 @@ from anymri.analysis.published import Published, published
 from anymri.analysis.reading import StoredEvaluation, read_evaluation, read_run
 from anymri.analysis.statistics import CONFIDENCE
 from anymri.analysis.tables import count
-from anymri.evaluation.protocols import ANYMRI, REFERENCE
 from anymri.files import write_text
 from anymri.inference.device import pick_device
 from anymri.report.pages import html_table, learning_curve, render
@@ -22,6 +21,7 @@ from anymri.reproduction.needs import Needs
 from anymri.reproduction.plan import FULL_PRECISION, RECIPE, Plan
 from anymri.reproduction.run import PROTOCOLS, configuration, evaluation_folder
 from anymri.reproduction.verdict import Verdict, subset_differences, verdict_grid, verdicts
+from anymri.systems.protocol import ANYMRI, REFERENCE
 from anymri.systems.recipes.sources import OUR_SPLIT
 from anymri.systems.registry import spec
 from anymri.text import duration

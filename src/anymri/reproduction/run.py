@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from anymri.errors import Interrupted, RunError
-from anymri.evaluation.protocols import ANYMRI, REFERENCE
 from anymri.evaluation.runner import evaluate
-from anymri.files import is_unused, locked, write_json
+from anymri.files import is_unused, locked, read_text, write_json
 from anymri.progress import Progress, silent
 from anymri.reproduction.lists import list_files, write_lists
 from anymri.reproduction.needs import Needs, measure
 from anymri.reproduction.plan import Plan
+from anymri.systems.protocol import ANYMRI, REFERENCE
 from anymri.training.callbacks import TrainingCallback
 from anymri.training.configuration import TrainingConfiguration
 from anymri.training.engine import train as run_training
@@ -96,7 +96,7 @@ def _read(record: Path) -> Mapping[str, Any] | None:
     if not record.exists():
         return None
     try:
-        kept = json.loads(record.read_text(encoding="utf-8"))
+        kept = json.loads(read_text(record))
         return {"settings": dict(kept["settings"]), "needs": asdict(Needs(**kept["needs"]))}
     except (ValueError, LookupError, TypeError) as error:
         raise RunError(f"{record} is damaged.", "Restore it from a copy, or begin again in another folder.") from error

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anymri.errors import ConfigurationError, did_you_mean
+from anymri.systems.recipes.places import merge, nested, targets_of
 from anymri.systems.recipes.schema import Recipe, Stage
 from anymri.systems.registry import card
 from anymri.text import shortened, shown
@@ -58,47 +59,30 @@ def assign(recipe: dict[str, Any], assignment: str) -> None:
             f"--set {shortened(assignment)} cannot change {keys[0]}, which says what the recipe is.",
             "Name the system as the argument of the command, and write descriptions in a file for --config.",
         )
-    stages = {stage["name"]: stage for stage in recipe["stages"]}
-    if keys[0] in Recipe.model_fields:
-        targets = [recipe]
-    elif keys[0] in stages:
-        if len(keys) == 1:
-            raise ConfigurationError(
-                f"--set {shortened(assignment)} names a stage without a field.",
-                f"Name both, as in --set {typed}.epochs=2",
-            )
-        targets = [stages[keys.pop(0)]]
-    elif keys[0] in Stage.model_fields:
-        targets = list(stages.values())
-    else:
+    place = targets_of(recipe, keys)
+    if place is None:
         known = [
             *(name for name in Recipe.model_fields if name not in ("stages", *_DESCRIPTIONS)),
             *Stage.model_fields,
-            *stages,
+            *(stage["name"] for stage in recipe["stages"]),
         ]
         hint = did_you_mean(keys[0], known, suffix=_dotted(keys[1:]))
         raise ConfigurationError(f"A recipe has no {shown(keys[0])} to set.", f"{hint}Known: {', '.join(known)}.")
+    targets, keys = place
+    if not keys:
+        raise ConfigurationError(
+            f"--set {shortened(assignment)} names a stage without a field.",
+            f"Name both, as in --set {typed}.epochs=2",
+        )
     if keys[0] == "network" and len(keys) > 1 and keys[1] not in (options := card(recipe["system"]).switches):
         raise ConfigurationError(
             f"The network of {recipe['system']} has no option {shown(keys[1])}, as in --set {shortened(assignment)}.",
             f"{did_you_mean(keys[1], options, 'network.', _dotted(keys[2:]))}Its options are {', '.join(options)}; "
             f"see: anymri systems {recipe['system']}",
         )
-    change: Any = value
-    for key in reversed(keys[1:]):
-        change = {key: change}
     for target in targets:
-        merge(target, {keys[0]: change})
+        merge(target, nested(keys, value))
     merge(recipe, {"sources": {typed: "--set"}})
-
-
-def merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Change nested values in place; a mapping changes only the keys that it has."""
-    for key, change in changes.items():
-        if isinstance(change, dict) and isinstance(values.get(key), dict):
-            merge(values[key], change)
-        else:
-            values[key] = change
 
 
 def typed_name(recipe: Mapping[str, Any], where: Location, assignments: Sequence[str]) -> str:

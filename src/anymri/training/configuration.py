@@ -15,11 +15,12 @@ from anymri.files import TextError, read_text
 from anymri.regions import label_scheme
 from anymri.systems.blueprint import blueprint
 from anymri.systems.crops import plain
+from anymri.systems.recipes.places import merge
 from anymri.systems.recipes.schema import Recipe
 from anymri.systems.registry import spec
 from anymri.text import shortened, shown
 from anymri.training import plain_yaml
-from anymri.training.assignments import Location, assign, merge, typed_name
+from anymri.training.assignments import Location, assign, typed_name
 
 M = TypeVar("M", bound=BaseModel)
 # Largest number of problems in one error.

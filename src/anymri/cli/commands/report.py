@@ -56,14 +56,13 @@ def make_report(
     from anymri.analysis.published import quote
     from anymri.analysis.reading import read_evaluations
     from anymri.cli.progress import case_progress
-    from anymri.evaluation.folder import FILES
-    from anymri.files import refuse_overwriting
+    from anymri.evaluation.folder import refuse_overwriting_evaluations
     from anymri.report.pages import write_report
 
     published = [quote(name) for name in quoted]
     found = read_evaluations(evaluations)
     path = evaluations[0] / "report.html" if output is None else output
-    refuse_overwriting([path], [folder / name for folder in evaluations for name in FILES])
+    refuse_overwriting_evaluations(path, evaluations)
     examples = []
     if pictures:
         from anymri.evaluation.originals import Originals

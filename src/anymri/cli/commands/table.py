@@ -39,10 +39,10 @@ def table(
     if output is None:
         print(visible(text), end="")  # noqa: T201  unwrapped, for a file or another program
     else:
-        from anymri.evaluation.folder import FILES
-        from anymri.files import refuse_overwriting, write_text
+        from anymri.evaluation.folder import refuse_overwriting_evaluations
+        from anymri.files import write_text
 
-        refuse_overwriting([output], [folder / name for folder in evaluations for name in FILES])
+        refuse_overwriting_evaluations(output, evaluations)
         write_text(output, text)
         console.print(f"{output}", soft_wrap=True)
 

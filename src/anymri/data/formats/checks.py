@@ -72,8 +72,9 @@ def geometry_fault(affine: NDArray[np.float64]) -> str | None:
 
 def check_values(path: Path, array: NDArray[np.float32]) -> None:
     """Raise `ImageError` if voxels are not finite, with their number, or beyond the values of any MRI."""
-    largest = max(array.max(), -array.min(), key=abs)  # NaN if there is one
-    if np.isnan(array.min()) or np.isinf(largest):
+    low, high = array.min(), array.max()  # NaN if there is one
+    largest = max(high, -low, key=abs)
+    if np.isnan(low) or np.isinf(largest):
         count = array.size - np.count_nonzero(np.isfinite(array))
         raise ImageError(
             f"{path} has NaN or infinite values in {count} of {array.size} voxels.",

@@ -72,10 +72,9 @@ def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], None]:
     return read_voxels(path, voxels, shape, dtype), affine, None
 
 
-def data_file_of(path: Path) -> Path | None:
-    """Return the file beside the image that has its voxels, None if they are in the image file."""
-    file = _voxels(_header(path)).file
-    return None if file == path else file
+def voxels_of(path: Path) -> Voxels:
+    """Return where the voxels of an image are."""
+    return _voxels(_header(path))
 
 
 def _header(path: Path) -> Header:

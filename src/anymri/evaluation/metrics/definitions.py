@@ -48,6 +48,7 @@ class Metric:
     higher_is_better  False for distances and errors
     regions           regions that it is computed for, where the data have them; of reconstructed scans: modalities
     needs             what it is computed from
+    as_predicted      whether regions are taken as the network predicts them, see `Comparison.thresholded`
     published_as      name of the metric in published tables that it may be quoted beside; by default its own
     """
 
@@ -59,6 +60,7 @@ class Metric:
     higher_is_better: bool = True
     regions: tuple[str, ...] = _NESTED
     needs: Needs = "masks"
+    as_predicted: bool = False
     published_as: str = ""
 
 
@@ -214,7 +216,7 @@ def _as_predicted(
             prediction = prediction | comparison.thresholded(inner)[0]
         return compute(prediction, truth)
 
-    return Metric(name, title, "fraction", convention, of, published_as="dice")
+    return Metric(name, title, "fraction", convention, of, as_predicted=True, published_as="dice")
 
 
 def _unless_empty(compute: Callable[[Pair], float], both_empty: float, one_empty: float) -> Of:

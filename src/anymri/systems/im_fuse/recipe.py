@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from anymri.data.preprocessing import Preprocessing
 from anymri.systems.im_fuse import CARD
-from anymri.systems.recipes.corrections import WHOLE_BOX, Correction, corrected
+from anymri.systems.recipes.corrections import IM_FUSE_BOX, WHOLE_BOX, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
@@ -28,7 +27,7 @@ REFERENCE = Recipe(
     },
     deviations=(OUR_SPLIT,),
     network={**PUBLISHED, "first_skip": False},
-    preprocessing=Preprocessing(drop_last_slice=True, minimum_box=128),
+    preprocessing=IM_FUSE_BOX,
     validation_share=0.125,
     window_blending="constant",
     seed=999,

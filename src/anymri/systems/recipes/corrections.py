@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from anymri.data.preprocessing import Preprocessing
 from anymri.errors import ConfigurationError
-from anymri.systems.recipes.schema import Recipe, Stage
+from anymri.systems.recipes.places import merge, nested, targets_of
+from anymri.systems.recipes.schema import Recipe
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Correction:
     reason: str
 
 
-# Of systems whose authors cut the scans as IM-Fuse does.
+# Of systems whose authors cut the scans as IM-Fuse does, and what is corrected of it.
+IM_FUSE_BOX = Preprocessing(drop_last_slice=True, minimum_box=128)
 WHOLE_BOX = (
     Correction(
         "preprocessing.drop_last_slice", False, "The authors' box lacks the last slice of the brain on each axis."
@@ -66,10 +69,7 @@ def corrected(reference: Recipe, corrections: Sequence[Correction]) -> Recipe:
     for correction in corrections:
         targets, keys = _place(values, correction.key)
         for target in targets:
-            section = target
-            for key in keys[:-1]:
-                section = section[key]
-            section[keys[-1]] = correction.value
+            merge(target, nested(keys, correction.value))
     values["corrections"] = {correction.key: correction.reason for correction in corrections}
     return Recipe.model_validate(values)
 
@@ -90,14 +90,9 @@ def differences(system: str, recipes: Mapping[str, Recipe]) -> list[tuple[str, A
 
 
 def _place(values: dict[str, Any], key: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the recipe or the stages in which a setting is, and the keys that lead to it there."""
-    keys = key.split(".")
-    if keys[0] in Recipe.model_fields:
-        return [values], keys
-    stages: list[dict[str, Any]] = values["stages"]
-    if keys[0] in Stage.model_fields:
-        return stages, keys
-    return [stage for stage in stages if stage["name"] == keys[0]], keys[1:]
+    place = targets_of(values, key.split("."))
+    assert place is not None, f"a recipe has no {key}"
+    return place
 
 
 def _value(values: dict[str, Any], key: str) -> Any:

@@ -83,6 +83,12 @@ class Recipe(Settings):
     stages: list[Stage] = Field(min_length=1, max_length=100)
 
     @property
+    def window_settings(self) -> dict[str, Any]:
+        """Settings of the windows, which weights keep on their card under the same names."""
+        names = ("window_overlap", "window_blending", "window_values", "window_steps")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def missing_rates(self) -> dict[str, float]:
         """Rate of missing scans for each modality."""
         return dict(self.missing) if isinstance(self.missing, dict) else dict.fromkeys(MODALITIES, self.missing)

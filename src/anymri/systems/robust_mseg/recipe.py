@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from anymri.data.preprocessing import Preprocessing
-from anymri.systems.recipes.corrections import WHOLE_BOX, Correction, corrected
+from anymri.systems.recipes.corrections import IM_FUSE_BOX, WHOLE_BOX, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
@@ -26,7 +25,7 @@ REFERENCE = Recipe(
     },
     deviations=(OUR_SPLIT,),
     network={**PUBLISHED, "constant_dropout": True},
-    preprocessing=Preprocessing(drop_last_slice=True, minimum_box=128),
+    preprocessing=IM_FUSE_BOX,
     validation_share=0.125,
     window_blending="constant",
     seed=999,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from anymri.data.preprocessing import Preprocessing
 from anymri.systems.protocol import IM_FUSE_FAMILY
-from anymri.systems.recipes.corrections import WHOLE_BOX, Correction, corrected
+from anymri.systems.recipes.corrections import IM_FUSE_BOX, WHOLE_BOX, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
@@ -30,7 +29,7 @@ REFERENCE = Recipe(
     },
     deviations=(OUR_SPLIT,),
     network={**PUBLISHED, "styled_eps": 0.0},
-    preprocessing=Preprocessing(drop_last_slice=True, minimum_box=128),
+    preprocessing=IM_FUSE_BOX,
     validation_share=0.125,
     window_blending="constant",
     seed=999,

@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from anymri.data.preprocessing import Preprocessing
 from anymri.layers.gaussians import subset_divergences
 from anymri.systems.batch import Batch
 from anymri.systems.families.hved.objective import reconstruction_loss
@@ -19,7 +18,7 @@ from anymri.systems.losses import (
     weighted_cross_entropy_loss,
 )
 from anymri.systems.protocol import IM_FUSE_FAMILY
-from anymri.systems.recipes.corrections import BLENDED_PROBABILITIES, WHOLE_BOX, Correction, corrected
+from anymri.systems.recipes.corrections import BLENDED_PROBABILITIES, IM_FUSE_BOX, WHOLE_BOX, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 from anymri.systems.recipes.sources import LISTED_SHARE, OUR_DRAWS, OUR_SPLIT, OURS
@@ -80,7 +79,7 @@ REFERENCE = Recipe(
     },
     deviations=(OUR_SPLIT, OUR_DRAWS),
     network={"width": 8, "init": "port"},
-    preprocessing=Preprocessing(drop_last_slice=True, minimum_box=128),
+    preprocessing=IM_FUSE_BOX,
     validation_share=0.125,
     window_blending="constant",
     window_values="logits",
