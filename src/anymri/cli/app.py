@@ -9,6 +9,7 @@ import typer
 from anymri.cli.commands.cite import cite
 from anymri.cli.commands.convert import convert
 from anymri.cli.commands.demo import demo
+from anymri.cli.commands.doctor import doctor
 from anymri.cli.commands.evaluate import evaluate
 from anymri.cli.commands.phantom import phantom
 from anymri.cli.commands.plot import plot
@@ -37,6 +38,7 @@ for command in (
     phantom,
     recipe,
     train,
+    doctor,
     segment,
     evaluate,
     score,

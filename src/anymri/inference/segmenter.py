@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,28 +9,27 @@ from typing import Any, Self
 
 import torch
 
-from anymri.data.case import Case, Study, read_study
-from anymri.data.image import from_lps
+from anymri.data.case import Case, Study
 from anymri.data.layouts import case_from_files, find_cases
 from anymri.data.layouts.found import counted
 from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import preprocess
-from anymri.errors import AnymriWarning, CohortError, ModalityError, WeightsError
+from anymri.errors import CohortError, WeightsError
 from anymri.files import locked, sha256
+from anymri.inference.assembly import Predicted, Wanted, assemble, check_space, chosen_space, chosen_subset
 from anymri.inference.device import pick_device
 from anymri.inference.encoded import MEMORY_LIMIT_BYTES, EncodedVolume
 from anymri.inference.lanes import check_lane
 from anymri.inference.result import Result, check_output
 from anymri.inference.windows import VolumePrediction, Windows, predict
-from anymri.modalities import MODALITIES, Subset, as_subset
+from anymri.modalities import MODALITIES, Subset
+from anymri.prepare.preparation import Preparation, as_found, prepare
+from anymri.prepare.raw import RawStudy, read_raw
 from anymri.provenance import hashed
 from anymri.systems.contract import System
 from anymri.weights.card import WeightsCard
 from anymri.weights.locate import find_weights
 from anymri.weights.store import load_weights
-
-# Voxels that differ from 1 mm by more than this cause a warning: networks are trained at 1 mm.
-SPACING_TOLERANCE_MM = 0.25
 
 
 class Segmenter:
@@ -83,36 +81,56 @@ class Segmenter:
 
     def segment(
         self,
-        case: Case | Path | str | Mapping[str, Path | str],
+        case: RawStudy | Preparation | Study | Case | Path | str | Mapping[str, Path | str],
         subset: Subset | str | None = None,
         output: Path | str | None = None,
+        *,
+        space: str | None = None,
+        brain: str = "auto",
+        registration: bool = True,
+        n4: bool = False,
+        probabilities: bool = False,
+        uncertainty: bool = False,
+        reconstruct: bool = False,
     ) -> Result:
-        """Segment one case.
+        """Segment one case; its scans are prepared as far as that is needed.
 
-        case    a case, a case folder, or scans: any alias of a modality -> file, as in {"t1c": "t1c.nii.gz"}
-        subset  modalities to use, for example "T1c+FLAIR"; by default all that exist. The others only help to find the
-                brain
-        output  folder in which the result is saved; by default nothing is written
+        case           a folder, file or zip archive with images or DICOM series; scans: any alias of a modality ->
+                       file, as in {"t1c": "t1c.nii.gz"}; or a case that was read or prepared
+        subset         modalities to use, for example "T1c+FLAIR"; by default all that exist. If the scans are used as
+                       they are, the others help to find the brain
+        output         folder in which the result is saved; by default nothing is written
+        space          a modality, whose grid the result has, or "prepared", the grid of the network; by default the
+                       first of T1c, FLAIR, T2 and T1 that exists
+        brain          how the brain is found in scans with skull: auto, deepbet, hd-bet, fallback or none
+        registration   whether scans on different grids are registered; otherwise their headers are trusted
+        n4             correct the bias fields
+        probabilities  add the probabilities of the regions to the result
+        uncertainty    add the entropy of the prediction
+        reconstruct    add the modalities that are missing, reconstructed; raises `ConfigurationError` if the system
+                       cannot
 
         Raises an `AnymriError` that names the file and the remedy.
         """
-        found = as_case(case)
-        chosen = found.subset if subset is None else as_subset(subset)
-        if not chosen <= found.subset:
-            raise ModalityError(
-                f"{found.name} has {found.subset}, not {chosen}.", "Choose a subset of the modalities that exist."
-            )
-        study = read_study(found)
-        _warn_of_spacing(study)
-        inputs = hashed(found.files()) | self.inputs
+        check_space(self.card)
+        found = as_raw(case)
+        chosen, target = chosen_subset(found, subset), chosen_space(found, space)
+        inputs = found.inputs | self.inputs
         if output is not None:
             check_output(Path(output), inputs)
-        # After all that can be wrong with the input, and before the work.
+        # After all that can be wrong with the files, and before the work.
         with nullcontext() if output is None else locked(Path(output)):
-            prepared = self.prepare(study)
-            (prediction,) = predict(self.system, prepared.only(chosen), [chosen], self.windows)
-            classes = from_lps(prepared.paste(prediction.label_map()), study.reference)
-            result = Result(classes, chosen, study.reference, found, self.card, inputs, str(self.device))
+            ready = found
+            if isinstance(ready, RawStudy):
+                ready = prepare(ready, brain, n4, registration, needed={*chosen, *([target] if target else [])})
+            prepared = self.prepare(ready.study)
+            (prediction,) = predict(self.system, prepared.only(chosen), [chosen], self.windows, reconstruct)
+            reconstructed = {m: image.numpy() for m, image in prediction.reconstructed.items()}
+            predicted = Predicted(
+                chosen, prediction.probabilities.numpy(), prediction.kind, prepared.box, reconstructed
+            )
+            wanted = Wanted(target, probabilities, uncertainty)
+            result = assemble(ready, predicted, wanted, self.card, ready.inputs | self.inputs, str(self.device))
             if output is not None:
                 result.save(output)
         return result
@@ -156,17 +174,28 @@ def segment(
     device: str = "auto",
     lane: str = "torch",
     output: Path | str | None = None,
+    space: str | None = None,
+    brain: str = "auto",
+    registration: bool = True,
+    n4: bool = False,
+    probabilities: bool = False,
+    uncertainty: bool = False,
+    reconstruct: bool = False,
+    dicom_study: int | None = None,
 ) -> Result:
     """Segment one case: a case folder, or scans given one by one. For several cases use `anymri.load`.
 
-    brain_mask  mask of the brain, for scans whose background is not constant
-    weights     a weights file or run folder
-    subset      modalities to use, for example "T1c+FLAIR"; by default all that exist
-    device      auto, cpu, cuda, cuda:1, mps
-    lane        how the network is computed: torch (float32)
-    output      folder for segmentation.nii.gz, volumes.json and provenance.json; by default nothing is written
+    case         a folder, file or zip archive with images or DICOM series; scans given one by one overrule it
+    t1           T1 scan: an image file, or a DICOM folder, file or zip archive; and so are t1c, t2 and flair
+    brain_mask   mask of the brain, for scans with skull or with a background that is not constant
+    weights      a weights file or run folder
+    subset       modalities to use, for example "T1c+FLAIR"; by default all that exist
+    device       auto, cpu, cuda, cuda:1, mps
+    lane         how the network is computed: torch (float32)
+    output       folder in which the result is saved; by default nothing is written
+    dicom_study  number from 1 of the DICOM study to use, if there are several
 
-    Raises an `AnymriError` that names the file and the remedy.
+    The other arguments are those of `Segmenter.segment`. Raises an `AnymriError` that names the file and the remedy.
 
     >>> import anymri
     >>> result = anymri.segment(t1c="t1c.nii.gz", flair="flair.nii.gz", weights="RUN")
@@ -174,17 +203,33 @@ def segment(
     ['WT', 'TC', 'ET', 'NCR', 'ED']
     """
     scans = {m: Path(p) for m, p in zip(MODALITIES, (t1, t1c, t2, flair), strict=True) if p is not None}
-    if case is not None and scans:
-        raise CohortError("Both a case folder and single scans were given.", "Give one or the other.")
-    if case is not None:
-        found = as_case(case)
-    elif scans:
-        found = case_from_files(scans, brain_mask=None if brain_mask is None else Path(brain_mask))
-    else:
-        raise ModalityError(
-            "No scan was given.", "Give a case folder, or at least one of --t1, --t1c, --t2 and --flair."
-        )
-    return Segmenter.load(weights, device, lane).segment(found, subset, output)
+    mask = None if brain_mask is None else Path(brain_mask)
+    raw = read_raw(None if case is None else Path(case), scans, mask, dicom_study)
+    return Segmenter.load(weights, device, lane).segment(
+        raw,
+        subset,
+        output,
+        space=space,
+        brain=brain,
+        registration=registration,
+        n4=n4,
+        probabilities=probabilities,
+        uncertainty=uncertainty,
+        reconstruct=reconstruct,
+    )
+
+
+def as_raw(
+    case: RawStudy | Preparation | Study | Case | Path | str | Mapping[str, Path | str],
+) -> RawStudy | Preparation:
+    """Return the scans of a case as they were found, and a case that was read or prepared as it is."""
+    if isinstance(case, RawStudy | Preparation):
+        return case
+    if isinstance(case, Study):
+        return as_found(case)
+    if isinstance(case, Mapping):
+        return read_raw(scans={name: Path(path) for name, path in case.items()})
+    return read_raw(case)
 
 
 def as_case(case: Case | Path | str | Mapping[str, Path | str]) -> Case:
@@ -198,14 +243,3 @@ def as_case(case: Case | Path | str | Mapping[str, Path | str]) -> Case:
         names = counted([each.name for each in cases])
         raise CohortError(f"{case} holds several cases: {names}.", "Give the folder of one case.")
     return cases[0]
-
-
-def _warn_of_spacing(study: Study) -> None:
-    spacing = study.reference.spacing_mm
-    if max(abs(mm - 1) for mm in spacing) > SPACING_TOLERANCE_MM:
-        shown = " x ".join(f"{mm:.2f}" for mm in spacing)
-        warnings.warn(
-            f"{study.reference.path} has voxels of {shown} mm; networks are trained at 1 mm, so expect errors.",
-            AnymriWarning,
-            stacklevel=3,
-        )

@@ -1,58 +1,162 @@
-"""`anymri segment`: the label map of one case."""
+"""`anymri segment`: label maps of one case, or of a cohort."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anymri.cli.console import console
 from anymri.cli.options import Device, Lane, Output
+from anymri.errors import AnymriError, ConfigurationError, InputWarning
 
-T1 = Annotated[Path | None, typer.Option(help="T1 scan: NIfTI, NRRD or MHA.")]
+if TYPE_CHECKING:
+    from anymri.data.sources import Source
+    from anymri.inference.result import Result
+
+T1 = Annotated[Path | None, typer.Option(help="T1 scan: an image file, or a DICOM folder, file or zip archive.")]
 T1c = Annotated[Path | None, typer.Option(help="T1 scan with contrast agent.")]
 T2 = Annotated[Path | None, typer.Option(help="T2 scan.")]
 Flair = Annotated[Path | None, typer.Option(help="FLAIR scan.")]
+BrainMask = Annotated[Path | None, typer.Option(help="Mask of the brain, on the grid of one of the scans.")]
+DicomStudy = Annotated[int | None, typer.Option(help="Number of the DICOM study to use, if there are several.")]
+Brain = Annotated[
+    str,
+    typer.Option(
+        help="Method that finds the brain in scans with skull: auto, deepbet, hd-bet, fallback, none (keep all)."
+    ),
+]
+Registration = Annotated[
+    bool, typer.Option("--registration/--no-registration", help="Registration of scans on different grids.")
+]
+Space = Annotated[
+    str | None,
+    typer.Option(help="Grid of the result: t1, t1c, t2, flair or prepared; default: first of T1c, FLAIR, T2, T1."),
+]
 
 
 def segment(
-    case: Annotated[Path | None, typer.Argument(help="Case folder; or name scans by the options.")] = None,
+    case: Annotated[
+        Path | None,
+        typer.Argument(help="Folder, file or zip archive of images or DICOM; or a cohort; or name scans by options."),
+    ] = None,
     *,
     output: Output,
-    weights: Annotated[Path, typer.Option(help="Run folder or .safetensors file.")],
+    weights: Annotated[list[Path], typer.Option(help="Run folder or .safetensors file; several for an ensemble.")],
     t1: T1 = None,
     t1c: T1c = None,
     t2: T2 = None,
     flair: Flair = None,
-    brain_mask: Annotated[
-        Path | None, typer.Option(help="Mask of the brain, for scans whose background is not constant.")
-    ] = None,
+    brain_mask: BrainMask = None,
     subset: Annotated[
         str | None, typer.Option(help="Modalities to use, e.g. T1c+FLAIR; default: all that exist.")
     ] = None,
+    space: Space = None,
+    brain: Brain = "auto",
+    registration: Registration = True,
+    n4: Annotated[bool, typer.Option("--n4", help="Correction of the bias fields.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Maps of the probability of WT, TC, ET.")
+    ] = False,
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Map of the entropy.")] = False,
+    reconstruct: Annotated[
+        bool, typer.Option("--reconstruct", help="Missing scans, reconstructed, if the system can.")
+    ] = False,
+    dicom_study: DicomStudy = None,
     device: Device = "auto",
     lane: Lane = "torch",
+    combine: Annotated[str, typer.Option(help="Combination of several weights: mean, staple.")] = "mean",
+    shard: Annotated[str | None, typer.Option(help="Share of a cohort, e.g. 2/8: the second of eight.")] = None,
+    engine: Annotated[str, typer.Option(help="What works on a cohort: local, ray.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; default: one on this machine.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that prepare cases, or Ray workers.")] = None,
 ) -> None:
-    """Segment one case from the modalities that exist.
+    """Segment one case or a cohort from the modalities that exist.
 
-    The label map has the shape, affine and orientation of the first scan of T1c, FLAIR, T2 and T1 that exists.
+    Raw scans are prepared as far as needed: brain mask, registration, resampling. The label map has the geometry of
+    the first scan of T1c, FLAIR, T2 and T1 that exists, or of --space.
     """
-    from anymri.inference import segment as segment_case
+    scans = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
+    options = {
+        "subset": subset,
+        "space": space,
+        "brain": brain,
+        "registration": registration,
+        "n4": n4,
+        "probabilities": probabilities,
+        "uncertainty": uncertainty,
+        "reconstruct": reconstruct,
+    }
+    sources = [] if case is None or any(scans.values()) else find_several(case)
+    if sources or (case is not None and shard is not None):
+        assert case is not None
+        _refuse(brain_mask=brain_mask, dicom_study=dicom_study)
+        from anymri.cli.cohort import segment_many
 
-    result = segment_case(
-        case,
-        t1=t1,
-        t1c=t1c,
-        t2=t2,
-        flair=flair,
-        brain_mask=brain_mask,
-        weights=weights,
-        subset=subset,
-        device=device,
-        lane=lane,
-        output=output,
-    )
+        settings = {"device": device, "lane": lane, "combine": combine, "engine": engine}
+        settings |= {"address": address, "workers": workers}
+        raise typer.Exit(segment_many(case, output, weights, shard=shard, work={"options": options}, **settings))
+    _refuse(shard=shard, address=address, workers=workers)
+    if len(weights) > 1:
+        from anymri.inference.ensemble import load_model
+        from anymri.prepare.raw import read_raw
+
+        given = {name: path for name, path in scans.items() if path is not None}
+        raw = read_raw(case, given, brain_mask, dicom_study)
+        result = load_model(weights, device, lane, combine).segment(raw, output=output, **options)
+    else:
+        from anymri.inference import segment as segment_case
+
+        result = segment_case(
+            case,
+            **scans,
+            brain_mask=brain_mask,
+            weights=weights[0],
+            device=device,
+            lane=lane,
+            output=output,
+            dicom_study=dicom_study,
+            **options,
+        )
+    print_result(result, output)
+
+
+def print_result(result: Result, output: Path) -> None:
+    """Print what a result was made from, how long the preparation took, the volumes and the label map."""
+    if result.preparation is not None:
+        seconds: dict[str, float] = {}
+        for step in result.preparation.steps:
+            if step.what == "left out":
+                console.print(step.why, soft_wrap=True)
+            seconds[step.what] = seconds.get(step.what, 0) + step.seconds
+        parts = ", ".join(f"{what} {time:.0f} s" for what, time in seconds.items() if time >= 0.5)
+        console.print(f"Prepared in {sum(seconds.values()):.0f} s{': ' if parts else ''}{parts}", soft_wrap=True)
     volumes = ", ".join(f"{name} {millilitres:.1f} mL" for name, millilitres in result.volumes_ml.items())
     console.print(f"From {result.subset}: {volumes}")
     console.print(f"{output / 'segmentation.nii.gz'}", soft_wrap=True)
+
+
+def find_several(place: Path) -> list[Source]:
+    """Return the cases of a cohort; none if a place holds one case, or if what it holds is not clear."""
+    if not (place.is_dir() or place.suffix.lower() == ".csv"):
+        return []
+    from anymri.data.source_search import find_sources
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)  # they are issued when the files are read
+            sources = find_sources(place)
+    except AnymriError:  # reading the case raises the error that fits
+        return []
+    return sources if len(sources) > 1 else []
+
+
+def _refuse(**given: Any) -> None:
+    """Raise `ConfigurationError` for options that do not fit to one case, or to a cohort."""
+    for name, value in given.items():
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            kind = "a single case" if name in ("brain_mask", "dicom_study") else "a cohort"
+            raise ConfigurationError(f"{option} is for {kind}.", "Leave it out.")

@@ -1,0 +1,243 @@
+"""Examination of raw scans before they are segmented: what they are, how they fit together, and what will be done."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+import numpy as np
+
+from anymri.data.image import image_stem, read_scan
+from anymri.data.layouts.listing import walk
+from anymri.data.layouts.names import role_of_name
+from anymri.errors import AnymriError, AnymriWarning
+from anymri.files import sha256
+from anymri.modalities import MODALITIES
+from anymri.prepare.alignment import NOT_ALIGNED, best_scan, header_overlap
+from anymri.prepare.brain import BrainMask
+from anymri.prepare.checks import without
+from anymri.prepare.examining import examine_scan
+from anymri.prepare.findings import Examination, PairReport
+from anymri.prepare.preparation import reasons_to_prepare, study_as_it_is
+from anymri.prepare.raw import RawScan, RawStudy, read_raw
+from anymri.prepare.registration import register
+from anymri.prepare.searching import series_in
+from anymri.progress import Progress, silent
+
+T = TypeVar("T")
+_NONE: Mapping[str, Path] = MappingProxyType({})
+
+# Correlation of two scans on one grid from which they are one scan, perhaps with other scaling.
+_SAME_SCAN = 0.9995
+# Images that are examined if the scans of a case cannot be told apart, and levels of folders that are searched.
+_MOST_IMAGES, _DEPTH = 16, 4
+
+
+def examine(
+    source: Path | None = None,
+    scans: Mapping[str, Path] = _NONE,
+    brain_method: str = "auto",
+    registration: bool = True,
+    dicom_study: int | None = None,
+    progress: Progress = silent,
+) -> Examination:
+    """Return what can be found out about the scans of one case; nothing is refused.
+
+    source, scans, dicom_study  see `anymri.prepare.raw.read_raw`
+    brain_method                see `anymri.prepare.preparation.prepare`
+    registration                also register each scan to the best one, which takes some seconds per scan
+    progress                    called with what is done next
+
+    A file that cannot be read and any other error become findings.
+    """
+    found = Examination("case" if source is None else source.name)
+    with _noted(found, ""):
+        study = _attempt(found, "", partial(read_raw, source, scans, None, dicom_study))
+    if study is None:
+        each = list(_single_scans(source, scans, dicom_study, found))
+    else:
+        found.case, found.left_out = study.name, list(study.left_out)
+        each = [(modality, modality, scan) for modality, scan in study.scans.items()]
+    brains: dict[str, BrainMask] = {}
+    for done, (label, modality, scan) in enumerate(each):
+        progress(label, done, len(each))
+        with _noted(found, label):
+            brain = examine_scan(label, modality, scan, brain_method, found)
+        if brain is not None:
+            brains[label] = brain
+    _compare({label: scan for label, _, scan in each}, found)
+    if study is not None:
+        _relate(study, brains, registration, progress, found)
+        _plan(study, brain_method, registration, found)
+    return found
+
+
+def _single_scans(
+    source: Path | None, scans: Mapping[str, Path], dicom_study: int | None, found: Examination
+) -> Iterator[tuple[str, str | None, RawScan]]:
+    """Yield label, probable modality and scan of what can be read, where the case as a whole cannot."""
+    images = [(path.name, role, path) for role, path in scans.items() if image_stem(path) is not None]
+    if source is not None and source.is_file() and image_stem(source) is not None:
+        images.append((source.name, None, source))
+    elif source is not None and source.is_dir():
+        every = [file for _, listing in walk(source, _DEPTH) for file, _ in listing.images]
+        if len(every) > _MOST_IMAGES:
+            found.add("note", "", f"Only the first {_MOST_IMAGES} of {len(every)} images were examined.")
+        images += [(file.relative_to(source).as_posix(), None, file) for file in every[:_MOST_IMAGES]]
+    for name, role, path in images:
+        with _noted(found, name):
+            image = _attempt(found, name, partial(read_scan, path))
+        if image is not None:
+            named = role or role_of_name(image_stem(path) or "")
+            yield name, named if named in MODALITIES else None, RawScan(image, (path,))
+    places = [path for path in scans.values() if image_stem(path) is None]
+    for place in [*places, *([source] if source is not None else [])]:
+        with _noted(found, ""):
+            series, left_out = _attempt(found, "", partial(series_in, place, dicom_study)) or ([], [])
+        found.left_out += left_out
+        for each in series:
+            yield each.title, None, RawScan(each.image, each.files, each)
+
+
+def _attempt(found: Examination, label: str, work: Callable[[], T]) -> T | None:
+    """Return what `work` returns; an error becomes a finding."""
+    try:
+        return work()
+    except AnymriError as error:
+        text, advice = error.what, error.fix
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        text, advice = f"It cannot be examined: {error}", "Check the file, or report this as a bug."
+    if not any(each.text == text for each in found.findings):
+        found.add("error", label, text, advice)
+    return None
+
+
+@contextmanager
+def _noted(found: Examination, label: str) -> Iterator[None]:
+    """Turn the warnings of some work into findings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    known = {finding.text for finding in found.findings}
+    for each in caught:
+        if issubclass(each.category, AnymriWarning) and str(each.message) not in known:
+            found.add("warning", label, str(each.message))
+            known.add(str(each.message))
+
+
+def _compare(scans: Mapping[str, RawScan], found: Examination) -> None:
+    """Add findings about scans that are the same file or have the same voxels."""
+    for (one, first), (other, second) in combinations(scans.items(), 2):
+        same = None
+        if first.files == second.files and first.series is None:
+            same = "are the same file"
+        elif len(first.files) == len(second.files) == 1 and _hash(first) == _hash(second) is not None:
+            same = "are files with the same content"
+        elif first.image.shape == second.image.shape:
+            correlation = _correlation(first, second)
+            if correlation > _SAME_SCAN:
+                same = f"have the same voxels (correlation {correlation:.4f})"
+        if same:
+            found.add(
+                "warning", one, f"{one} and {other} {same}.", "Give each modality its own scan, or leave one out."
+            )
+
+
+def _hash(scan: RawScan) -> str | None:
+    try:
+        return sha256(scan.files[0])
+    except OSError:
+        return None
+
+
+def _correlation(one: RawScan, other: RawScan) -> float:
+    """Return the correlation of the voxels of two scans of one shape, without those where both are at their minimum."""
+    first, second = one.image.array.ravel(), other.image.array.ravel()
+    used = (first > first.min()) | (second > second.min())
+    if np.count_nonzero(used) < 2:
+        return 0.0
+    a, b = first[used].astype(np.float64), second[used].astype(np.float64)
+    spread = a.std() * b.std()
+    return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
+
+
+def _relate(
+    study: RawStudy, brains: Mapping[str, BrainMask], registration: bool, progress: Progress, found: Examination
+) -> None:
+    """Add how each scan lies on the best one, by its header and after a rigid registration."""
+    fixed = best_scan(study)
+    anchor = study.scans[fixed].image
+    for modality, scan in study.scans.items():
+        if modality == fixed or fixed not in brains or modality not in brains:
+            continue
+        progress(f"{modality} on {fixed}", len(study.scans), len(study.scans))
+        overlap = header_overlap(anchor, brains[fixed], scan.image, brains[modality])
+        pair = PairReport(modality, fixed, overlap)
+        if registration:
+            with _noted(found, modality):
+                work = partial(register, scan.image, anchor, brains[modality].mask, brains[fixed].mask)
+                fit = _attempt(found, modality, work)
+            if fit is not None:
+                pair = PairReport(
+                    modality,
+                    fixed,
+                    overlap,
+                    fit.overlap,
+                    fit.residual_mm,
+                    fit.shift_mm,
+                    fit.angle_degrees,
+                    bool(fit.accepted),
+                    fit.reason,
+                )
+        found.pairs.append(pair)
+        _add_findings(study, pair, found)
+
+
+def _add_findings(study: RawStudy, pair: PairReport, found: Examination) -> None:
+    """Add findings about scans that do not lie on each other."""
+    if pair.accepted is False:
+        found.add(
+            "error",
+            pair.scan,
+            f"It cannot be aligned with the {pair.onto} scan: {pair.reason}",
+            f"Check that both are scans of one patient, or leave it out: {without(study, pair.scan)}",
+        )
+    elif pair.overlap_by_header is not None and pair.overlap_by_header < NOT_ALIGNED:
+        found.add(
+            "note",
+            pair.scan,
+            f"By its header its brain overlaps that of the {pair.onto} scan by {pair.overlap_by_header:.2f} only; "
+            "aligned scans overlap by about 0.94.",
+            "Nothing has to be done: it will be registered.",
+        )
+
+
+def _plan(study: RawStudy, brain_method: str, registration: bool, found: Examination) -> None:
+    """Add what `anymri segment` will do."""
+    as_it_is = _attempt(found, "", partial(study_as_it_is, study))
+    reasons = reasons_to_prepare(study, as_it_is, brain_method)
+    if as_it_is is not None and not reasons:
+        found.plan.append("The scans are on one grid of about 1 mm and without skull: they are used as they are.")
+    else:
+        fixed = best_scan(study)
+        methods = sorted({str(scan.brain["method"]) for scan in found.scans if scan.brain is not None})
+        if methods:
+            voted = "; the masks of the scans are voted to one" if len(study.scans) > 1 else ""
+            found.plan.append(f"The brain is found by {', '.join(methods)}{voted}.")
+        others = [modality for modality in study.scans if modality != fixed]
+        if others and as_it_is is None:
+            move = "registered to" if registration else "brought by their headers onto"
+            found.plan.append(f"{', '.join(others)}: {move} {fixed}, whose slices are the finest.")
+        found.plan.append("Scans are resampled to 1 mm, and voxels outside the brain become 0.")
+    found.plan.append(f"The label map has the grid of {study.reference}; --space gives another one.")
+    missing = [modality for modality in MODALITIES if modality not in study.scans]
+    if missing:
+        found.plan.append(f"{', '.join(missing)}: missing; the network works without.")
+    if found.refused:
+        found.plan.insert(0, "The case is refused as it is: see the errors.")

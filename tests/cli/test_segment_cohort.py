@@ -1,0 +1,65 @@
+"""`anymri segment` on a cohort: what it prints and writes, and its exit code."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from anymri.cli.cohort import segment_many
+from cli.command import anymri, check_refused
+
+FAST = ("--workers", 0)
+
+
+@pytest.fixture
+def cohort(workshop, tmp_path):
+    return shutil.copytree(workshop / "data", tmp_path / "cohort")
+
+
+def segmented(cohort, workshop, *options):
+    return anymri("segment", cohort, "--weights", workshop / "run", "-o", cohort.parent / "out", *FAST, *options)
+
+
+def test_a_cohort_gets_a_folder_per_case_and_a_summary(workshop, cohort):
+    result = segmented(cohort, workshop)
+    assert result.returncode == 0, result.stderr
+    names = sorted(path.name for path in cohort.iterdir() if path.is_dir())
+    out = cohort.parent / "out"
+    assert [path.name for path in sorted(out.iterdir()) if path.is_dir()] == names
+    assert (out / "summary.csv").exists() and "2 segmented" in result.stdout
+    again = segmented(cohort, workshop)
+    assert again.returncode == 0 and "2 kept" in again.stdout and "2 segmented" not in again.stdout
+
+
+def test_without_a_terminal_each_case_is_a_line_with_the_time_left(workshop, cohort, capsys):
+    code = segment_many(cohort, cohort.parent / "out", [workshop / "run"], workers=0, device="cpu")
+    assert code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"1/2 PHANTOM-00000-000 \(.* left\)", lines[0]) and lines[2] == "2 segmented"
+    assert lines[3].endswith("summary.html") and (cohort.parent / "out" / "summary.html").exists()
+
+
+def test_a_failed_case_is_named_and_the_exit_code_is_3(workshop, cohort):
+    bad, good = sorted(path.name for path in cohort.iterdir() if path.is_dir())
+    (cohort / bad / f"{bad}-t1c.nii.gz").write_bytes(b"not a scan")
+    result = segmented(cohort, workshop)
+    assert result.returncode == 3 and "Traceback" not in result.stderr
+    assert "1 segmented" in result.stdout and "1 failed" in result.stdout
+    assert f"{bad} failed: " in result.stderr and f"{bad}-t1c.nii.gz" in result.stderr
+    out = cohort.parent / "out"
+    assert json.loads((out / "failures.json").read_text()).keys() == {bad}
+    assert (out / good / "provenance.json").exists() and not (out / bad / "provenance.json").exists()
+
+
+def test_shards_fill_one_folder(workshop, cohort):
+    for number in (1, 2):
+        result = segmented(cohort, workshop, "--shard", f"{number}/2")
+        assert result.returncode == 0 and "1 segmented" in result.stdout
+    assert (cohort.parent / "out" / "summary.csv").read_text().count("segmented") == 2
+    check_refused(segmented(cohort, workshop, "--shard", "3/2"), "'3/2'", "--shard 2/8")
+
+
+def test_an_output_that_a_file_blocks_is_refused_once(workshop, cohort):
+    (cohort.parent / "out").write_text("a file")
+    check_refused(segmented(cohort, workshop), "cannot be written")
