@@ -22,7 +22,8 @@ from anymri.inference.device import pick_device
 from anymri.inference.encoded import MEMORY_LIMIT_BYTES, EncodedVolume
 from anymri.inference.lanes import check_lane
 from anymri.inference.result import Result, check_output
-from anymri.inference.windows import VolumePrediction, Windows, predict
+from anymri.inference.tiling import Windows
+from anymri.inference.windows import VolumePrediction, predict
 from anymri.modalities import MODALITIES, Subset, as_subset
 from anymri.provenance import hashed
 from anymri.systems.contract import System
