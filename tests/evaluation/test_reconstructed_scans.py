@@ -22,7 +22,8 @@ from anymri.evaluation.protocols import find_protocol
 from anymri.evaluation.runner import evaluate
 from anymri.inference import windows
 from anymri.inference.segmenter import Segmenter
-from anymri.inference.windows import Windows, predict
+from anymri.inference.tiling import Windows
+from anymri.inference.windows import predict
 from anymri.modalities import ALL, MODALITIES, SUBSETS, Subset
 from anymri.regions import label_scheme
 from anymri.synthesis.phantoms import write_cohort

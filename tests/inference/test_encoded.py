@@ -12,7 +12,8 @@ from anymri.data.layouts import find_cases
 from anymri.errors import ModalityError, OutputError
 from anymri.inference.encoded import EncodedVolume
 from anymri.inference.segmenter import Segmenter
-from anymri.inference.windows import Windows, predict
+from anymri.inference.tiling import Windows
+from anymri.inference.windows import predict
 from anymri.modalities import ALL, SUBSETS, Subset
 from anymri.synthesis.phantoms import write_cohort
 from anymri.systems import registry

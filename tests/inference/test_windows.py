@@ -4,7 +4,8 @@ import pytest
 import torch
 from monai.inferers.utils import sliding_window_inference
 
-from anymri.inference.windows import Windows, predict, window_starts
+from anymri.inference.tiling import Windows, window_starts
+from anymri.inference.windows import predict
 from anymri.modalities import ALL, SUBSETS, Subset
 from anymri.systems import registry
 from untrained import prepared

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from anymri.evaluation.metrics import dice
-from anymri.inference.windows import Blend, Tiling, Windows, encode_windows
+from anymri.inference.tiling import Tiling, Windows
+from anymri.inference.windows import Blend, encode_windows
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.systems.batch import Batch
 from anymri.systems.crops import as_sides

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from anymri.inference import windows
-from anymri.inference.windows import Tiling, Windows, predict
+from anymri.inference.tiling import Tiling, Windows
+from anymri.inference.windows import predict
 from anymri.modalities import MODALITIES, Subset, parse_modality
 from anymri.regions import REGIONS
 from anymri.systems.batch import Batch

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from anymri.errors import ConfigurationError
-from anymri.inference.windows import Tiling, Windows, window_weights
+from anymri.inference.tiling import Tiling, Windows, window_weights
+from anymri.inference.windows import predict
 from anymri.modalities import ALL
 from anymri.systems import registry
 from anymri.systems.crops import as_sides, plain
@@ -58,6 +59,31 @@ def test_windows_cover_a_volume_in_boxes():
     assert tiling.shape == (40, 24, 16)
     assert {tuple(axis.stop - axis.start for axis in place) for place in tiling.places} == {(16, 24, 16)}
     assert (tiling.sums > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("box", "sides"),
+    [
+        ((24, 20, 16), (24, 24, 16)),  # one window of one and a half in place of two
+        ((60, 25, 32), (16, 24, 16)),  # one window would have too many voxels
+        ((60, 10, 11), (16, 16, 16)),  # y and z are shorter than a window
+        ((9, 9, 9), (16, 16, 16)),
+    ],
+    ids=str,
+)
+def test_windows_are_fitted_to_the_box_of_a_volume(box, sides):
+    network = registry.create("u_hved", width=2)
+    windows = Windows((16, 24, 16), 0.5, fitted=True)
+    images = torch.randn(4, *box)
+    tiling = Tiling(network, prepared(images), windows)
+    assert tiling.sides == network.usable_crop(sides) == sides
+    assert predict(network, prepared(images), [ALL], windows)[0].probabilities.shape[1:] == box
+
+
+def test_a_fixed_crop_is_not_fitted_to_a_volume():
+    network = registry.create("mam", **NETWORKS["mam"])
+    tiling = Tiling(network, prepared(torch.randn(4, 20, 20, 20)), Windows((16, 16, 16), 0.5, fitted=True))
+    assert tiling.sides == network.crop
 
 
 def test_gaussian_weights_of_a_box_are_those_of_its_sides():

@@ -10,10 +10,16 @@ from anymri.systems import registry
 from anymri.testing.counting import count_gmacs
 from anymri.testing.laws import *  # noqa: F403
 
+TOKENS = {"width": 4, "token_width": 16, "mlp_width": 16, "heads": 2}
 SMALLER = {
+    "im_fuse": TOKENS,
+    "mam": {"width": 2, "max_width": 32},
+    "mmformer": TOKENS,
     "ra_hved": {"width": 4},
     "sfusion": {"grid": 2},
+    "shaspec": {"width": 4},
     "unet_dropout": {"width": 4},
+    "xlstm_hved": {"width": 4},
 }
 # u_hved's nano preset trains no image decoders. Nor do those of robust_mseg and sfusion, whose parity tests have them;
 # presets of the others train the same modules at other widths.

@@ -5,7 +5,8 @@ import torch
 from torch.nn.functional import conv3d
 
 from anymri.errors import ConfigurationError, WeightsError
-from anymri.inference.windows import Windows, predict
+from anymri.inference.tiling import Windows
+from anymri.inference.windows import predict
 from anymri.modalities import ALL, SUBSETS, Subset
 from anymri.systems import registry
 from anymri.systems.batch import Batch

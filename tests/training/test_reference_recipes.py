@@ -13,6 +13,7 @@ from anymri.data.cache import cache_case
 from anymri.data.layouts import find_cases
 from anymri.data.preprocessing import Preprocessing
 from anymri.inference.windows import VolumePrediction
+from anymri.modalities import ALL
 from anymri.regions import label_scheme, region_mask
 from anymri.systems import registry
 from anymri.systems.batch import Batch
@@ -184,6 +185,15 @@ def test_validation_draws_subsets_and_supervises_logits_if_asked(case):
     for seed in range(20):
         validate(segmenter, [case], loss, rules, stage(), seed)
     assert len(set(map(str, segmenter.asked))) > 5 and len(segmenter.asked) == 20 and set(losses) == {-50.0}
+
+
+def test_validation_uses_all_scans_beside_a_random_subset_if_asked(case):
+    segmenter = Fixed(wrong_nesting)
+    rules = ValidationRules(subsets="bernoulli_and_all")
+    for seed in range(20):
+        validate(segmenter, [case], lambda p, labels: {"sum": p.sum()}, rules, stage(), seed)
+    drawn, complete = segmenter.asked[::2], segmenter.asked[1::2]
+    assert set(complete) == {ALL} and len(set(drawn)) > 5
 
 
 def test_loss_of_logits_needs_averaged_logits():

@@ -111,7 +111,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(cohort, tmp_path, schedule):
 
 HVED = (
     *("crop=32", "steps_per_epoch=1", "batch_size=1", "epochs=1", "discriminator_width=4"),
-    *("images.validation_epochs=null", "parts.validation_epochs=null"),
+    "validation_share=0",
 )
 
 

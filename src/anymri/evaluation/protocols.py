@@ -19,7 +19,7 @@ from anymri.data.prepared import Prepared
 from anymri.errors import ConfigurationError, did_you_mean
 from anymri.evaluation.metrics import DEFAULT
 from anymri.inference.segmenter import Segmenter
-from anymri.inference.windows import Windows
+from anymri.inference.tiling import Windows
 from anymri.systems.crops import plain
 from anymri.systems.protocol import ANYMRI, REFERENCE, Compared
 from anymri.systems.registry import spec

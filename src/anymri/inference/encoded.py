@@ -17,15 +17,8 @@ from torch import Tensor, nn
 
 from anymri.data.prepared import Prepared
 from anymri.errors import ModalityError, OutputError
-from anymri.inference.windows import (
-    EncodedWindows,
-    SubsetDecoder,
-    Tiling,
-    VolumePrediction,
-    Windows,
-    check_reconstructs,
-    encode_windows,
-)
+from anymri.inference.tiling import Tiling, Windows
+from anymri.inference.windows import EncodedWindows, SubsetDecoder, VolumePrediction, check_reconstructs, encode_windows
 from anymri.modalities import Subset, as_subset
 from anymri.systems.contract import System
 

@@ -21,7 +21,8 @@ from anymri.inference.device import pick_device
 from anymri.inference.encoded import MEMORY_LIMIT_BYTES, EncodedVolume
 from anymri.inference.lanes import check_lane
 from anymri.inference.result import Result, check_output
-from anymri.inference.windows import VolumePrediction, Windows, predict
+from anymri.inference.tiling import Windows
+from anymri.inference.windows import VolumePrediction, predict
 from anymri.modalities import MODALITIES, Subset
 from anymri.prepare.preparation import Preparation, as_found, prepare
 from anymri.prepare.raw import RawStudy, read_raw

@@ -1,16 +1,13 @@
 """Run a network over a whole volume in overlapping windows.
 
-Each window is encoded once and decoded for every subset; the decoded windows are blended where they overlap. By default
-the positions and weights of windows are those of MONAI's `sliding_window_inference`.
+Each window is encoded once and decoded for every subset; the decoded windows are blended where they overlap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
-from math import ceil, prod
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,41 +16,10 @@ from torch import Tensor
 
 from anymri.data.prepared import Prepared
 from anymri.errors import ConfigurationError
+from anymri.inference.tiling import Place, Tiling, Windows
 from anymri.modalities import MODALITIES, Subset
 from anymri.regions import OutputKind, to_label_map
 from anymri.systems.contract import Prediction, System
-from anymri.systems.crops import Sides
-from anymri.weights.card import WeightsCard
-
-# Small windows go through the network together: on a CPU torch's fast convolutions want several at once.
-VOXELS_PER_PASS = 128**3
-# Standard deviation of the Gaussian weights, as a share of the window's side, and their smallest value in MONAI.
-GAUSSIAN_SIGMA = 0.125
-SMALLEST_WEIGHT = 1e-3
-
-Place = tuple[slice, slice, slice]
-
-
-class Windows(NamedTuple):
-    """Layout of the windows over a volume; volumes shorter than a window are padded with the background.
-
-    sides     voxels along x, y and z, where the system does not fix them
-    overlap   share of a window that its neighbour covers
-    blending  weights of the voxels of a window: `gaussian` or `gaussian_nnunet`, highest in its middle, or `constant`
-    values    what is averaged where windows overlap: `probabilities` or `logits`
-    steps     distance of windows: rounded `down` or `up`, or `equal`; see `Recipe.window_steps`
-    """
-
-    sides: Sides
-    overlap: float
-    blending: str = "gaussian"
-    values: str = "probabilities"
-    steps: str = "down"
-
-    @classmethod
-    def of(cls, card: WeightsCard) -> Self:
-        """Return the windows that the card of weights names."""
-        return cls(card.window, card.window_overlap, card.window_blending, card.window_values, card.window_steps)
 
 
 @dataclass
@@ -89,44 +55,6 @@ class EncodedWindows:
     encoding: Any
 
 
-class Tiling:
-    """Positions and weights of the windows that cover one prepared case.
-
-    places  position of each window in the padded volume
-    inside  position of the case's box in the padded volume
-    """
-
-    def __init__(self, system: System[Any], case: Prepared, windows: Windows) -> None:
-        self.sides = system.crop or windows.sides
-        self.blends_logits = windows.values == "logits"
-        sides = case.images.shape[1:]
-        padded = [max(pair) for pair in zip(sides, self.sides, strict=True)]
-        x, y, z = (slice((p - s) // 2, (p - s) // 2 + s) for s, p in zip(sides, padded, strict=True))
-        self.inside: Place = (x, y, z)
-        self.shape = torch.Size(padded)
-        starts = [window_starts(*axis, windows.overlap, windows.steps) for axis in zip(padded, self.sides, strict=True)]
-        a, b, c = self.sides
-        self.places: list[Place] = [(slice(i, i + a), slice(j, j + b), slice(k, k + c)) for i, j, k in product(*starts)]
-        self.weights = window_weights(self.sides, windows.blending)
-        self.sums = torch.zeros(self.shape, device="cpu")
-        for place in self.places:
-            self.sums[place] += self.weights
-
-    def groups(self) -> Iterator[list[Place]]:
-        """Yield the places of windows that go through the network together."""
-        size = max(1, VOXELS_PER_PASS // prod(self.sides))
-        for first in range(0, len(self.places), size):
-            yield self.places[first : first + size]
-
-    def padded(self, case: Prepared) -> Tensor:
-        """Return the images (M, X, Y, Z), at least as large as a window, with the background around them."""
-        if self.shape == case.images.shape[1:]:
-            return case.images
-        padded = case.background[:, None, None, None].repeat(1, *self.shape)
-        padded[(slice(None), *self.inside)] = case.images
-        return padded
-
-
 class Blend:
     """Weighted mean of decoded windows."""
 
@@ -147,33 +75,6 @@ class Blend:
         assert self.total is not None
         inside = self.tiling.inside
         return self.total[(slice(None), *inside)].div_(self.tiling.sums[inside])
-
-
-def window_starts(length: int, side: int, overlap: float, steps: str = "down") -> list[int]:
-    """Return the first voxel of each window along an axis of `length` voxels; the last window ends with the axis."""
-    last, step = length - side, side * (1 - overlap)
-    if steps == "equal":
-        count = ceil(last / step)
-        return [round(number * last / count) for number in range(count + 1)] if count else [0]
-    # Two thirds of 120 are 80.00000000000001.
-    whole = ceil(round(step, 6)) if steps == "up" else int(step)
-    return [*range(0, last, max(1, whole)), last]
-
-
-def window_weights(sides: Sides, blending: str) -> Tensor:
-    """Return the weights of the voxels of a window, (X, Y, Z) float32."""
-    if blending == "constant":
-        return torch.ones(sides, device="cpu")
-    nnunet = blending == "gaussian_nnunet"
-    lines = []
-    for side in sides:
-        x = torch.arange(side, device="cpu") - (side // 2 if nnunet else (side - 1) / 2)
-        lines.append(torch.exp(x**2 / (-2 * (GAUSSIAN_SIGMA * side) ** 2)))
-    weights = lines[0][:, None, None] * lines[1][:, None] * lines[2]
-    if nnunet:  # the weights of its half-precision accumulation, which has no smaller ones
-        weights = (10 * weights).half().float()
-        return weights.clamp(min=float(weights[weights > 0].min()))
-    return weights.clamp(min=max(float(weights.min()), SMALLEST_WEIGHT))
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from typing import ClassVar, Generic, TypeVar
 
 import torch
@@ -195,6 +196,13 @@ class System(nn.Module, ABC, Generic[E]):
         if self.crop is not None:
             return self.crop
         x, y, z = map(self._usable_side, sides)
+        return x, y, z
+
+    def covering_crop(self, sides: Sides) -> Sides:
+        """Return the sides of the smallest crop, in voxels, that the network can take and that has at least `sides`."""
+        if self.crop is not None:
+            return self.crop
+        x, y, z = (max(self.minimum_side, self.divisor * ceil(side / self.divisor)) for side in sides)
         return x, y, z
 
     def _usable_side(self, side: int) -> int:

@@ -28,7 +28,8 @@ from torch.utils._pytree import tree_leaves
 
 from anymri.data.prepared import Prepared, whole_box
 from anymri.errors import AnymriError, ModalityError, ShapeError
-from anymri.inference.windows import Windows, predict
+from anymri.inference.tiling import Windows
+from anymri.inference.windows import predict
 from anymri.modalities import ALL, MODALITIES, SUBSETS, Subset
 from anymri.systems import registry
 from anymri.systems.batch import Batch

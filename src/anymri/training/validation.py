@@ -102,7 +102,10 @@ def _predictions(
         elif rules.subsets == "in_turn" or cached.kept is not None:
             subsets = subsets_for(cached, number % len(cases), len(cases))
         else:
-            subsets = [Subset.from_flags(random_subset(case.present.numpy(), rng, rules.subsets).tolist())]
+            drawn = random_subset(case.present.numpy(), rng, rules.subsets.removesuffix("_and_all"))
+            subsets = [Subset.from_flags(drawn.tolist())]
+            if rules.subsets == "bernoulli_and_all":
+                subsets.append(case.subset)
         for prediction in segmenter.predict(case, subsets):
             yield prediction, case.classes
 

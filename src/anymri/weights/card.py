@@ -38,6 +38,7 @@ class WeightsCard(BaseModel):
     window_blending  weights of the voxels of a window where windows overlap
     window_values    what is averaged where windows overlap
     window_steps     how windows are distributed along an axis
+    window_fitted    whether windows are fitted to the box of each volume
     label_scheme     label scheme of the training data; None for converted weights
     trained_on       names of the training cases
     origin           where the weights come from, in words
@@ -57,6 +58,7 @@ class WeightsCard(BaseModel):
     window_blending: WindowBlending = "gaussian"
     window_values: WindowValues = "probabilities"
     window_steps: WindowSteps = "down"
+    window_fitted: bool = False
     label_scheme: Annotated[str | None, AfterValidator(_known)]
     trained_on: list[str]
     origin: str

@@ -6,7 +6,7 @@ from anymri.systems.im_fuse import CARD
 from anymri.systems.recipes.corrections import IM_FUSE_BOX, WHOLE_BOX, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_DRAWS, OUR_SPLIT, OURS
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
 REFERENCE = Recipe(
@@ -25,7 +25,7 @@ REFERENCE = Recipe(
         "subsets": "sheet mmformer, Training",
         "augmentation": "sheet mmformer, Training",
     },
-    deviations=(OUR_SPLIT,),
+    deviations=(OUR_SPLIT, OUR_DRAWS),
     network={**PUBLISHED, "first_skip": False},
     preprocessing=IM_FUSE_BOX,
     validation_share=0.125,

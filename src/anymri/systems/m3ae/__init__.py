@@ -58,8 +58,6 @@ CARD = Card(
         "checkpoints after fine-tuning and after pre-training",
     },
     deviations=(
-        "Inference crops the substitute where training does; the reference shifts it by the origin of the box around "
-        "the brain (switch placement).",
         "Copies of a patch are trained to agree in the coarsest logits, as in the code; in the paper, in the "
         "bottleneck (stage option objective: train_bottleneck).",
         "Pre-training takes any crop that the network takes; the reference only 128^3.",
@@ -67,7 +65,6 @@ CARD = Card(
         "The substitute is frozen in fine-tuning, and stored once beside the weights, not in each file.",
         "One network passes both stages and keeps the head of pre-training: 68 parameters.",
         "A weighting of the distillation by uncertainty and a third copy, both off in the reference, are omitted.",
-        "Windows are blended as probabilities; the reference blends logits.",
         "Where scans do not exist, pre-training reconstructs those that do.",
     ),
     published_results="BraTS 2018 (paper): mean of 15 subsets WT 85.8, TC 77.4, ET 59.9; BraTS 2020 by subset, mean WT "

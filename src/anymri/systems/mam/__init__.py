@@ -61,7 +61,6 @@ CARD = Card(
         "Any crop that is a multiple of 32 fits; the reference takes 128^3 alone.",
         "A coarsest level of one voxel is allowed: its norms return their biases.",
         "Scans that do not exist are missing in every step and are not reconstructed.",
-        "Windows are blended as probabilities; the reference blends logits.",
     ),
     published_results="not available: the sources at hand do not have the tables of the paper and of the port",
     licence=f"nnU-Net: Apache-2.0; the port: {NO_LICENCE}",

@@ -48,8 +48,6 @@ CARD = Card(
     deviations=(
         "In training, the complete and the incomplete pass share one encoding and thus one dropout mask; the authors "
         "encode twice and draw two masks.",
-        "All 14 incomplete subsets are drawn; the authors never draw T1+T2+FLAIR (stage option subsets: "
-        "by_size_reference).",
         "The 7^3 depthwise and the 1^3 convolution of a gate run as one dense 7^3 convolution: the same function of "
         "the same weights.",
         "Evaluation reconstructs images only on request.",

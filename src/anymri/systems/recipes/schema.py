@@ -78,6 +78,12 @@ class Recipe(Settings):
         "last window of an axis is moved back into the volume; equal: all windows of an axis have the same distance, "
         "at most that of the overlap (nnU-Net)",
     )
+    window_fitted: bool = Field(
+        default=False,
+        description="fit windows to the box of each volume: one window, where that has fewer voxels than all windows "
+        "together and at most twice those of one; otherwise windows that are not longer than the box. Systems with a "
+        "fixed crop keep it",
+    )
     seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     stages: list[Stage] = Field(min_length=1, max_length=100)
@@ -85,7 +91,7 @@ class Recipe(Settings):
     @property
     def window_settings(self) -> dict[str, Any]:
         """Settings of the windows, which weights keep on their card under the same names."""
-        names = ("window_overlap", "window_blending", "window_values", "window_steps")
+        names = ("window_overlap", "window_blending", "window_values", "window_steps", "window_fitted")
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -21,12 +21,20 @@ class ValidationRules(Settings):
         "2 sum(p t) / (sum(p) + sum(t) + 1) of the probabilities p of a region and its truth t (ShaSpec); pooled: as "
         "regions, of the voxels of all cases together (MaM)",
     )
-    subsets: Literal["in_turn", "uniform", "bernoulli", "all", "by_size", "by_size_reference", "by_size_or_all"] = (
-        Field(
-            default="in_turn",
-            description="subsets of the cases without a listed one. in_turn: the 15 subsets, each for as many cases; "
-            "the others: drawn anew for each case and validation, see `subsets` of a stage",
-        )
+    subsets: Literal[
+        "in_turn",
+        "uniform",
+        "bernoulli",
+        "bernoulli_and_all",
+        "all",
+        "by_size",
+        "by_size_reference",
+        "by_size_or_all",
+    ] = Field(
+        default="in_turn",
+        description="subsets of the cases without a listed one. in_turn: the 15 subsets, each for as many cases; "
+        "bernoulli_and_all: all modalities, and a random subset as with bernoulli; the others: drawn anew for each "
+        "case and validation, see `subsets` of a stage",
     )
     patches: Count | None = Field(
         default=None,

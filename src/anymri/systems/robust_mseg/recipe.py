@@ -5,7 +5,7 @@ from __future__ import annotations
 from anymri.systems.recipes.corrections import IM_FUSE_BOX, WHOLE_BOX, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_DRAWS, OUR_SPLIT, OURS
 from anymri.systems.robust_mseg import CARD
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
@@ -23,7 +23,7 @@ REFERENCE = Recipe(
         "window_blending": "sheet robust_mseg, Inference",
         "optimiser.zero_gradient_updates": "sheet robust_mseg, Port versus original, and other quirks",
     },
-    deviations=(OUR_SPLIT,),
+    deviations=(OUR_SPLIT, OUR_DRAWS),
     network={**PUBLISHED, "constant_dropout": True},
     preprocessing=IM_FUSE_BOX,
     validation_share=0.125,

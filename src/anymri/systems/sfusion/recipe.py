@@ -8,7 +8,7 @@ from anymri.systems.protocol import IM_FUSE_FAMILY
 from anymri.systems.recipes.corrections import IM_FUSE_BOX, WHOLE_BOX, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, one_crop
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
-from anymri.systems.recipes.sources import LISTED_SHARE, OUR_SPLIT, OURS
+from anymri.systems.recipes.sources import LISTED_SHARE, OUR_DRAWS, OUR_SPLIT, OURS
 from anymri.systems.sfusion import CARD
 
 PUBLISHED, NANO = CARD.presets["published"], CARD.presets["nano"]
@@ -27,7 +27,7 @@ REFERENCE = Recipe(
         "window_blending": "sheet sfusion, Inference",
         "augmentation": "sheet robust_mseg, Training (port)",
     },
-    deviations=(OUR_SPLIT,),
+    deviations=(OUR_SPLIT, OUR_DRAWS),
     network={**PUBLISHED, "styled_eps": 0.0},
     preprocessing=IM_FUSE_BOX,
     validation_share=0.125,

@@ -65,8 +65,6 @@ CARD = Card(
         "The objective train_available (nano) excludes missing modalities from the auxiliary losses. The authors' "
         "(train) pulls features of empty images towards those of real ones, and trains specific encoders to recognise "
         "their modality in an empty image.",
-        "The norms' biases are initialised at random (switch init).",
-        "Windows are cubes.",
     ),
     published_results="IM-Fuse's comparison on BraTS 2023: mean Dice over subsets and regions about 80.3, read off a "
     "plot; the sources at hand do not have a table by subset",

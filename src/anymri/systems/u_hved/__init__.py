@@ -47,7 +47,6 @@ CARD = Card(
     deviations=(
         "Modalities are selected by name; the port reads the columns of its mask as t1, t1c, t2, flair while its "
         "data come as flair, t1c, t1, t2, so the row labels of its test output are permuted.",
-        "Windows are blended as probabilities, where the port averages raw logits.",
         "Where scans are missing, reconstruction and divergences cover those that exist; with four scans the losses "
         "are the port's.",
     ),
