@@ -91,7 +91,7 @@ def assemble(
         uncertainty=entropy(regions) if regions is not None and wanted.uncertainty else None,
         disagreement=None if disagreement is None else disagreement.astype(np.float16),
         reconstructed={m: target.place(values) for m, values in predicted.reconstructed.items()},
-        preparation=None if preparation.is_as_found else preparation,
+        preparation=None if preparation.can_be_read_again else preparation,
     )
 
 

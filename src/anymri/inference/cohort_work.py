@@ -17,7 +17,7 @@ from anymri.data.case import Case
 from anymri.data.sources import Loaded, Source, load
 from anymri.data.workers import Failure, Reply, call
 from anymri.errors import AnymriError, AnymriWarning, InputWarning, OutputError
-from anymri.files import output_folder
+from anymri.files import cannot_write, output_folder
 from anymri.inference.cohort_folder import CohortFolder, clear, files_of
 from anymri.inference.ensemble import Model
 from anymri.inference.result import Result
@@ -144,6 +144,8 @@ def finish(model: Model, source: Source, reply: Reply, work: Work, folder: Cohor
         folder.complete(source, loaded.prints, before, facts)
     except Exception as error:
         if concerns_all(error, folder.path):
+            if isinstance(error, OSError):
+                raise cannot_write(target, error) from error
             raise
         return _failed(source, folder, Failure.of(error), notes)
     return End(source.name, "segmented", notes=notes)

@@ -25,6 +25,8 @@ Mask = NDArray[np.bool_]
 _COARSE_MM, _FINE_MM = 3.0, 1.4
 # Share of voxels with exactly the value of a corner from which that value is a constant background.
 _CONSTANT_SHARE = 0.2
+# A volume has air around the head.
+_LARGEST_SHARE = 0.95
 # The brain is within this distance of the top of the head.
 _BRAIN_HEIGHT_MM = 110
 # Depth in the middle of a brain without or with a skull.
@@ -91,6 +93,8 @@ def measure_contrast(image: Image) -> Contrast | None:
         head = _pooled(parts, parts_mm, _COARSE_MM)[0] > 0.9
     else:
         head = coarse > 0.6 * _threshold(coarse)
+    if head.mean() > _LARGEST_SHARE:
+        return None
     depth = _depth(head, coarse_mm)
     middle = float(depth.max())
     deep = coarse[depth >= _DEEP * middle]

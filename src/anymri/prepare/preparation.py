@@ -79,6 +79,12 @@ class Preparation:
         return not self.steps
 
     @property
+    def can_be_read_again(self) -> bool:
+        """Whether the study is what `anymri.data.case.read_study` returns for its case."""
+        scans = self.raw.scans.values()
+        return self.is_as_found and all(scan.series is None and scan.files == (scan.image.path,) for scan in scans)
+
+    @property
     def grids(self) -> dict[str, Grid]:
         """Modality -> grid in the orientation of its file; `prepared` -> grid of the study."""
         grids = {modality: Grid.of(image) for modality, image in self.images.items()}

@@ -240,6 +240,7 @@ def _weights_of_contrast(contrast: Contrast) -> Mapping[str, float]:
 
 def _described(contrast: Contrast) -> str:
     fluid = "bright" if contrast.bright > 1.6 and contrast.dark > 0.6 else "dark" if contrast.dark < 0.72 else "grey"
-    if math.isnan(contrast.grey_to_white):
-        return f"fluid is {fluid}"
-    return f"fluid is {fluid}, grey matter {contrast.grey_to_white:.2f} of white matter"
+    text = f"fluid is {fluid}"
+    if not math.isnan(contrast.grey_to_white):
+        text += f", grey matter {contrast.grey_to_white:.2f} of white"
+    return f"{text}, vessels {contrast.vessels:.1f} of tissue"
