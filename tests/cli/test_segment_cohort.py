@@ -1,15 +1,22 @@
 """`anymri segment` on a cohort: what it prints and writes, and its exit code."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from anymri.cli.cohort import segment_many
 from cli.command import anymri, check_refused
 
-FAST = ("--workers", 0)
+WORK = {"options": {"subset": "T1c"}}
+# One modality, because most of the time goes to the networks that encode them.
+FAST = ("--workers", 0, "--subset", "T1c")
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def test_a_cohort_gets_a_folder_per_case_and_a_summary(workshop, cohort):
 
 
 def test_without_a_terminal_each_case_is_a_line_with_the_time_left(workshop, cohort, capsys):
-    code = segment_many(cohort, cohort.parent / "out", [workshop / "run"], workers=0, device="cpu")
+    code = segment_many(cohort, cohort.parent / "out", [workshop / "run"], workers=0, device="cpu", work=WORK)
     assert code == 0
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"1/2 PHANTOM-00000-000 \(.* left\)", lines[0]) and lines[2] == "2 segmented"
@@ -63,3 +70,25 @@ def test_shards_fill_one_folder(workshop, cohort):
 def test_an_output_that_a_file_blocks_is_refused_once(workshop, cohort):
     (cohort.parent / "out").write_text("a file")
     check_refused(segmented(cohort, workshop), "cannot be written")
+
+
+@pytest.mark.acceptance
+def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(workshop, tmp_path):
+    cohort, out = tmp_path / "cohort", tmp_path / "out"
+    assert anymri("phantom", "-n", 12, "--size", 48, "-o", cohort).returncode == 0
+    command = [sys.executable, "-m", "anymri", "segment", cohort, "--weights", workshop / "run", "-o", out]
+    with subprocess.Popen(
+        [*map(str, command), "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        while not list(out.glob("*/case.json")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        text = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 130 and "Interrupted" in text and "Traceback" not in text
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert not list(out.rglob(".anymri-*")) and (out / "summary.csv").exists()
+    finished = len(list(out.glob("*/case.json")))
+    result = anymri(*command[3:], "--workers", 0)
+    assert result.returncode == 0 and f"{12 - finished} segmented, {finished} kept" in result.stdout

@@ -1,16 +1,22 @@
 """`anymri segment` on raw scans: other grids, DICOM, archives, the grid of the result, and what is refused."""
 
 import json
+import re
 import shutil
 import zipfile
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 
+from anymri.inference import segmenter
 from anymri.prepare import alignment
+from anymri.prepare.checks import dice
 from anymri.prepare.registration import Registration
 from cli.command import anymri, check_refused
+from prepare.brightness import load_brightness
 from prepare.dicom.series import write_series
 from prepare.raw_phantoms import head, on_grid, write_scan
 from untrained import write_weights
@@ -20,8 +26,14 @@ FLAIR = {"EchoTime": 90, "RepetitionTime": 9000, "InversionTime": 2500, "Scannin
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Weights of an untrained network that also reconstructs images."""
-    return write_weights(tmp_path_factory.mktemp("weights") / "w.safetensors", reconstruction=True)
+    """A file of weights, in place of which `fast` loads a system that costs nothing."""
+    return write_weights(tmp_path_factory.mktemp("weights") / "w.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    """Load a system that costs nothing, because prepared scans have millions of voxels."""
+    monkeypatch.setattr(segmenter, "load_weights", load_brightness)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +67,10 @@ def test_images_and_dicom_on_different_grids_are_segmented_by_one_command(raw, w
     scan = nib.load(raw / "head-t1c.nii.gz")
     assert written.shape == scan.shape and nib.aff2axcodes(written.affine) == ("R", "S", "A")
     np.testing.assert_array_equal(written.affine, scan.affine)
+    # What the system finds is bright in the scan, so that the label map overlays it.
+    found, values = written.get_fdata() == 3, scan.get_fdata()
+    assert 0.01 < found.sum() / (values > 0).sum() < 0.3
+    assert values[found].mean() > np.percentile(values[values > 0], 85)
     record = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert set(record["inputs"]) == {"T1c", "FLAIR", "weights"}
     assert record["inputs"]["FLAIR"]["file"] == str(raw / "dicom")
@@ -62,14 +78,47 @@ def test_images_and_dicom_on_different_grids_are_segmented_by_one_command(raw, w
     assert {("FLAIR", "registration"), ("T1c", "brain"), ("study", "mask"), ("FLAIR", "resampling")} <= done
 
 
+@pytest.mark.parametrize("axes", ["RAS", "PIR"])
+def test_the_label_map_moves_with_the_axes_of_a_scan(weights, tmp_path, axes):
+    images, _, affine = head()
+    maps = {}
+    for letters in ("LPS", axes):
+        scan = write_scan(tmp_path / letters, "T1c", *on_grid(images["T1c"], affine, axes=letters))
+        segmented(scan, "--weights", weights, "-o", tmp_path / letters / "out")
+        written = nib.load(tmp_path / letters / "out" / "segmentation.nii.gz")
+        assert "".join(nib.aff2axcodes(written.affine)) == letters
+        maps[letters] = nib.as_closest_canonical(written).get_fdata() > 0
+    assert maps["LPS"].any() and dice(*maps.values()) > 0.99
+
+
 def test_the_result_has_the_grid_of_the_space_with_all_maps(raw, weights, tmp_path):
     options = ["--probabilities", "--uncertainty", "--reconstruct"]
     segmented(raw, "--weights", weights, "-o", tmp_path / "flair", "--space", "flair", *options)
     shapes = {path.name: nib.load(path).shape for path in (tmp_path / "flair").glob("*.nii.gz")}
-    assert set(shapes.values()) == {(48, 48, 24)}
+    assert set(shapes.values()) == {(40, 40, 20)}
     maps = {"segmentation", "probability-WT", "probability-TC", "probability-ET", "uncertainty"}
     maps |= {"reconstructed-T1", "reconstructed-T2"}
     assert set(shapes) == {f"{name}.nii.gz" for name in maps}
+
+
+def test_pictures_page_names_of_labels_and_dicom_are_added_on_request(raw, weights, tmp_path):
+    wanted = ["--preview", "--page", "--viewers", "--dicom", "--statistics"]
+    segmented(raw, "--weights", weights, "-o", tmp_path / "out", "--space", "flair", *wanted)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    added = {"preview.png", "case.html", "labels.ctbl", "labels-itksnap.txt", "statistics.json"}
+    assert added | {"segmentation.dcm", "measurements.dcm"} <= names
+    assert "registration" in (tmp_path / "out" / "case.html").read_text()
+    seg = pydicom.dcmread(tmp_path / "out" / "segmentation.dcm")
+    source = pydicom.dcmread(next((raw / "dicom").iterdir()))
+    assert seg.Modality == "SEG" and seg.FrameOfReferenceUID == source.FrameOfReferenceUID
+    frames = nib.load(tmp_path / "out" / "segmentation.nii.gz").get_fdata().any(axis=(0, 1)).sum()
+    assert int(seg.NumberOfFrames) == frames > 5
+
+
+def test_dicom_is_not_written_for_the_grid_of_an_image(raw, weights, tmp_path):
+    result = segmented(raw, "--weights", weights, "-o", tmp_path / "out", "--dicom", "--subset", "T1c")
+    assert "No DICOM was written" in result.stderr
+    assert not list((tmp_path / "out").glob("*.dcm"))
 
 
 def test_the_prepared_space_is_one_of_1_mm(raw, weights, tmp_path):
@@ -140,3 +189,13 @@ def test_a_study_on_one_grid_in_an_archive_equals_that_in_a_folder(workshop, cas
 def test_options_of_a_cohort_are_refused_for_one_case(raw, weights, tmp_path):
     result = anymri("segment", raw, "--weights", weights, "-o", tmp_path / "out", "--workers", 2)
     check_refused(result, "--workers")
+
+
+def test_the_python_example_of_the_document_runs(workshop, case, tmp_path, monkeypatch, capsys):
+    document = Path(__file__).parents[2] / "docs" / "raw-scans.md"
+    (block,) = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "CASE").symlink_to(case)
+    (tmp_path / "RUN").symlink_to(workshop / "run")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, document.name, "exec"), {})
+    assert capsys.readouterr().out.splitlines() == ["T1+T1c+T2+FLAIR ()", "[]"]

@@ -71,6 +71,22 @@ def test_a_large_value_arrives_whole():
         assert len(workers.submit(50_000_000, "case").result().value) == 50_000_000
 
 
-def test_a_worker_does_not_import_torch():
+def test_a_worker_that_prepares_cases_does_not_import_torch():
     with Workers(1, eval) as workers:
+        workers.submit("__import__('anymri.prepare.reading')", "case")
         assert workers.submit("'torch' in __import__('sys').modules", "case").result().value is False
+
+
+def test_an_array_arrives_whole_and_can_be_changed():
+    with Workers(1, np.arange) as workers:
+        array = workers.submit(10_000_000, "case").result().value
+    array += 1
+    np.testing.assert_array_equal(array, np.arange(1, 10_000_001))
+
+
+def test_a_value_that_cannot_be_sent_fails_its_call_only(tmp_path):
+    with Workers(1, open) as workers:
+        (tmp_path / "file").write_text("content")
+        failure = workers.submit(tmp_path / "file", "case").result().failure
+        assert "pickle" in failure.what
+        assert workers.submit(tmp_path / "absent", "case").result().failure.what.endswith("No such file or directory.")

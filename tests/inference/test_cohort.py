@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -27,6 +28,11 @@ from untrained import card, write_weights
 
 NAMES = [f"PHANTOM-{number:05d}-000" for number in range(3)]
 pytestmark = pytest.mark.filterwarnings("ignore:.*failed:anymri.errors.AnymriWarning")
+
+
+def add_file(text, result, folder, notes):
+    """Add a file to the folder of a result."""
+    (folder / "added.txt").write_text(f"{result.case.name}: {text}{''.join(notes)}")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,19 @@ def output(tmp_path):
     return tmp_path / "out"
 
 
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, phantoms, segmenter):
+    folder = tmp_path_factory.mktemp("results")
+    run(phantoms, folder, segmenter)
+    return folder
+
+
+@pytest.fixture
+def finished(results, output):
+    """Return the output after all cases of the cohort were segmented."""
+    return shutil.copytree(results, output)
+
+
 def scan(cohort, name, suffix="t1c"):
     return cohort / name / f"{name}-{suffix}.nii.gz"
 
@@ -107,64 +126,56 @@ def test_every_case_gets_a_folder_with_the_result_of_a_single_case(cohort, outpu
         assert (output / name / "provenance.json").is_file()
 
 
-def test_worker_processes_give_the_same_results(cohort, output, segmenter, tmp_path):
-    run(cohort, output, segmenter)
+def test_worker_processes_give_the_same_results(cohort, finished, segmenter, tmp_path):
     assert run(cohort, tmp_path / "other", segmenter, workers=2).segmented == tuple(NAMES)
     for name in NAMES:
-        maps = [read_image(folder / name / "segmentation.nii.gz").array for folder in (output, tmp_path / "other")]
+        maps = [read_image(folder / name / "segmentation.nii.gz").array for folder in (finished, tmp_path / "other")]
         one, other = maps
         assert (one == other).all()
 
 
-def test_a_second_run_does_nothing(cohort, output, segmenter):
-    run(cohort, output, segmenter)
-    before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if not path.name.startswith("summary.")}
-    again = run(cohort, output, segmenter)
+def test_a_second_run_does_nothing(cohort, finished, segmenter):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if not path.name.startswith("summary.")}
+    again = run(cohort, finished, segmenter)
     assert again.kept == tuple(NAMES) and not again.segmented
-    after = {path: path.stat().st_mtime_ns for path in output.rglob("*") if not path.name.startswith("summary.")}
+    after = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if not path.name.startswith("summary.")}
     changed = [path for path in before if before[path] != after[path] and path.is_file()]
     assert not changed and before.keys() == after.keys()
 
 
-def test_a_touched_scan_is_compared_by_content(cohort, output, segmenter):
-    run(cohort, output, segmenter)
+def test_a_touched_scan_is_compared_by_content(cohort, finished, segmenter):
     os.utime(scan(cohort, NAMES[0]), (0, 0))
-    assert run(cohort, output, segmenter).kept == tuple(NAMES)
+    assert run(cohort, finished, segmenter).kept == tuple(NAMES)
 
 
-def test_a_changed_scan_is_segmented_again(cohort, output, segmenter):
-    run(cohort, output, segmenter)
+def test_a_changed_scan_is_segmented_again(cohort, finished, segmenter):
     shutil.copy(scan(cohort, NAMES[1]), scan(cohort, NAMES[0]))
-    assert run(cohort, output, segmenter).segmented == (NAMES[0],)
+    assert run(cohort, finished, segmenter).segmented == (NAMES[0],)
 
 
-def test_a_changed_label_map_changes_nothing(cohort, output, segmenter):
-    run(cohort, output, segmenter)
+def test_a_changed_label_map_changes_nothing(cohort, finished, segmenter):
     scan(cohort, NAMES[0], "seg").unlink()
-    assert run(cohort, output, segmenter).kept == tuple(NAMES)
+    assert run(cohort, finished, segmenter).kept == tuple(NAMES)
 
 
 @pytest.mark.parametrize("file", ["segmentation.nii.gz", "provenance.json", "case.json"])
-def test_a_case_without_a_file_of_its_result_is_segmented_again(cohort, output, segmenter, file):
-    run(cohort, output, segmenter)
-    (output / NAMES[2] / file).unlink()
-    assert run(cohort, output, segmenter).segmented == (NAMES[2],)
+def test_a_case_without_a_file_of_its_result_is_segmented_again(cohort, finished, segmenter, file):
+    (finished / NAMES[2] / file).unlink()
+    assert run(cohort, finished, segmenter).segmented == (NAMES[2],)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"settings": 3}', '{"outputs": {"a": "b"}}'])
-def test_a_damaged_record_is_ignored(cohort, output, segmenter, content):
-    run(cohort, output, segmenter)
-    (output / NAMES[0] / "case.json").write_text(content)
-    assert run(cohort, output, segmenter).segmented == (NAMES[0],)
+@pytest.mark.parametrize("content", ["{", "[]", '{"settings": 3}'])
+def test_a_damaged_record_is_ignored(cohort, finished, segmenter, content):
+    (finished / NAMES[0] / "case.json").write_text(content)
+    assert run(cohort, finished, segmenter).segmented == (NAMES[0],)
 
 
-def test_other_weights_and_other_settings_segment_again(cohort, output, segmenter, tmp_path):
-    run(cohort, output, segmenter)
+def test_other_weights_and_other_settings_segment_again(cohort, finished, segmenter, tmp_path):
     other = loaded(tmp_path / "other.safetensors")
-    assert run(cohort, output, other).segmented == tuple(NAMES)
-    assert run(cohort, output, other, work=Work({"subset": "T1c"})).segmented == tuple(NAMES)
-    assert run(cohort, output, other, work=Work({"subset": "T1c"})).kept == tuple(NAMES)
-    assert rows(output)[NAMES[0]]["modalities"] == "T1c"
+    assert run(cohort, finished, other).segmented == tuple(NAMES)
+    assert run(cohort, finished, other, work=Work({"subset": "T1c"})).segmented == tuple(NAMES)
+    assert run(cohort, finished, other, work=Work({"subset": "T1c"})).kept == tuple(NAMES)
+    assert rows(finished)[NAMES[0]]["modalities"] == "T1c"
 
 
 def test_a_case_that_fails_does_not_stop_the_others(cohort, output, segmenter):
@@ -195,12 +206,11 @@ def test_a_failure_is_removed_once_the_case_succeeds(cohort, phantoms, output, s
     assert [row["status"] for row in rows(output).values()] == ["segmented"] * 3
 
 
-def test_a_case_that_fails_later_keeps_no_result_of_earlier_scans(cohort, output, segmenter):
-    run(cohort, output, segmenter)
-    (output / NAMES[1] / "remark.txt").write_text("written by a person")
+def test_a_case_that_fails_later_keeps_no_result_of_earlier_scans(cohort, finished, segmenter):
+    (finished / NAMES[1] / "remark.txt").write_text("written by a person")
     spoil(scan(cohort, NAMES[1]))
-    assert NAMES[1] in run(cohort, output, segmenter).failed
-    assert sorted(path.name for path in (output / NAMES[1]).iterdir()) == ["failure.json", "remark.txt"]
+    assert NAMES[1] in run(cohort, finished, segmenter).failed
+    assert sorted(path.name for path in (finished / NAMES[1]).iterdir()) == ["failure.json", "remark.txt"]
 
 
 def test_a_missing_modality_fails_only_the_cases_that_lack_it(cohort, output, segmenter):
@@ -219,7 +229,9 @@ def test_notes_about_input_are_kept_and_fail_a_case_if_they_are_errors(cohort, o
     label = scan(cohort, NAMES[1], "seg")
     shutil.move(label, scan(cohort, NAMES[1]))
     with pytest.warns(AnymriWarning, match=f"{NAMES[1]}: .*label map"):
-        assert run(cohort, output, segmenter, workers=1).segmented == tuple(NAMES)  # the note comes from a process
+        outcome = run(cohort, output, segmenter, workers=1, work=Work(export=partial(add_file, "")))
+    assert outcome.segmented == tuple(NAMES)
+    assert "label map" in (output / NAMES[1] / "added.txt").read_text()  # the note came from another process
     assert "label map" in rows(output)[NAMES[1]]["warnings"]
     (output / NAMES[1] / "case.json").unlink()
     with warnings.catch_warnings():
@@ -227,6 +239,18 @@ def test_notes_about_input_are_kept_and_fail_a_case_if_they_are_errors(cohort, o
         warnings.simplefilter("error", InputWarning)
         outcome = run(cohort, output, segmenter)
     assert "label map" in outcome.failed[NAMES[1]].what and "--strict" in outcome.failed[NAMES[1]].fix
+
+
+def test_added_files_belong_to_the_result(cohort, finished, segmenter):
+    one, other = (Work(export=partial(add_file, text)) for text in ("one", "other"))
+    assert run(cohort, finished, segmenter, work=one).segmented == tuple(NAMES)
+    assert (finished / NAMES[0] / "added.txt").read_text() == f"{NAMES[0]}: one"
+    assert run(cohort, finished, segmenter, work=one).kept == tuple(NAMES)
+    (finished / NAMES[0] / "added.txt").unlink()
+    assert run(cohort, finished, segmenter, work=one).segmented == (NAMES[0],)
+    assert run(cohort, finished, segmenter, work=other).segmented == tuple(NAMES)
+    assert run(cohort, finished, segmenter).segmented == tuple(NAMES)
+    assert not (finished / NAMES[0] / "added.txt").exists()
 
 
 def test_shards_share_one_folder(cohort, output, segmenter):

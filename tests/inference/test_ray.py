@@ -85,7 +85,7 @@ def test_sixty_cases_with_a_killed_worker_and_two_corrupted_cases(tmp_path, weig
     check_cohort(tmp_path, weights, 60, 20)
 
 
-def die_at_the_second_case(result, folder):
+def die_at_the_second_case(result, folder, notes):
     """End the process, as the operating system does where memory is short."""
     if folder.name.endswith("00001-000"):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -41,12 +41,21 @@ def moved(image, angles_degrees, shift_mm, spacing=(1.0, 1.0, 1.0)):
 
 def worn(image, rng, bias=0.15, noise=0.03):
     """Return a stripped scan with a smooth coil sensitivity and noise; both are relative to the mean brightness."""
-    field = ndimage.zoom(rng.standard_normal((4, 4, 4)), np.array(image.shape) / 4, order=3, mode="nearest")
-    field = np.exp(bias * field / field.std())
+    knots = ndimage.zoom(rng.standard_normal((4, 4, 4)), 3, order=3, mode="nearest")
+    steps = np.diag([*((np.array(image.shape) / knots.shape).tolist()), 1.0])
+    field = np.exp(resample(bias * knots / knots.std(), steps, Grid(image.shape, np.eye(4)), outside=0.0))
     brain = image.array != 0
     level = image.array[brain].mean()
-    array = image.array * field + noise * level * rng.standard_normal(image.shape)
+    array = image.array * field + noise * level * rng.standard_normal(image.shape, dtype=np.float32)
     return Image((np.where(brain, np.maximum(array, 1e-3 * level), 0)).astype(np.float32), image.affine, image.path)
+
+
+def cropped(image):
+    """Return a stripped scan without the slices around the brain."""
+    box = ndimage.find_objects((image.array != 0).astype(np.uint8))[0]
+    affine = image.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    return Image(image.array[box], affine, image.path)
 
 
 def other_contrast(image):

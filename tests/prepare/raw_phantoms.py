@@ -11,9 +11,9 @@ from anymri.data.image import Image, to_axes_of, write_image
 from anymri.prepare.raw import read_raw
 from anymri.synthesis.phantoms import phantom
 
-SIDE = 48
-# With this spacing the brain of a phantom has about a litre.
-SPACING_MM = 3.4
+SIDE = 40
+# With this spacing the brain of a phantom has more than half a litre.
+SPACING_MM = 3.5
 NAMES = {"T1": "t1n", "T1c": "t1c", "T2": "t2w", "FLAIR": "t2f"}
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -12,6 +12,7 @@ from anymri.prepare.sequences import Recognition
 from cli.command import anymri
 from prepare.dicom.series import write_series
 from prepare.raw_phantoms import SPACING_MM, case_in, head, moved, on_grid, write_scan
+from untrained import write_weights
 
 SCAN_KEYS = {
     "label", "modality", "file", "format", "shape", "spacing_mm", "orientation", "oblique_degrees", "shear_degrees",
@@ -25,7 +26,7 @@ PAIR_KEYS = {
 @pytest.fixture(autouse=True)
 def looks_as_named(monkeypatch):
     """Let intensities say nothing, unless a test says otherwise, because phantoms have their own contrast."""
-    monkeypatch.setattr("anymri.prepare.sequences.recognise_image", lambda image, name="": Recognition(None, 0.0, ()))
+    monkeypatch.setattr("anymri.prepare.examining.recognise_image", lambda image, name="": Recognition(None, 0.0, ()))
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +48,12 @@ def test_the_figures_of_each_scan_are_those_of_its_file(study):
     found = examine(study, registration=False)
     t1c, t2 = found.scans
     assert (t1c.modality, t2.modality) == ("T1c", "T2") and t1c.format == "NIfTI"
-    assert t1c.shape == (48, 48, 48) and t2.shape == (48, 48, 24)
+    assert t1c.shape == (40, 40, 40) and t2.shape == (40, 40, 20)
     assert (t1c.orientation, t2.orientation) == ("LPS", "RSA")
     np.testing.assert_allclose(t2.spacing_mm, (SPACING_MM, SPACING_MM, 2 * SPACING_MM), rtol=1e-5)
     assert t1c.oblique_degrees < 0.1 and t1c.position == "sform (1), qform (1)"
     assert t1c.skull is False and t1c.brain["method"] == "background"
-    assert 800 < t1c.brain["volume_ml"] < 1300 and t1c.intensities["background"] == 0
+    assert 500 < t1c.brain["volume_ml"] < 900 and t1c.intensities["background"] == 0
 
 
 def test_scans_that_do_not_lie_on_each_other_are_reported(study):
@@ -92,7 +93,7 @@ def test_an_oblique_and_sheared_scan_is_described_so(tmp_path):
 
 def test_a_scan_that_looks_like_another_modality_is_a_probable_swap(study, monkeypatch):
     monkeypatch.setattr(
-        "anymri.prepare.sequences.recognise_image", lambda image, name="": Recognition("FLAIR", 0.9, ())
+        "anymri.prepare.examining.recognise_image", lambda image, name="": Recognition("FLAIR", 0.9, ())
     )
     found = examine(study, registration=False)
     assert [text for text in texts(found, "warning") if "looks like a FLAIR scan" in text and text.startswith("T2")]
@@ -150,8 +151,13 @@ def test_json_has_stable_keys_and_the_command_ends_with_0(study):
 
 def test_tables_name_each_scan(study):
     result = anymri("doctor", study, "--no-registration")
-    assert result.returncode == 0 and "48x48x24" in result.stdout and "T1c" in result.stdout
+    assert result.returncode == 0 and "40x40x20" in result.stdout and "T1c" in result.stdout
     assert max(map(len, result.stdout.splitlines()[:20])) <= 80
+
+
+def test_weights_say_what_they_expect(study, tmp_path):
+    result = anymri("doctor", study, "--no-registration", "--weights", write_weights(tmp_path / "w.safetensors"))
+    assert "space of the scan" in result.stdout and "do not know a resection cavity" in result.stdout
 
 
 @pytest.mark.parametrize("content", ["nothing", "a broken file"])

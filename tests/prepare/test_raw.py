@@ -211,7 +211,7 @@ def recognising(monkeypatch, found):
         modality, confidence = found[name]
         return Recognition(modality, confidence, (Evidence("intensities", "fluid is dark", str(modality), {}),))
 
-    monkeypatch.setattr("anymri.prepare.sequences.recognise_image", recognise_image)
+    monkeypatch.setattr("anymri.prepare.candidates.recognise_image", recognise_image)
 
 
 def silent_images(folder, *names):

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from anymri.errors import AnymriError, AnymriWarning, InputWarning
 from anymri.text import shortened
@@ -126,11 +127,11 @@ class Workers:
         process = getattr(self._own, "process", None)
         if process is None or process.poll() is not None:
             process = self._own.process = self._start()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None and isinstance(process.stdout, BufferedReader)
         try:
             process.stdin.write(request)
             process.stdin.flush()
-            reply = pickle.load(process.stdout)
+            reply = _receive(process.stdout)
         except (OSError, EOFError, ValueError, pickle.UnpicklingError):
             self._own.process = None
             return Reply(failure=_died(name, self._stop(process)))
@@ -203,8 +204,32 @@ def serve() -> None:
             except EOFError:
                 return
             try:
-                pickle.dump(call(function, argument), replies, protocol=pickle.HIGHEST_PROTOCOL)
-                replies.flush()
+                _send(call(function, argument), replies)
             except BrokenPipeError:
                 return
             del argument
+
+
+def _send(reply: Reply, stream: BinaryIO) -> None:
+    """Write a reply: first the sizes of its parts, then the parts, of which arrays are not copied."""
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        content = pickle.dumps(reply, protocol=5, buffer_callback=buffers.append)
+    except Exception as error:  # noqa: BLE001 - nothing is written yet, so the reply can be the failure
+        buffers = []
+        content = pickle.dumps(Reply(failure=Failure.of(error)))
+    parts = [each.raw() for each in buffers]
+    pickle.dump([len(content), *(part.nbytes for part in parts)], stream)
+    stream.write(content)
+    for part in parts:
+        stream.write(part)
+    stream.flush()
+
+
+def _receive(stream: BufferedReader) -> Any:
+    """Return the reply that `_send` wrote; raise `EOFError` if the process ended before its end."""
+    parts = [bytearray(size) for size in pickle.load(stream)]
+    for part in parts:
+        if stream.readinto(part) < len(part):
+            raise EOFError
+    return pickle.loads(parts[0], buffers=parts[1:])

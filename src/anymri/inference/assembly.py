@@ -147,7 +147,9 @@ def chosen_space(study: RawStudy | Preparation, space: str | None) -> str | None
     if modality is None or modality not in study.raw.scans:
         known = (*study.raw.scans, PREPARED)
         hint = did_you_mean(space, known)
-        raise ConfigurationError(f"{study.name} has no space {space!r}.", f"{hint}Known: {', '.join(known)}.")
+        raise ConfigurationError(
+            f"{study.name} does not have the space {space!r}.", f"{hint}Known: {', '.join(known)}."
+        )
     return modality
 
 

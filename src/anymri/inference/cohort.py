@@ -15,6 +15,7 @@ from anymri.data.source_search import find_sources
 from anymri.data.sources import Shard, Source, load
 from anymri.data.workers import Failure, Reply, Workers
 from anymri.errors import AnymriError, AnymriWarning, ConfigurationError, InputWarning, did_you_mean
+from anymri.extras import need
 from anymri.inference.cohort_folder import CohortFolder
 from anymri.inference.cohort_summary import write_summary
 from anymri.inference.cohort_work import End, Work, claim, finish, segment_source
@@ -85,6 +86,8 @@ def segment_cohort(
         raise ConfigurationError(
             f"There is no engine named {engine!r}.", f"{did_you_mean(engine, ENGINES)}Known: {', '.join(ENGINES)}."
         )
+    if engine == "ray":
+        need("cluster", "ray", purpose="The engine ray")
     target = Path(output).absolute()
     doing = replace(work or Work(), strict=_is_strict())
     sources = find_sources(Path(cohort)) if isinstance(cohort, Path | str) else list(cohort)

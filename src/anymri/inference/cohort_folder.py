@@ -27,9 +27,6 @@ SUMMARIES = ("summary.csv", "summary.parquet", "summary.html")
 # Longest wait for another command that writes a summary of the same folder.
 _SECONDS = 60
 
-# Files of a raw study that its record names.
-_MOST_FILES = 200
-
 Claim = Literal["claimed", "kept", "elsewhere"]
 
 
@@ -112,7 +109,7 @@ class CohortFolder:
         outputs = [name for name, changed in files_of(folder).items() if before.get(name) != changed]
         record = {
             "case": source.name,
-            "files": named_files(source),
+            "files": named_files(source, facts.get("notes", ())),
             "settings": self._settings,
             **prints._asdict(),
             "provenance": sha256(folder / PROVENANCE),
@@ -127,7 +124,9 @@ class CohortFolder:
     def fail(self, source: Source, failure: Failure) -> None:
         """Record that a case has no result; an earlier result of other inputs or settings is removed."""
         clear(self.folder_of(source))
-        record = {"case": source.name, "files": named_files(source), "what": failure.what, "fix": failure.fix}
+        record: dict[str, Any] = {"case": source.name, "what": failure.what, "fix": failure.fix}
+        with suppress(OSError):
+            record["files"] = named_files(source, (failure.what, failure.fix))
         write_json(self.folder_of(source) / FAILURE, record)
         self.write_failures()
 
@@ -177,15 +176,15 @@ def read_record(file: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def named_files(source: Source) -> dict[str, str]:
-    """Return role -> file, by which pages find names of files in messages; of a large raw study only its folder."""
-    try:
-        files = source.files()
-    except OSError:
-        files = {}
+def named_files(source: Source, texts: Sequence[str]) -> dict[str, str]:
+    """Return role -> file of what is named in messages, so that pages can show the role instead.
+
+    Of a raw study, these are its folder and the files that the texts name; of a case, all files.
+    """
+    files = source.files()
     if isinstance(source.content, Path):
-        study = {"study": source.content}
-        files = study if len(files) > _MOST_FILES else study | files
+        named = {role: path for role, path in files.items() if any(path.name in text for text in texts)}
+        files = {"study": source.content} | named
     return {role: str(path) for role, path in files.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from errno import EDQUOT, EIO, ENOSPC, EROFS, ESTALE
@@ -20,7 +20,6 @@ from anymri.errors import AnymriError, AnymriWarning, InputWarning, OutputError
 from anymri.files import cannot_write, output_folder
 from anymri.inference.cohort_folder import CohortFolder, clear, files_of
 from anymri.inference.ensemble import Model
-from anymri.inference.result import Result
 from anymri.prepare.reading import read_and_prepare
 
 # Errors of a disk, which every other case would meet too.
@@ -40,15 +39,16 @@ class Work:
     saving   arguments of `Result.save`
     read     function of a module: a case, or the path of a raw study -> what `Segmenter.segment` takes; by default
              `read_and_prepare` with the options that it has
-    export   function of a module that writes further files of a result into its folder
-    further  settings of `export` that change what is written, ready for JSON
+    export   function of a module that writes further files: called with the result, its folder, and the texts of the
+             warnings about the case as `notes`
+    further  other settings that change what is written, ready for JSON
     strict   whether notes about input are errors
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     saving: Mapping[str, Any] = field(default_factory=dict)
     read: Callable[[Case | Path], Any] | None = None
-    export: Callable[[Result, Path], Any] | None = None
+    export: Callable[..., Any] | None = None
     further: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = False
 
@@ -63,9 +63,17 @@ class Work:
         weights = [each["sha256"] for each in model.inputs.values()]
         ensemble = {name: getattr(model, name, None) for name in ("combine", "flips")}
         mine = {"options": self.options, "saving": self.saving, "further": self.further}
-        every = {"weights": sorted(weights), "lane": lane, **ensemble, **mine}
+        calls = {"read": _described(self.read), "export": _described(self.export)}
+        every = {"weights": sorted(weights), "lane": lane, **ensemble, **mine, **calls}
         plain: dict[str, Any] = json.loads(json.dumps(every, default=str))
         return plain
+
+
+def _described(function: Callable[..., Any] | None) -> Any:
+    """Return the name of a function and the arguments that a partial one has."""
+    if isinstance(function, partial):
+        return [_described(function.func), function.args, function.keywords]
+    return None if function is None else f"{function.__module__}.{function.__qualname__}"
 
 
 @dataclass(frozen=True)
@@ -132,8 +140,8 @@ def finish(model: Model, source: Source, reply: Reply, work: Work, folder: Cohor
             before = files_of(target)
             result.save(target, **work.saving)
             if work.export is not None:
-                work.export(result, target)
-        notes = tuple(str(each.message) for each in caught if isinstance(each.message, AnymriWarning))
+                work.export(result, target, notes=_texts(caught))
+        notes = _texts(caught)
         seconds = {"read": round(loaded.seconds, 2), "segment": round(time.monotonic() - began, 2)}
         facts = {
             "modalities": list(result.subset),
@@ -149,6 +157,10 @@ def finish(model: Model, source: Source, reply: Reply, work: Work, folder: Cohor
             raise
         return _failed(source, folder, Failure.of(error), notes)
     return End(source.name, "segmented", notes=notes)
+
+
+def _texts(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
+    return tuple(str(each.message) for each in caught if isinstance(each.message, AnymriWarning))
 
 
 def _failed(source: Source, folder: CohortFolder, failure: Failure, notes: tuple[str, ...]) -> End:

@@ -7,6 +7,7 @@ under the same paths. Nothing is sent to anyone: Ray's usage statistics are off,
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,6 @@ from typing import Any
 from anymri.data.sources import Source
 from anymri.data.workers import Failure
 from anymri.errors import ConfigurationError, OutputError
-from anymri.extras import need
 from anymri.inference.cohort_folder import CohortFolder
 from anymri.inference.cohort_work import End, Work, claim, segment_source
 from anymri.inference.ensemble import load_model
@@ -30,6 +30,8 @@ _DEATHS = 2
 _CORES = 4
 # Images stay in the actor that reads them, so that Ray's shared memory holds next to nothing.
 _STORE_BYTES = 100_000_000
+# Longest wait for the first reply of a cluster.
+_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,6 @@ def run(
     address  of the cluster, as "auto" or "ray://host:10001"; by default one is started on this machine
     workers  number of actors; by default one per GPU, or else one per four cores
     """
-    need("cluster", "ray", purpose="The engine ray")
     if not todo:
         return
     model = replace(model, weights=tuple(path.absolute() for path in model.weights))
@@ -122,13 +123,14 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
         return
     quiet = {"log_to_driver": False, "logging_level": "error"}
     try:
+        _check_reachable(address)
         if address is None:
             cores = max(workers or 1, os.cpu_count() or 1)
             started = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
             ray.init("local", **started, **quiet)  # not one that happens to run on this machine
         else:
             ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = shortened(str(error).strip().partition("\n")[0], 300)
         raise ConfigurationError(
             f"The Ray cluster {address or 'on this machine'} cannot be used: {reason}",
@@ -138,6 +140,13 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raise `OSError` if nobody listens at an address of host and port, for which Ray would wait several minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS).close()
 
 
 def _resources(ray: Any, device: str, workers: int | None) -> tuple[int, dict[str, float]]:

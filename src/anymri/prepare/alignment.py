@@ -28,8 +28,10 @@ _OVERLAP_SPACING_MM = 2.0
 
 
 def best_scan(raw: RawStudy) -> str:
-    """Return the modality that the others are brought onto: that with the finest slices, or else the first of
-    T1c, FLAIR, T2 and T1 among scans whose largest spacings are equal to 0.1 mm.
+    """Return the modality that the others are brought onto.
+
+    It is the one with the finest slices; of scans whose largest spacings are equal to 0.1 mm, the first of T1c, FLAIR,
+    T2 and T1.
     """
 
     def rank(modality: str) -> tuple[float, int]:

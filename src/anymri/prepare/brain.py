@@ -47,7 +47,7 @@ def has_skull(image: Image) -> bool:
     there is noise, or a constant where a program has removed it.
     """
     brain = _foreground(image)
-    return brain is None or np.count_nonzero(brain) * image.voxel_volume_ml > LARGEST_BRAIN_ML
+    return brain is None or _is_head(brain, image)
 
 
 def find_brain(image: Image, method: str = "auto") -> BrainMask:
@@ -62,8 +62,8 @@ def find_brain(image: Image, method: str = "auto") -> BrainMask:
     """
     if method not in METHODS:
         raise ConfigurationError(f"{method} is not a method for brain masks.", f"Use one of {', '.join(METHODS)}.")
-    chosen = _suitable(image) if method == "auto" else method
-    found = BrainMask.of(image, _run(image, chosen), chosen)
+    chosen, mask = _chosen(image) if method == "auto" else (method, _run(image, method))
+    found = BrainMask.of(image, mask, chosen)
     if not found.mask.any():
         raise ImageError(
             f"No brain is found in {image.path} ({chosen}).",
@@ -85,47 +85,67 @@ def vote(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
 
     masks  one or more masks on one grid
     """
-    together = 2 * np.sum(masks, axis=0, dtype=np.int16) >= len(masks)
+    together = np.asarray(2 * np.sum(masks, axis=0, dtype=np.int16) >= len(masks))
     voted: NDArray[np.bool_] = ndimage.binary_fill_holes(largest(together))
     return voted
 
 
-def _suitable(image: Image) -> str:
-    """Return the method of "auto"."""
-    if not has_skull(image):
-        return "background"
-    tools = brain_tools.installed()
-    return tools[0] if tools else "fallback"
+def _background(image: Image) -> NDArray[np.bool_]:
+    brain = _foreground(image)
+    if brain is None:
+        raise ImageError(
+            f"{image.path} has no constant background, so that it does not give a brain mask.",
+            "Use another method with --brain.",
+        )
+    return brain
 
 
-def _run(image: Image, method: str) -> NDArray[np.bool_]:
-    if method == "deepbet":
-        return brain_tools.deepbet(image)
-    if method == "hd-bet":
-        return brain_tools.hd_bet(image)
-    if method == "background":
-        brain = _foreground(image)
-        if brain is None:
-            raise ImageError(
-                f"{image.path} has no constant background, so that it does not give a brain mask.",
-                "Use another method with --brain.",
-            )
-        return brain
+def _fallback(image: Image) -> NDArray[np.bool_]:
     warnings.warn(
         f"The brain mask of {image.path} is rough: it may lose cortex or keep parts of skull and eyes. "
         "For a better one: pip install 'anymri[brain]'",
         InputWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
     return rough_brain(image)
 
 
+def _chosen(image: Image) -> tuple[str, NDArray[np.bool_]]:
+    """Return the method of "auto" and its mask."""
+    brain = _foreground(image)
+    if brain is not None and not _is_head(brain, image):
+        return "background", brain
+    tools = brain_tools.installed()
+    method = tools[0] if tools else "fallback"
+    return method, _run(image, method)
+
+
+def _run(image: Image, method: str) -> NDArray[np.bool_]:
+    run = {"background": _background, "deepbet": brain_tools.deepbet, "hd-bet": brain_tools.hd_bet}
+    return run.get(method, _fallback)(image)
+
+
+def _is_head(object_: NDArray[np.bool_], image: Image) -> bool:
+    return bool(np.count_nonzero(object_) * image.voxel_volume_ml > LARGEST_BRAIN_ML)
+
+
 def _foreground(image: Image) -> NDArray[np.bool_] | None:
     """Return the largest object in front of the constant background, without holes; None without such a background."""
-    from anymri.data.preprocessing import background_value
-
-    value = background_value(image.array)
+    value = _constant_around(image.array)
     if value is None:
         return None
-    brain: NDArray[np.bool_] = ndimage.binary_fill_holes(largest(image.array != value))
-    return brain
+    different: NDArray[np.bool_] = image.array != value
+    if not different.any():
+        return different
+    found = ndimage.find_objects(different.view(np.uint8), max_label=1)[0]
+    # Filled first: a scalp in front of an empty skull encloses the brain.
+    different[found] = largest(ndimage.binary_fill_holes(different[found]))
+    return different
+
+
+def _constant_around(array: NDArray[np.float32]) -> float | None:
+    """Return the value of most voxels on the six faces, or None; as `anymri.data.preprocessing`, but without torch."""
+    faces = (array[0], array[-1], array[:, 0], array[:, -1], array[..., 0], array[..., -1])
+    values, counts = np.unique(np.concatenate([face.ravel() for face in faces]), return_counts=True)
+    most = counts.argmax()
+    return float(values[most]) if 2 * counts[most] > counts.sum() else None

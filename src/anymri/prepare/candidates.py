@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING
 from anymri.data.image import image_stem, read_scan
 from anymri.errors import ModalityError
 from anymri.modalities import MODALITIES
+from anymri.prepare.sequences import SURE, Recognition, recognise_image, recognise_study
 from anymri.text import shortened
 
 if TYPE_CHECKING:
     from anymri.data.image import Image
     from anymri.prepare.dicom import Series
-    from anymri.prepare.sequences import Recognition
 
-# Recognitions with a lower confidence are not used without a question.
-SURE = 0.8
 # Pieces of evidence that a message shows for a scan.
 _EVIDENCE = 3
 
@@ -85,8 +83,6 @@ def named(modality: str, path: Path) -> Candidate:
 
 def of_series(series: Sequence[Series]) -> list[Candidate]:
     """Return the candidates of the DICOM series of a study, recognised by their headers and intensities."""
-    from anymri.prepare.sequences import recognise_study
-
     return [
         Candidate(found.modality, found.confidence, each.files[0], each.image, each, found)
         for each, found in zip(series, recognise_study(series), strict=True)
@@ -95,8 +91,6 @@ def of_series(series: Sequence[Series]) -> list[Candidate]:
 
 def of_image(path: Path) -> Candidate:
     """Return the candidate of an image file without a telling name, recognised by its intensities."""
-    from anymri.prepare.sequences import recognise_image
-
     image = read_scan(path)
     found = recognise_image(image, image_stem(path) or "")
     return Candidate(found.modality, found.confidence, path, image, recognition=found)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +15,7 @@ from anymri.prepare.raw import RawStudy
 SPACING_TOLERANCE_MM = 0.25
 # Slices that are farther apart do not show the tumour well enough.
 LARGEST_SPACING_MM = 10.0
-# Brains of adults have 900 to 1900 mL, those of infants less; beyond these limits it is no brain, or a part of one.
+# Brains of adults have 900 to 1900 mL, those of infants less; beyond these limits it is not a brain, or a part of one.
 SMALLEST_BRAIN_ML, LARGEST_BRAIN_ML = 500.0, 2500.0
 # Heads have more in front of their background.
 SURELY_BRAIN_ML = 1800.0
@@ -49,7 +47,7 @@ def shows_head(image: Image) -> bool:
     if value is None:
         return True
     foreground = np.count_nonzero(image.array != value) * image.voxel_volume_ml
-    return foreground > SURELY_BRAIN_ML and has_skull(image)
+    return bool(foreground > SURELY_BRAIN_ML and has_skull(image))
 
 
 def check_spacing(raw: RawStudy) -> None:
@@ -124,8 +122,3 @@ def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     """Return the Dice coefficient of two masks; 0 if both are empty."""
     total = int(one.sum()) + int(other.sum())
     return 2 * int((one & other).sum()) / total if total else 0.0
-
-
-def counted(figures: Mapping[str, float]) -> dict[str, float]:
-    """Return figures with two decimals."""
-    return {name: round(value, 2) for name, value in figures.items()}

@@ -1,10 +1,11 @@
-"""Contrast of a scan of the head: what its intensities say about the sequence.
+"""Contrast of a scan of the head: properties of its intensities that differ between sequences.
 
-Three properties tell the sequences apart. Fluid, which fills the ventricles, is the brightest of the deep brain on T2
+Three properties distinguish the sequences. Fluid, which fills the ventricles, is the brightest of the deep brain on T2
 and the darkest on T1 and FLAIR. Grey matter, which lies next to fluid, is brighter than white matter on FLAIR and
 darker on T1. After contrast agent, vessels and enhancing tumour are far brighter than white matter on T1. Proton
 density has neither bright nor dark fluid. The thresholds were set on phantoms and on a few tens of scans, so that the
-probabilities have an upper limit, and T1 is never told from T1c for sure: blood and fat are bright without agent too.
+probabilities have an upper limit, and T1 and T1c are never distinguished with certainty: blood and fat are bright
+without agent too.
 """
 
 from __future__ import annotations

@@ -6,22 +6,19 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
-
-import numpy as np
 
 from anymri.data.image import image_stem, read_scan
 from anymri.data.layouts.listing import walk
 from anymri.data.layouts.names import role_of_name
 from anymri.errors import AnymriError, AnymriWarning
-from anymri.files import sha256
 from anymri.modalities import MODALITIES
 from anymri.prepare.alignment import NOT_ALIGNED, best_scan, header_overlap
 from anymri.prepare.brain import BrainMask
-from anymri.prepare.checks import without
+from anymri.prepare.checks import LARGEST_BRAIN_ML, LARGEST_CUT, SMALLEST_BRAIN_ML, without
+from anymri.prepare.duplicates import find_duplicates
 from anymri.prepare.examining import examine_scan
 from anymri.prepare.findings import Examination, PairReport
 from anymri.prepare.preparation import reasons_to_prepare, study_as_it_is
@@ -33,8 +30,6 @@ from anymri.progress import Progress, silent
 T = TypeVar("T")
 _NONE: Mapping[str, Path] = MappingProxyType({})
 
-# Correlation of two scans on one grid from which they are one scan, perhaps with other scaling.
-_SAME_SCAN = 0.9995
 # Images that are examined if the scans of a case cannot be told apart, and levels of folders that are searched.
 _MOST_IMAGES, _DEPTH = 16, 4
 
@@ -71,7 +66,7 @@ def examine(
             brain = examine_scan(label, modality, scan, brain_method, found)
         if brain is not None:
             brains[label] = brain
-    _compare({label: scan for label, _, scan in each}, found)
+    find_duplicates({label: scan for label, _, scan in each}, found)
     if study is not None:
         _relate(study, brains, registration, progress, found)
         _plan(study, brain_method, registration, found)
@@ -82,7 +77,9 @@ def _single_scans(
     source: Path | None, scans: Mapping[str, Path], dicom_study: int | None, found: Examination
 ) -> Iterator[tuple[str, str | None, RawScan]]:
     """Yield label, probable modality and scan of what can be read, where the case as a whole cannot."""
-    images = [(path.name, role, path) for role, path in scans.items() if image_stem(path) is not None]
+    images: list[tuple[str, str | None, Path]] = [
+        (path.name, role, path) for role, path in scans.items() if image_stem(path) is not None
+    ]
     if source is not None and source.is_file() and image_stem(source) is not None:
         images.append((source.name, None, source))
     elif source is not None and source.is_dir():
@@ -97,7 +94,9 @@ def _single_scans(
             named = role or role_of_name(image_stem(path) or "")
             yield name, named if named in MODALITIES else None, RawScan(image, (path,))
     places = [path for path in scans.values() if image_stem(path) is None]
-    for place in [*places, *([source] if source is not None else [])]:
+    if source is not None and image_stem(source) is None:
+        places.append(source)
+    for place in places:
         with _noted(found, ""):
             series, left_out = _attempt(found, "", partial(series_in, place, dicom_study)) or ([], [])
         found.left_out += left_out
@@ -129,42 +128,6 @@ def _noted(found: Examination, label: str) -> Iterator[None]:
         if issubclass(each.category, AnymriWarning) and str(each.message) not in known:
             found.add("warning", label, str(each.message))
             known.add(str(each.message))
-
-
-def _compare(scans: Mapping[str, RawScan], found: Examination) -> None:
-    """Add findings about scans that are the same file or have the same voxels."""
-    for (one, first), (other, second) in combinations(scans.items(), 2):
-        same = None
-        if first.files == second.files and first.series is None:
-            same = "are the same file"
-        elif len(first.files) == len(second.files) == 1 and _hash(first) == _hash(second) is not None:
-            same = "are files with the same content"
-        elif first.image.shape == second.image.shape:
-            correlation = _correlation(first, second)
-            if correlation > _SAME_SCAN:
-                same = f"have the same voxels (correlation {correlation:.4f})"
-        if same:
-            found.add(
-                "warning", one, f"{one} and {other} {same}.", "Give each modality its own scan, or leave one out."
-            )
-
-
-def _hash(scan: RawScan) -> str | None:
-    try:
-        return sha256(scan.files[0])
-    except OSError:
-        return None
-
-
-def _correlation(one: RawScan, other: RawScan) -> float:
-    """Return the correlation of the voxels of two scans of one shape, without those where both are at their minimum."""
-    first, second = one.image.array.ravel(), other.image.array.ravel()
-    used = (first > first.min()) | (second > second.min())
-    if np.count_nonzero(used) < 2:
-        return 0.0
-    a, b = first[used].astype(np.float64), second[used].astype(np.float64)
-    spread = a.std() * b.std()
-    return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
 
 
 def _relate(
@@ -218,6 +181,22 @@ def _add_findings(study: RawStudy, pair: PairReport, found: Examination) -> None
         )
 
 
+def _refuse_brain(fixed: str, found: Examination) -> None:
+    """Add an error if the scan that others are brought onto does not show a whole brain."""
+    brain = next(scan.brain for scan in found.scans if scan.label == fixed)
+    if brain is None:
+        return
+    if not SMALLEST_BRAIN_ML <= brain["volume_ml"] <= LARGEST_BRAIN_ML or brain["cut_share"] > LARGEST_CUT:
+        found.add(
+            "error",
+            fixed,
+            "It does not show a whole brain, and the other scans would be brought onto it."
+            if len(found.scans) > 1
+            else "It does not show a whole brain.",
+            "Give a scan of the whole head, or a mask of the brain by --brain-mask FILE.",
+        )
+
+
 def _plan(study: RawStudy, brain_method: str, registration: bool, found: Examination) -> None:
     """Add what `anymri segment` will do."""
     as_it_is = _attempt(found, "", partial(study_as_it_is, study))
@@ -226,6 +205,7 @@ def _plan(study: RawStudy, brain_method: str, registration: bool, found: Examina
         found.plan.append("The scans are on one grid of about 1 mm and without skull: they are used as they are.")
     else:
         fixed = best_scan(study)
+        _refuse_brain(fixed, found)
         methods = sorted({str(scan.brain["method"]) for scan in found.scans if scan.brain is not None})
         if methods:
             voted = "; the masks of the scans are voted to one" if len(study.scans) > 1 else ""

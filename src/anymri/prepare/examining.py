@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from anymri.data.image import Image, image_stem
 from anymri.errors import AnymriError
 from anymri.prepare.brain import BrainMask, find_brain, has_skull
-from anymri.prepare.candidates import SURE
 from anymri.prepare.checks import (
     LARGEST_BRAIN_ML,
     LARGEST_CUT,
@@ -24,6 +23,7 @@ from anymri.prepare.findings import Examination, ScanReport
 from anymri.prepare.grid import study_grid
 from anymri.prepare.raw import RawScan
 from anymri.prepare.resampling import resample
+from anymri.prepare.sequences import SURE, recognise, recognise_image
 
 # Larger angles between the axes of the voxels are not rounding.
 _SHEAR_DEGREES = 0.1
@@ -109,8 +109,6 @@ def _brain_figures(label: str, image: Image, brain: BrainMask, found: Examinatio
 
 def _recognised(label: str, modality: str | None, scan: RawScan, found: Examination) -> dict[str, object] | None:
     """Return which modality a scan looks like, and add a finding if it contradicts its role."""
-    from anymri.prepare.sequences import recognise, recognise_image
-
     seen = scan.recognition
     if seen is None and scan.series is not None:
         seen = recognise(scan.series)

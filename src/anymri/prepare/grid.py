@@ -46,7 +46,8 @@ class Grid:
     def corners_mm(self) -> NDArray[np.float64]:
         """World coordinates (8, 3) of the outer corners of the corner voxels, RAS+ millimetres."""
         indices = np.array(list(np.ndindex(2, 2, 2))) * np.array(self.shape) - 0.5
-        return indices @ self.affine[:3, :3].T + self.affine[:3, 3]
+        corners: NDArray[np.float64] = indices @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return corners
 
     def same_as(self, other: Grid, tolerance_mm: float = TOLERANCE_MM) -> bool:
         """Return whether both grids have the same shape and no corners farther apart than the tolerance."""

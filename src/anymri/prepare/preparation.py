@@ -126,7 +126,7 @@ class Preparation:
         if box is not None:
             affine[:3, 3] = affine[:3, :3] @ [axis.start for axis in box] + affine[:3, 3]
         to_scan: Transform = np.eye(4) if space == PREPARED else self.transforms[space]
-        back: Transform = np.linalg.inv(to_scan)
+        back = np.asarray(np.linalg.inv(to_scan), dtype=np.float64)
         return resample(values, affine, Grid.of(reference), back, outside=outside)
 
     def labels_on(
@@ -171,7 +171,7 @@ def prepare(
     registration  whether scans may be moved onto each other; otherwise their headers are trusted
     needed        modalities to prepare, if scans cannot be used as they are; by default all
 
-    Raises `GeometryError` if scans cannot be aligned, `ImageError` if there is no whole brain, and `MissingExtraError`
+    Raises `GeometryError` if scans cannot be aligned, `ImageError` if the brain is not whole, and `MissingExtraError`
     for a package that a step needs.
     """
     if brain_method not in BRAIN_METHODS:
@@ -186,11 +186,11 @@ def prepare(
         return Preparation(study, raw, {modality: np.eye(4) for modality in images})
     if needed is not None and not set(raw.scans) <= set(needed):
         return prepare(raw.only(m for m in raw.scans if m in needed), brain_method, n4, registration)
-    if n4 or (registration and study is None and len(images) > 1):
-        need("prepare", "SimpleITK", purpose="The preparation of these scans")
+    why = " ".join(reasons) or "The bias fields are corrected, as requested."
+    need("prepare", "SimpleITK", purpose=f"{why} Preparing the scans")
     record = Record()
     describe(raw, record)
-    record.add(STUDY, "reasons", " ".join(reasons) or "The bias fields are corrected, as requested.")
+    record.add(STUDY, "reasons", why)
     check_spacing(raw)
     brains = {} if brain_method == "none" else find_brains(raw, brain_method, record)
     fixed = best_scan(raw)

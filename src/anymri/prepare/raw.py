@@ -137,8 +137,9 @@ def _of_found(found: Found, given: Mapping[str, Path], brain_mask: Path | None, 
     chosen = choose([each for each in found.candidates if each.path not in given.values()], named)
     scans = {modality: _scan(candidate) for modality, candidate in chosen.scans.items()}
     if not scans:
+        others = " ".join((*found.left_out, *chosen.left_out))
         raise CohortError(
-            f"{found.name} has no scan that is T1, T1c, T2 or FLAIR: {' '.join((*found.left_out, *chosen.left_out))}",
+            f"{found.name} does not have a scan that is T1, T1c, T2 or FLAIR: {others}",
             "Name the scans to use by --t1, --t1c, --t2 and --flair.",
         )
     series = [scan.series for scan in scans.values() if scan.series is not None]

@@ -25,9 +25,11 @@ _NOISE_GAIN, _SMALL_MM = 0.02, 2.0
 # Limits of acceptance.
 _SMALLEST_OVERLAP = 0.85
 _LARGEST_RESIDUAL_MM = 1.0
-_SMALLEST_PEAK = 0.05
+_SMALLEST_PEAK = 0.1
 # Displacement of the transforms to which the result is compared.
 _NEARBY_MM = 6.0
+_SMALLEST_SHARE = 0.3  # of the fixed brain in the other scan
+_LEAST_VALUE = 1e-6  # of mutual information, to divide by
 _RADIUS_MM = 70.0
 
 
@@ -79,16 +81,16 @@ def register(
     found = _search(coarse, middle, still[1].centre_mm, other[1].centre_mm)
     first, second = (finest.refine(start, seed) for seed, start in enumerate(found, start=1))
     residual = displacement_mm(first, second, edge)
-    peak = finest.value(first)
+    peak = max(finest.value(first), _LEAST_VALUE)
     gain = 1 - finest.value(np.eye(4)) / peak
     moved = displacement_mm(first, np.eye(4), edge)
     kept = moved < _NOISE_MM or (moved < _SMALL_MM and gain < _NOISE_GAIN)
     transform = np.eye(4) if kept else first
-    overlap, edge_mm = _overlap(still[2], other[2], transform)
-    before, _ = _overlap(still[2], other[2], np.eye(4))
+    overlap, edge_mm, share = _overlap(still[2], other[2], transform)
+    before, _, _ = _overlap(still[2], other[2], np.eye(4))
     centre = still[2].centre_mm
-    sharpness = 1 - max(middle.value(near) for near in _nearby(first, centre)) / middle.value(first)
-    problem = _problem(overlap, residual, sharpness)
+    sharpness = 1 - max(finest.value(near) for near in _nearby(first, centre)) / peak
+    problem = _problem(share, overlap, residual, sharpness)
     shift = float(np.linalg.norm(transform[:3, :3] @ centre + transform[:3, 3] - centre))
     angle = float(np.degrees(np.arccos(np.clip((np.trace(transform[:3, :3]) - 1) / 2, -1, 1))))
     reason = problem or _success(kept, shift, angle)
@@ -135,31 +137,43 @@ def _edge_points(scan: Scan) -> NDArray[np.float64]:
     return world
 
 
-def _overlap(fixed: Scan, moving: Scan, transform: Transform) -> tuple[float, float]:
-    """Return the Dice of two brains and the 95th percentile of the distance of their edges in mm."""
+def _overlap(fixed: Scan, moving: Scan, transform: Transform) -> tuple[float, float, float]:
+    """Return the Dice of two brains, the 95th percentile of the distance of their edges in mm, and the common share.
+
+    Dice and distance count where both scans have voxels, which is the common share of the fixed brain.
+    """
     covered = resample(np.ones(moving.brain.shape), moving.grid.affine, fixed.grid, transform) > 0.5
     one = (fixed.brain > 0.5) & covered
     other = resample(moving.brain, moving.grid.affine, fixed.grid, transform) > 0.5
+    share = float(np.count_nonzero(one) / np.count_nonzero(fixed.brain > 0.5))
     if not one.any() or not other.any():
-        return 0.0, float("inf")
+        return 0.0, float("inf"), share
     dice = 2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other))
     edges = [mask & ~ndimage.binary_erosion(mask, border_value=1) & covered for mask in (one, other)]
     to_edge = [ndimage.distance_transform_edt(~edge, sampling=fixed.grid.spacing_mm) for edge in edges]
     distances = np.concatenate([to_edge[1][edges[0]], to_edge[0][edges[1]]])
-    return float(dice), float(np.percentile(distances, 95)) if distances.size else float("inf")
+    return float(dice), float(np.percentile(distances, 95)) if distances.size else float("inf"), share
 
 
-def _problem(overlap: float, residual_mm: float, sharpness: float) -> str | None:
+def _problem(share: float, overlap: float, residual_mm: float, sharpness: float) -> str | None:
     """Return why a registration is not accepted, or None."""
+    if share < _SMALLEST_SHARE:
+        return f"Only {100 * share:.0f} % of the brain in one scan is in the other, too little to align them."
     if overlap < _SMALLEST_OVERLAP:
         return (
             f"The brains overlap by {overlap:.2f} after registration, less than {_SMALLEST_OVERLAP}: the scans may be "
-            "of two patients, or one of them shows little of the brain."
+            "of two patients, or a brain mask is wrong."
         )
     if residual_mm > _LARGEST_RESIDUAL_MM:
-        return f"Two estimates of the registration differ by {residual_mm:.1f} mm at the brain's edge."
+        return (
+            f"Two estimates of the position differ by {residual_mm:.1f} mm at the brain's edge: the scans may be of "
+            "two patients, or show too little that both contrasts have."
+        )
     if sharpness < _SMALLEST_PEAK:
-        return f"The scans agree as well when they are moved by {_NEARBY_MM:.0f} mm, so that their position is unsure."
+        return (
+            f"The scans agree nearly as well when one is moved by {_NEARBY_MM:.0f} mm: they may be of two patients, or "
+            "show too little that both contrasts have."
+        )
     return None
 
 

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from anymri.extras import need
-from anymri.prepare.grid import Grid, study_grid
+from anymri.prepare.grid import Grid
 
-__all__ = ["IDENTITY", "Order", "resample", "resample_labels", "study_grid"]
 Order = Literal["nearest", "linear", "cubic"]
 IDENTITY = np.eye(4)
 # A target that is coarser than the source by more than this factor is sampled from a smoothed source.
@@ -63,9 +62,9 @@ def resample_labels(
     Only the box around the labels is computed, one class at a time.
     """
     result = np.zeros(grid.shape, dtype=np.uint8)
-    found = ndimage.find_objects((classes > 0).view(np.uint8), max_label=1)[0]
-    if found is None:
+    if not classes.any():
         return result
+    found = ndimage.find_objects((classes > 0).view(np.uint8), max_label=1)[0]
     mapping = _voxels_to_voxels(affine, grid, transform)
     margin = _MARGIN + int(np.ceil(np.abs(mapping[:3, :3]).max()))
     source_box = [slice(max(side.start - margin, 0), side.stop + margin) for side in found]

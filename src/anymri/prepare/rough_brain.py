@@ -67,11 +67,11 @@ def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return component
 
 
-def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the distance of each voxel of the mask to the nearest one outside, in mm; the faces count as inside."""
     padded = np.pad(mask, 1, mode="edge")
-    distance: NDArray[np.float32] = ndimage.distance_transform_edt(padded, sampling=_SPACING_MM)[1:-1, 1:-1, 1:-1]
-    return distance
+    distance: NDArray[np.float64] = ndimage.distance_transform_edt(padded, sampling=_SPACING_MM)
+    return distance[1:-1, 1:-1, 1:-1]
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -163,7 +163,7 @@ def as_given(modality: str, path: Path, dicom_study: int | None) -> Candidate:
     candidates = of_series(series)
     if not candidates:
         raise ImageError(
-            f"{path} ({modality}) has no DICOM series that can be used.",
+            f"{path} ({modality}) does not have a DICOM series that can be used.",
             "Give an image file, or the DICOM files of a series: a folder, a zip archive or one of the files.",
         )
     if len(candidates) > 1:

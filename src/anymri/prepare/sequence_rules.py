@@ -1,6 +1,6 @@
-"""What headers, names and intensities say about the sequence of a scan, as tables of weights.
+"""Weights of the evidence for the sequence of a scan, from headers, names and intensities, as tables.
 
-A weight is added to the log-odds of a class: 0 says nothing, 1 little, 3 much, 5 nearly everything. Classes are the
+A weight is added to the log-odds of a class: 0 is neutral, 1 weak, 3 strong, 5 nearly certain. Classes are the
 four modalities and OTHER, which stands for all other kinds of images: diffusion, perfusion, susceptibility,
 angiography, proton density, STIR, localisers, maps.
 """
@@ -26,7 +26,7 @@ def _t1(weight: float) -> Weights:
     return {"T1": weight, "T1c": weight}
 
 
-# A name that says T1 alone is more often T1 than T1c, because most protocols name the agent.
+# A scan named T1 without more is more often T1 than T1c, because most protocols name the agent.
 NAMED: Mapping[str, Weights] = {
     "T1": {"T1": 4.0, "T1c": 2.5},
     "T1c": {"T1c": 5.0, "T1": 1.5},
@@ -58,7 +58,7 @@ SECOND_NAME = 0.5
 class Timing:
     """Rule on echo, repetition and inversion time in ms; bounds are inclusive.
 
-    why       what the physics says
+    why       the physical reason
     te, tr    shortest and longest
     ti        the same; None if the sequence must not have an inversion; (0, inf) if it does not matter
     sequence  values of ScanningSequence of which one must be there, if there are any; empty for all
@@ -132,6 +132,6 @@ NOT_AN_AGENT = re.compile(r"^\W*(NO|NONE|N|NIL|0|OFF|WITHOUT.*|NO CONTRAST.*|UNE
 # T1 series before and after the first series with contrast agent.
 BEFORE_AGENT: Weights = {"T1": 1.5}
 AFTER_AGENT: Weights = {"T1c": 2.5, "T1": -1.0}
-# Intensities: most that they add, if the contrast is clear and if it is not, and how much agent they see.
+# Intensities: most that they add, if the contrast is clear and if it is not, and how much they add for agent.
 SEEN_CLEARLY, SEEN, SEEN_AGENT = 3.2, 1.5, 0.75
 SEEN_T1 = 2.5

@@ -87,7 +87,7 @@ def recognise_image(image: Image, name: str = "") -> Recognition:
 
 
 def recognise_study(series: Sequence[Series]) -> list[Recognition]:
-    """Return which modality each series of one study is; the order of acquisition helps to tell T1 from T1c."""
+    """Return which modality each series of one study is; the order of acquisition helps to distinguish T1 and T1c."""
     evidence = [_evidence(one) for one in series]
     found = [_concluded(each) for each in evidence]
     given = [
@@ -152,7 +152,7 @@ def _observed(source: str, value: str, weights: Mapping[str, float], share: floa
 
 
 def _of_name(source: str, name: str, share: float = 1.0) -> Iterator[Evidence]:
-    """Yield what the words of a description or file name say."""
+    """Yield the evidence of the words of a description or file name."""
     words = join_phrases([word.text for word in split_words(name)])
     weights = _weights_of(words)
     if weights:
@@ -190,7 +190,7 @@ def _of_tags(dataset: Dataset) -> Iterator[Evidence]:
 
 
 def _of_timing(dataset: Dataset) -> Iterator[Evidence]:
-    """Yield what the first rule on the times says that fits."""
+    """Yield the evidence of the first rule on the times that fits."""
     from anymri.prepare.dicom.headers import frame_text, number
 
     te, tr, ti = (number(dataset, keyword) for keyword in ("EchoTime", "RepetitionTime", "InversionTime"))

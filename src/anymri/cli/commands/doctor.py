@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Exit code if not one scan can be read.
 NOTHING_READ = 2
+# Background, NCR, ED, ET; networks for scans after surgery have one class more.
+MOST_CLASSES_BEFORE_SURGERY = 4
 # Scans side by side in a table.
 _COLUMNS = 4
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
@@ -37,6 +39,7 @@ def doctor(
     brain: Brain = "auto",
     registration: Registration = True,
     dicom_study: DicomStudy = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights, to see whether the scans suit them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
 ) -> None:
     """Examine the scans of a case before segmentation.
@@ -53,14 +56,32 @@ def doctor(
         raise ModalityError(
             "No scan was given.", "Give a case folder, or at least one of --t1, --t1c, --t2 and --flair."
         )
+    expectations = [] if weights is None else expected_by(weights)
     with case_progress(console, "examining") as progress:
         found = examine(case, scans, brain, registration, dicom_study, progress)
+    found.plan += expectations
     if as_json:
         print(visible(json.dumps(found.as_dict(), indent=2)))  # noqa: T201  unwrapped, for another program
     else:
         print_examination(found)
     if not found.scans:
         raise typer.Exit(NOTHING_READ)
+
+
+def expected_by(weights: Path) -> list[str]:
+    """Return what weights expect of scans, as sentences; raise `WeightsError` if they cannot be used."""
+    from anymri.weights.locate import find_weights
+    from anymri.weights.store import load_weights
+
+    _, card = load_weights(find_weights(weights))
+    space = getattr(card, "space", "scan")
+    where = "the space of the scan" if space == "scan" else f"the space of an {space}, to which scans are not brought"
+    sentences = [f"The weights ({card.system}) want scans in {where}."]
+    if card.network["num_classes"] > MOST_CLASSES_BEFORE_SURGERY:
+        sentences.append("They know the resection cavity: they are for scans after surgery.")
+    elif card.label_scheme is not None:
+        sentences.append("They do not know a resection cavity: of scans after surgery, expect errors around it.")
+    return sentences
 
 
 def print_examination(found: Examination) -> None:

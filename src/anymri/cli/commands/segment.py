@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anymri.cli.added_files import check_extras, write_added_files
 from anymri.cli.console import console
 from anymri.cli.options import Device, Lane, Output
-from anymri.errors import AnymriError, ConfigurationError, InputWarning
+from anymri.errors import AnymriError, AnymriWarning, ConfigurationError, InputWarning
 
 if TYPE_CHECKING:
     from anymri.data.sources import Source
@@ -64,6 +68,13 @@ def segment(
     reconstruct: Annotated[
         bool, typer.Option("--reconstruct", help="Missing scans, reconstructed, if the system can.")
     ] = False,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Volumes and intensities, as TotalSegmentator.")
+    ] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Picture of the regions on the scans.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="HTML page of the case.")] = False,
+    viewers: Annotated[bool, typer.Option("--viewers", help="Names of the labels for 3D Slicer and ITK-SNAP.")] = False,
+    dicom: Annotated[bool, typer.Option("--dicom", help="DICOM SEG and report, for DICOM scans.")] = False,
     dicom_study: DicomStudy = None,
     device: Device = "auto",
     lane: Lane = "torch",
@@ -78,8 +89,8 @@ def segment(
     Raw scans are prepared as far as needed: brain mask, registration, resampling. The label map has the geometry of
     the first scan of T1c, FLAIR, T2 and T1 that exists, or of --space.
     """
-    scans = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
-    options = {
+    scans: dict[str, Any] = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
+    options: dict[str, Any] = {
         "subset": subset,
         "space": space,
         "brain": brain,
@@ -89,38 +100,66 @@ def segment(
         "uncertainty": uncertainty,
         "reconstruct": reconstruct,
     }
+    added: dict[str, Any] = {"preview": preview, "page": page, "viewers": viewers, "dicom": dicom}
+    check_extras(**added)
     sources = [] if case is None or any(scans.values()) else find_several(case)
     if sources or (case is not None and shard is not None):
         assert case is not None
         _refuse(brain_mask=brain_mask, dicom_study=dicom_study)
         from anymri.cli.cohort import segment_many
 
-        settings = {"device": device, "lane": lane, "combine": combine, "engine": engine}
+        work: dict[str, Any] = {"options": options, "saving": {"statistics": statistics}, "further": added}
+        if any(added.values()):
+            work["export"] = partial(write_added_files, **added)
+        settings: dict[str, Any] = {"device": device, "lane": lane, "combine": combine, "engine": engine}
         settings |= {"address": address, "workers": workers}
-        raise typer.Exit(segment_many(case, output, weights, shard=shard, work={"options": options}, **settings))
+        raise typer.Exit(segment_many(case, output, weights, shard=shard, work=work, **settings))
     _refuse(shard=shard, address=address, workers=workers)
-    if len(weights) > 1:
-        from anymri.inference.ensemble import load_model
-        from anymri.prepare.raw import read_raw
+    with noted() as notes:
+        if len(weights) > 1:
+            from anymri.inference.ensemble import load_model
+            from anymri.prepare.raw import read_raw
 
-        given = {name: path for name, path in scans.items() if path is not None}
-        raw = read_raw(case, given, brain_mask, dicom_study)
-        result = load_model(weights, device, lane, combine).segment(raw, output=output, **options)
-    else:
-        from anymri.inference import segment as segment_case
+            given = {name: path for name, path in scans.items() if path is not None}
+            raw = read_raw(case, given, brain_mask, dicom_study)
+            result = load_model(weights, device, lane, combine).segment(raw, output=output, **options)
+        else:
+            from anymri.inference import segment as segment_case
 
-        result = segment_case(
-            case,
-            **scans,
-            brain_mask=brain_mask,
-            weights=weights[0],
-            device=device,
-            lane=lane,
-            output=output,
-            dicom_study=dicom_study,
-            **options,
-        )
+            result = segment_case(
+                case,
+                **scans,
+                brain_mask=brain_mask,
+                weights=weights[0],
+                device=device,
+                lane=lane,
+                output=output,
+                dicom_study=dicom_study,
+                **options,
+            )
+    if statistics:
+        result.save(output, statistics=True)
     print_result(result, output)
+    for path in write_added_files(result, output, **added, notes=notes):
+        console.print(f"{path}", soft_wrap=True)
+
+
+@contextmanager
+def noted() -> Iterator[list[str]]:
+    """Yield a list that gets the text of every warning about the input, which is shown all the same."""
+    notes: list[str] = []
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
+        if issubclass(category, AnymriWarning):
+            notes.append(str(message))
+        shown(message, category, *where, **rest)
+
+    warnings.showwarning = show
+    try:
+        yield notes
+    finally:
+        warnings.showwarning = shown
 
 
 def print_result(result: Result, output: Path) -> None:
@@ -150,7 +189,13 @@ def find_several(place: Path) -> list[Source]:
             sources = find_sources(place)
     except AnymriError:  # reading the case raises the error that fits
         return []
-    return sources if len(sources) > 1 else []
+    return [] if len(sources) < 2 or _is_one_study(place, sources) else sources
+
+
+def _is_one_study(place: Path, sources: Sequence[Source]) -> bool:
+    """Return whether a folder has the images of one case in it, beside folders with DICOM series of the same case."""
+    cases = [source.content for source in sources if not isinstance(source.content, Path)]
+    return len(cases) == 1 and any(path.parent == place for path in cases[0].scans.values())
 
 
 def _refuse(**given: Any) -> None:

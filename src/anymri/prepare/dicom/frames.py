@@ -175,7 +175,7 @@ def positions_of(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 def _without_coincidence(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Divide parallel frames until no two of a volume are at one position, as far as an element tells them apart."""
+    """Divide parallel frames until no two of a volume are at one position, as far as an element distinguishes them."""
     positions = positions_of(frames)
     if len(positions) == len(frames):
         return [list(frames)]

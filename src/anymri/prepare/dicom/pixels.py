@@ -1,4 +1,4 @@
-"""Pixels of DICOM files: decoded whole or refused, then scaled as the headers say."""
+"""Pixels of DICOM files: decoded whole or refused, then scaled by the factors of the headers."""
 
 from __future__ import annotations
 
