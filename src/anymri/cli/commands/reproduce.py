@@ -22,7 +22,7 @@ def reproduce(
     output: Output,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and write nothing.")] = False,
     scale: Annotated[
-        Literal["full", "small"], typer.Option(help="full, or small for a first look in minutes: no reproduction.")
+        Literal["full", "small"], typer.Option(help="full, or small for a first look in minutes; it is not a reproduction.")
     ] = "full",
     lists: Annotated[
         Path | None, typer.Option(help="Folder with the authors' lists train*, val*, test*; default: a split of ours.")
@@ -82,7 +82,7 @@ def _carry_out(plan: Plan) -> None:
     for verdict in verdicts:
         console.print(f"{verdict.region}: mean Dice {100 * verdict.ours.value:.1f} %; {verdict.words}")
     if not plan.is_reproduction:
-        console.print("These numbers are no reproduction, see the page.")
+        console.print("These numbers are not a reproduction, see the page.")
     console.print(f"Page: {page}", soft_wrap=True)
 
 
