@@ -21,9 +21,7 @@ def reproduce(
     data: Annotated[Path, typer.Option(help="BraTS training cases: a folder or a CSV manifest.")],
     output: Output,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and write nothing.")] = False,
-    scale: Annotated[
-        Literal["full", "small"], typer.Option(help="full, or small for a first look in minutes; it is not a reproduction.")
-    ] = "full",
+    scale: Annotated[Literal["full", "small"], typer.Option(help="full; or small, a first look in minutes.")] = "full",
     lists: Annotated[
         Path | None, typer.Option(help="Folder with the authors' lists train*, val*, test*; default: a split of ours.")
     ] = None,
