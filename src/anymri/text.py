@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import unicodedata
+from collections.abc import Sequence
 
 # Controls, invisible format characters such as bidirectional overrides, unpaired surrogates, line separators.
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -39,6 +40,12 @@ def shortened(text: str, limit: int = 80) -> str:
     """Return text in at most `limit` visible characters, with `...` in place of the rest."""
     text = visible(text)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def listed(names: Sequence[str], most: int, separator: str = ", ") -> str:
+    """Return the first names, and how many more there are: "a, b, c and 4 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
 
 
 def duration(seconds: float) -> str:

@@ -44,7 +44,7 @@ def test_a_killed_reproduction_is_continued_by_the_same_command(phantoms, tmp_pa
     result = anymri(*command)
     assert result.returncode == 0, result.stderr
     page = (output / "reproduction.html").read_text()
-    assert "This is no reproduction" in page and "(no meaning: small scale)" in page
+    assert "This is not a reproduction" in page and "(no meaning: small scale)" in page
     assert "u_hved-2023 is quoted, not measured" in page
     for protocol in ("reference", "anymri"):
         assert (output / f"evaluation-{protocol}" / "metrics.csv").exists()

@@ -13,6 +13,7 @@ from anymri.analysis.tables import MEAN, count
 from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading, lower_is_better
 from anymri.modalities import MODALITIES, SUBSETS
 from anymri.regions import SCHEMES
+from anymri.text import listed
 
 _NAMED_CASES = 12
 
@@ -63,12 +64,10 @@ def data_facts(evaluations: Mapping[str, StoredEvaluation]) -> dict[str, str]:
     """Return name -> value of facts about the data: cohort, cases, scans, label scheme."""
     settings = [each.configuration for each in evaluations.values()]
     cases = sorted({str(case) for each in evaluations.values() for case in each.metrics["case"].unique()})
-    shown = ", ".join(cases[:_NAMED_CASES])
-    more = f" and {len(cases) - _NAMED_CASES} more" if len(cases) > _NAMED_CASES else ""
     schemes = _all("label_scheme", settings)
     facts = {
         "Cohort": ", ".join(dict.fromkeys([*_all("data", settings), *_all("labels", settings)])),
-        "Cases": f"{len(cases)}: {shown}{more}",
+        "Cases": f"{len(cases)}: {listed(cases, _NAMED_CASES)}",
         "Scans": _scans(evaluations, cases),
         "Labels": "; ".join(f"{s} ({SCHEMES[s].description})" if s in SCHEMES else s for s in schemes),
     }

@@ -87,14 +87,14 @@ def _no_meaning(plan: Plan) -> str:
 
 
 def _warnings(plan: Plan) -> list[str]:
-    """Return why this is no reproduction, if so."""
+    """Return why this is not a reproduction, if so."""
     if plan.scale == "small":
         return [
-            f"This is no reproduction. It shows the path at small scale: {plan.steps} steps with a small network and "
-            f"small crops. The numbers say nothing about {plan.card.name}; published values are shown for their place."
+            f"This is not a reproduction. It shows the path at small scale: {plan.steps} steps with a small network "
+            f"and small crops. The numbers say nothing about {plan.card.name}; published values only show their place."
         ]
     if not plan.is_reproduction:
-        return [f"This is no reproduction: {plan.notes[0]}"]
+        return [f"This is not a reproduction: {plan.notes[0]}"]
     return []
 
 

@@ -150,7 +150,7 @@ def _year_notes(about: Card, data: DataSet, scale: Scale, anyway: bool) -> list[
     if not anyway and not (scale == "small" and data.kind is PHANTOMS):
         raise ConfigurationError(
             f"{what} ({data.path}).",
-            f"Give BraTS {about.data_year}; or continue with --anyway, and the page says that it is no reproduction.",
+            f"Give BraTS {about.data_year}; or continue with --anyway, and the page says that it is another training.",
         )
     return [f"{what}."]
 

@@ -18,7 +18,7 @@ from anymri.systems.crops import plain
 from anymri.systems.recipes.places import merge
 from anymri.systems.recipes.schema import Recipe
 from anymri.systems.registry import spec
-from anymri.text import shortened, shown
+from anymri.text import listed, shortened, shown
 from anymri.training import plain_yaml
 from anymri.training.assignments import Location, assign, typed_name
 
@@ -173,9 +173,7 @@ def validated(kind: type[M], values: Any, source: str, name_of: Callable[[Locati
             elif not isinstance(given, dict | list | tuple | BaseModel):
                 reason += f" (given: {shown(given)})"
             problems[f"{shortened(name)}: {shortened(reason, 300)}" if name else shortened(reason, 300)] = None
-        text = "; ".join(list(problems)[:_MOST_PROBLEMS])
-        if len(problems) > _MOST_PROBLEMS:
-            text += f"; and {len(problems) - _MOST_PROBLEMS} more"
+        text = listed(list(problems), _MOST_PROBLEMS, "; ")
         raise ConfigurationError(
             f"{source} does not fit: {text}{'' if text.endswith('?') else '.'}",
             "Correct these fields; all fields of a recipe: anymri recipe SYSTEM",

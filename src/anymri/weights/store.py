@@ -20,7 +20,7 @@ from anymri.systems.blueprint import blueprint
 from anymri.systems.contract import System
 from anymri.systems.crops import plain
 from anymri.systems.registry import build
-from anymri.text import shortened
+from anymri.text import listed, shortened
 from anymri.weights.card import WeightsCard
 from anymri.weights.locate import find_weights
 
@@ -150,18 +150,15 @@ def _check_headers(files: Sequence[Path], system: str, expected: Mapping[str, to
                     wrong.append(name)
                 found.add(name)
     if missing := sorted(expected.keys() - found):
-        raise WeightsError(f"{files[0]} does not fit {system}: it has no {_listed(missing)}.", _GIVE)
+        raise WeightsError(
+            f"{files[0]} does not fit {system}: it has no {listed([*map(shortened, missing)], _MOST_NAMES)}.", _GIVE
+        )
     if wrong:
         raise WeightsError(
             f"{files[0]} does not fit {system}: other names, shapes or types are expected than those of "
-            f"{_listed(sorted(wrong))}.",
+            f"{listed([*map(shortened, sorted(wrong))], _MOST_NAMES)}.",
             _GIVE,
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(map(shortened, names[:_MOST_NAMES])) + more
 
 
 def _tensors(

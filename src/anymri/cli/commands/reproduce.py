@@ -21,9 +21,7 @@ def reproduce(
     data: Annotated[Path, typer.Option(help="BraTS training cases: a folder or a CSV manifest.")],
     output: Output,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and write nothing.")] = False,
-    scale: Annotated[
-        Literal["full", "small"], typer.Option(help="full, or small for a first look in minutes: no reproduction.")
-    ] = "full",
+    scale: Annotated[Literal["full", "small"], typer.Option(help="full; or small, a first look in minutes.")] = "full",
     lists: Annotated[
         Path | None, typer.Option(help="Folder with the authors' lists train*, val*, test*; default: a split of ours.")
     ] = None,
@@ -82,7 +80,7 @@ def _carry_out(plan: Plan) -> None:
     for verdict in verdicts:
         console.print(f"{verdict.region}: mean Dice {100 * verdict.ours.value:.1f} %; {verdict.words}")
     if not plan.is_reproduction:
-        console.print("These numbers are no reproduction, see the page.")
+        console.print("These numbers are not a reproduction, see the page.")
     console.print(f"Page: {page}", soft_wrap=True)
 
 
