@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from anymri.modalities import MODALITIES, Subset
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Box = tuple[slice, slice, slice]
 V = TypeVar("V", bound=np.generic)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
@@ -73,6 +72,8 @@ def preprocess(study: Study, settings: Preprocessing) -> Prepared:
     Each scan is normalised by its intensities inside the brain. Raises `ImageError` if a scan is constant there, or if
     the brain mask covers so little of the head that it is probably the mask of a tumour.
     """
+    import torch  # processes that prepare scans read this module without it
+
     brain = brain_mask(study, settings.brain_from)
     if study.brain is not None:
         _check_covers(study, brain)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,7 +66,7 @@ class Frame:
 
     @property
     def normal(self) -> NDArray[np.float64]:
-        """(3,) unit vector, right-handed with the directions of rows and columns."""
+        """Unit vector (3,), right-handed with the directions of rows and columns."""
         normal = np.cross(self.orientation[:3], self.orientation[3:])
         return normal / np.linalg.norm(normal)
 
@@ -180,7 +181,7 @@ def _without_coincidence(frames: Sequence[Frame]) -> list[list[Frame]]:
     if len(positions) == len(frames):
         return [list(frames)]
     for keyword in _DIFFERENCES:
-        groups = _divided(frames, lambda frame, keyword=keyword: frame.text(keyword))  # type: ignore[misc]
+        groups = _divided(frames, methodcaller("text", keyword))
         if _are_volumes(groups):
             return [volume for group in groups for volume in _without_coincidence(group)]
     return _by_time(positions) or [list(frames)]

@@ -87,6 +87,7 @@ def read_header(source: Source) -> Header | None:
             with quiet():
                 dataset = dcmread(stream, stop_before_pixels=True, force=True)
             has_pixels = bool(stream.read(1))
+            dataset.buffer = None  # the closed stream of an archive, with which it could not be sent to a process
         except Exception:  # noqa: BLE001 (damaged files make pydicom raise nearly every class there is)
             return None
     header = Header(source, dataset)
