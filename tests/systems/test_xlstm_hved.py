@@ -80,3 +80,14 @@ def test_encoders_of_missing_modalities_never_run():
 def test_the_reference_initialisation_overwrites_the_forget_gates():
     assert create().vil.forget_gate.bias.min() >= 3
     assert create(init="reference").vil.forget_gate.bias.min() < 3
+
+
+@pytest.mark.parametrize("switches", [{}, {"dusfe_levels": 0}, {"shared_reconstruction": False}])
+def test_logits_begin_without_biases(switches):
+    def biases(system):
+        decoder = system.segmentation_decoder
+        last = [decoder.out, *getattr(decoder, "maps", {}).values()]
+        return torch.cat([conv.bias for conv in last])
+
+    assert biases(create(**switches)).eq(0).all()
+    assert biases(create(init="reference", **switches)).ne(0).all()

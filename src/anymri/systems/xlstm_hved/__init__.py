@@ -63,8 +63,8 @@ CARD = Card(
         "separate decoders",
         "reference_leak": "false (default); true: in training, attention maps also use the missing modalities, as in "
         "the reference",
-        "init": "anymri (default): the Vision-LSTM keeps the initialisation of its layers; reference: it is "
-        "overwritten, biases with N(0, 1), as in the reference",
+        "init": "anymri (default): the Vision-LSTM keeps the initialisation of its layers, and the biases of the "
+        "logits are 0; reference: all are overwritten, biases with N(0, 1), as in the reference",
     },
     deviations=(
         "An attention map is computed once instead of once per modality; its running statistics change as much.",

@@ -93,8 +93,9 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
     dusfe_levels           decoder levels with DuSFE from the coarsest: 3 (the code), 2 (the paper); 0: no DuSFE
     reference_leak         in training, SAVE uses all modalities that exist, also those that are missing in the step, as
                            the reference does; in evaluation it never does
-    init                   `anymri`: convolutions as published, other layers by their default rules; `reference`: all
-                           layers as published, which overwrites the biases of the forget gates of the Vision-LSTM
+    init                   `anymri`: convolutions as published but for the biases of the logits, which are 0, other
+                           layers by their default rules; `reference`: all layers as published, which overwrites the
+                           biases of the forget gates of the Vision-LSTM
     """
 
     def __init__(
@@ -145,6 +146,8 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         initialise(self)
         if init == "reference":
             self._initialise_as_reference()
+        else:
+            self._clear_biases_of_logits()
 
     def _encode(self, images: Tensor, present: Tensor) -> XLSTMHVEDEncoding:
         features, gaussians = images[:, :, None], []
@@ -201,6 +204,16 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
 
     def _images(self, fused: Fused) -> list[Tensor]:
         return [decoder(fused.pyramid) for decoder in self.image_decoders.values()]
+
+    def _clear_biases_of_logits(self) -> None:
+        """Set the biases of the last convolutions of the segmentation, which add up in the logits, to 0.
+
+        With biases from N(0, 1) in two linear convolutions in a row, the mean logit of a region may begin at 5, where
+        the sigmoid has next to no gradient: the region is then predicted everywhere for hundreds of steps.
+        """
+        for name, parameter in self.segmentation_decoder.named_parameters():
+            if name.startswith(("maps.", "out.")) and name.endswith(".bias"):
+                nn.init.zeros_(parameter)
 
     def _initialise_as_reference(self) -> None:
         """Draw linear layers and batch norms too, with the gates and projections of the Vision-LSTM among them."""

@@ -1,4 +1,4 @@
-"""Stages of the nano recipes of RA-HVED and XLSTM-HVED."""
+"""Stages of the nano recipe of RA-HVED."""
 
 from __future__ import annotations
 
