@@ -14,7 +14,7 @@ def test_segment_writes_label_map_volumes_and_provenance(workshop, case, tmp_pat
     )
     assert result.returncode == 0, result.stderr
     written = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert written == ["provenance.json", "segmentation.nii.gz", "volumes.json"]
+    assert written == ["measurements.csv", "measurements.json", "provenance.json", "segmentation.nii.gz"]
     assert "T1c+FLAIR" in result.stdout and "mL" in result.stdout
 
 

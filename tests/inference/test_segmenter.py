@@ -93,9 +93,9 @@ def test_output_has_the_geometry_of_the_scan_and_the_label_map_does_not_depend_o
 def test_volumes_are_those_of_the_label_map(case, weights, tmp_path):
     anymri.segment(case, weights=weights, output=tmp_path)
     labels = read_image(tmp_path / "segmentation.nii.gz").array
-    record = json.loads((tmp_path / "volumes.json").read_text())
+    record = json.loads((tmp_path / "measurements.json").read_text())
     counts = {value: float((labels == value).sum()) / 1000 for value in (1, 2, 3)}
-    volumes = record["volumes_ml"]
+    volumes = {name: each["volume_ml"] for kind in ("classes", "regions") for name, each in record[kind].items()}
     assert volumes["NCR"] == pytest.approx(counts[1]) and volumes["ED"] == pytest.approx(counts[2])
     assert volumes["ET"] == pytest.approx(counts[3]) and volumes["TC"] == pytest.approx(counts[1] + counts[3])
     assert volumes["WT"] == pytest.approx(sum(counts.values())) and "RC" not in volumes
@@ -121,7 +121,7 @@ def test_five_calls_lead_from_the_command_to_the_network(case, weights, tmp_path
         return encode(self, *given)
 
     monkeypatch.setattr(System, "encode", recorded)
-    segment_command(case, output=tmp_path / "out", weights=weights)
+    segment_command(case, output=tmp_path / "out", weights=[weights])
     assert stacks and all(len(stack) <= 5 for stack in stacks), stacks[0]
 
 
@@ -158,13 +158,6 @@ def test_a_volume_smaller_than_the_window_is_padded(tmp_path, weights):
     assert anymri.segment(folder, weights=weights).classes.shape == (24, 24, 24)
 
 
-def test_thick_slices_cause_a_warning(case, weights, tmp_path):
-    image = nib.load(scan(case, "t2f"))
-    nib.save(nib.Nifti1Image(image.dataobj, np.diag([-1, -1, 5, 1])), tmp_path / "flair.nii.gz")
-    with pytest.warns(AnymriWarning, match=r"5\.00 mm"):
-        anymri.segment(flair=tmp_path / "flair.nii.gz", weights=weights)
-
-
 def test_no_scan_at_all_is_refused(weights):
     with pytest.raises(ModalityError, match="No scan"):
         anymri.segment(weights=weights)
@@ -181,11 +174,11 @@ def test_a_subset_with_a_missing_scan_is_refused(case, weights):
         anymri.segment(t2=scan(case, "t2w"), weights=weights, subset="T1")
 
 
-def test_scans_on_different_grids_are_refused_with_both_grids(case, weights, tmp_path):
+def test_scans_on_different_grids_make_no_study(case, tmp_path):
     image = nib.load(scan(case, "t2f"))
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:40], image.affine), tmp_path / "flair.nii.gz")
     with pytest.raises(GeometryError, match=r"40x48x48.*48x48x48"):
-        anymri.segment(t1c=scan(case, "t1c"), flair=tmp_path / "flair.nii.gz", weights=weights)
+        anymri.read_case({"t1c": scan(case, "t1c"), "flair": tmp_path / "flair.nii.gz"})
 
 
 def test_an_output_that_cannot_be_written_is_refused(case, weights, tmp_path):
@@ -194,6 +187,7 @@ def test_an_output_that_cannot_be_written_is_refused(case, weights, tmp_path):
         anymri.segment(case, weights=weights, output=tmp_path / "file" / "out")
 
 
+@pytest.mark.acceptance
 def test_awkward_real_files_give_a_segmentation_or_a_clear_error(real_data):
     segmenter = Segmenter(Brightness(), card(window=96))
     suffixes = (".nii.gz", ".nii", ".mha", ".mgz")

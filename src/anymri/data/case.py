@@ -133,11 +133,11 @@ def read_study(case: Case, scheme: LabelScheme | None = None) -> Study:
         classes = scheme.to_classes(labels, source=str(case.label))
     if case.brain_mask is not None:
         mask = reorient_to_grid(read_image(case.brain_mask), reference, case.name)
-        brain = _brain(mask, case.brain_mask)
+        brain = as_brain_mask(mask, case.brain_mask)
     return Study(case, images, affine, classes, brain, reference)
 
 
-def _brain(mask: NDArray[np.float32], file: Path) -> NDArray[np.bool_]:
+def as_brain_mask(mask: NDArray[np.float32], file: Path) -> NDArray[np.bool_]:
     """Return a brain mask as bool; raise `ImageError` if it is empty or has several values other than 0."""
     brain: NDArray[np.bool_] = mask != 0
     if not brain.any():
@@ -170,8 +170,7 @@ def reorient_to_grid(image: Image, reference: Image, case: str) -> NDArray[np.fl
         what += f"; corners of the volumes are up to {distance_mm:.2f} mm apart"
     raise GeometryError(
         f"{what}.",
-        "The files are on different grids: align them to one grid with a registration tool first, or give only files "
-        "that share a grid.",
+        "The files are on different grids: `anymri segment` registers such scans. Elsewhere, give files on one grid.",
     )
 
 

@@ -112,10 +112,10 @@ def background_value(scan: NDArray[np.float32]) -> float | None:
 
     It is zero in BraTS, and about -4 in data normalised before they were stored; scans of a whole head have none.
     """
-    faces = np.concatenate([face.ravel() for axis in range(3) for face in (scan.take(0, axis), scan.take(-1, axis))])
-    values, counts = np.unique(faces, return_counts=True)
+    faces = (scan[0], scan[-1], scan[:, 0], scan[:, -1], scan[..., 0], scan[..., -1])
+    values, counts = np.unique(np.concatenate([face.ravel() for face in faces]), return_counts=True)
     most = counts.argmax()
-    return float(values[most]) if counts[most] > faces.size / 2 else None
+    return float(values[most]) if 2 * counts[most] > counts.sum() else None
 
 
 def intensity_cap(scan: NDArray[np.float32]) -> float:

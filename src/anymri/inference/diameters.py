@@ -26,6 +26,8 @@ MEASURABLE_MM, THICK_SLICE_MM = 10.0, 5.0
 _ROUNDING = 1e-6
 _HALF = 0.5 - _ROUNDING
 _LINES_AT_ONCE = 256
+# Points of the outline in one slice; every pair is a line. Only masks of brain size and with many holes have more.
+_MOST_POINTS = 2000
 # Places on a line that are examined first, as shares of its length.
 _PROBES = (1 / 2, 1 / 4, 3 / 4, 1 / 8, 3 / 8, 5 / 8, 7 / 8)
 # Voxels between two samples: of a line that may leave the mask, of the places of chords, and along a chord.
@@ -221,11 +223,15 @@ def _values(mask: Mask, points: Points) -> Points:
 
 
 def _outline(mask: Mask) -> Points:
-    """Return the points half-way between a voxel inside a mask (A, B) and its neighbour outside, (N, 2) voxels."""
+    """Return the points half-way between a voxel inside a mask (A, B) and its neighbour outside, (N, 2) voxels.
+
+    Of more than `_MOST_POINTS`, every second counts, or every third, and so on.
+    """
     padded = np.pad(mask, 1)
     points = []
     for axis in range(2):
         changes = np.argwhere(np.diff(padded, axis=axis)).astype(np.float64) - 1
         changes[:, axis] += 0.5
         points.append(changes)
-    return np.concatenate(points)
+    found = np.concatenate(points)
+    return found[:: -(-len(found) // _MOST_POINTS) or 1]

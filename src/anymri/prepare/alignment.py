@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.data.case import as_brain_mask
 from anymri.data.image import Image
 from anymri.errors import GeometryError, ImageError, InputWarning
 from anymri.modalities import REFERENCE_ORDER
@@ -52,7 +53,7 @@ def find_brains(raw: RawStudy, method: str, record: Record) -> dict[str, BrainMa
     for modality, scan in raw.scans.items():
         grid = Grid.of(scan.image)
         if mask is not None and (modality == owner or grid.same_as(Grid.of(raw.scans[owner].image))):
-            inside = resample(mask_values(mask), mask.affine, grid) >= 0.5
+            inside = resample(as_brain_mask(mask.array, mask.path), mask.affine, grid) >= 0.5
             brain = BrainMask(inside, "given", float(inside.sum()) * grid.voxel_volume_ml)
             why = f"The brain mask {mask.path.name} is used."
         else:
@@ -76,20 +77,6 @@ def mask_owner(raw: RawStudy) -> str:
             if modality in raw.scans and study_grid(raw.scans[modality].image).same_as(grid):
                 return modality
     return raw.reference
-
-
-def mask_values(mask: Image) -> NDArray[np.bool_]:
-    """Return a brain mask as bool (x, y, z); raise `ImageError` if it is empty or has several values other than 0."""
-    inside: NDArray[np.bool_] = mask.array != 0
-    if not inside.any():
-        raise ImageError(f"The brain mask {mask.path} is empty.", "Give a mask of the brain, or omit it.")
-    low, high = mask.array[inside].min(), mask.array[inside].max()
-    if high - low > 1e-3:
-        raise ImageError(
-            f"The brain mask {mask.path} has several values other than 0, from {low:g} to {high:g}.",
-            "Give a mask with one value inside the brain; a label map of the tumour is not a brain mask.",
-        )
-    return inside
 
 
 def header_overlap(one: Image, one_brain: BrainMask, other: Image, other_brain: BrainMask) -> float:

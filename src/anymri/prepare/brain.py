@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from anymri.data.image import Image
+from anymri.data.preprocessing import background_value
 from anymri.errors import ConfigurationError, ImageError, InputWarning
 from anymri.prepare import brain_tools
 from anymri.prepare.rough_brain import largest, rough_brain
@@ -131,7 +132,7 @@ def _is_head(object_: NDArray[np.bool_], image: Image) -> bool:
 
 def _foreground(image: Image) -> NDArray[np.bool_] | None:
     """Return the largest object in front of the constant background, without holes; None without such a background."""
-    value = _constant_around(image.array)
+    value = background_value(image.array)
     if value is None:
         return None
     different: NDArray[np.bool_] = image.array != value
@@ -141,11 +142,3 @@ def _foreground(image: Image) -> NDArray[np.bool_] | None:
     # Filled first: a scalp in front of an empty skull encloses the brain.
     different[found] = largest(ndimage.binary_fill_holes(different[found]))
     return different
-
-
-def _constant_around(array: NDArray[np.float32]) -> float | None:
-    """Return the value of most voxels on the six faces, or None; as `anymri.data.preprocessing`, but without torch."""
-    faces = (array[0], array[-1], array[:, 0], array[:, -1], array[..., 0], array[..., -1])
-    values, counts = np.unique(np.concatenate([face.ravel() for face in faces]), return_counts=True)
-    most = counts.argmax()
-    return float(values[most]) if 2 * counts[most] > counts.sum() else None

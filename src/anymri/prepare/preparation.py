@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.case import Study, reorient_to_grid
+from anymri.data.case import Study, as_brain_mask, reorient_to_grid
 from anymri.data.image import Image, to_lps
 from anymri.errors import ConfigurationError, GeometryError, did_you_mean
 from anymri.extras import need
 from anymri.modalities import REFERENCE_ORDER, Subset
-from anymri.prepare.alignment import Transform, align, best_scan, describe, find_brains, mask_values
+from anymri.prepare.alignment import Transform, align, best_scan, describe, find_brains
 from anymri.prepare.bias_field import correct_bias_field
 from anymri.prepare.checks import check_spacing, shows_head, unlike_training
 from anymri.prepare.common_grid import grid_of_brain, resampled
@@ -225,7 +225,7 @@ def study_as_it_is(raw: RawStudy) -> Study | None:
     except GeometryError:
         return None
     _, affine = to_lps(reference.array, reference.affine)
-    brain = None if mask is None or raw.brain_mask is None else mask_values(replace(raw.brain_mask, array=mask))
+    brain = None if mask is None or raw.brain_mask is None else as_brain_mask(mask, raw.brain_mask.path)
     return Study(raw.case, images, affine, None, brain, reference)
 
 

@@ -79,6 +79,9 @@ def segment(
     device: Device = "auto",
     lane: Lane = "torch",
     combine: Annotated[str, typer.Option(help="Combination of several weights: mean, staple.")] = "mean",
+    tta: Annotated[
+        str, typer.Option(metavar="AXES", help="Mean over mirrored scans too: x, xy, ...; each axis doubles the time.")
+    ] = "",
     shard: Annotated[str | None, typer.Option(help="Share of a cohort, e.g. 2/8: the second of eight.")] = None,
     engine: Annotated[str, typer.Option(help="What works on a cohort: local, ray.")] = "local",
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; default: one on this machine.")] = None,
@@ -89,7 +92,7 @@ def segment(
     Raw scans are prepared as far as needed: brain mask, registration, resampling. The label map has the geometry of
     the first scan of T1c, FLAIR, T2 and T1 that exists, or of --space.
     """
-    scans: dict[str, Any] = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
+    scans = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
     options: dict[str, Any] = {
         "subset": subset,
         "space": space,
@@ -111,32 +114,17 @@ def segment(
         work: dict[str, Any] = {"options": options, "saving": {"statistics": statistics}, "further": added}
         if any(added.values()):
             work["export"] = partial(write_added_files, **added)
-        settings: dict[str, Any] = {"device": device, "lane": lane, "combine": combine, "engine": engine}
+        settings: dict[str, Any] = {"device": device, "lane": lane, "combine": combine, "flips": tta, "engine": engine}
         settings |= {"address": address, "workers": workers}
         raise typer.Exit(segment_many(case, output, weights, shard=shard, work=work, **settings))
     _refuse(shard=shard, address=address, workers=workers)
+    from anymri.inference.ensemble import load_model
+    from anymri.prepare.raw import read_raw
+
     with noted() as notes:
-        if len(weights) > 1:
-            from anymri.inference.ensemble import load_model
-            from anymri.prepare.raw import read_raw
-
-            given = {name: path for name, path in scans.items() if path is not None}
-            raw = read_raw(case, given, brain_mask, dicom_study)
-            result = load_model(weights, device, lane, combine).segment(raw, output=output, **options)
-        else:
-            from anymri.inference import segment as segment_case
-
-            result = segment_case(
-                case,
-                **scans,
-                brain_mask=brain_mask,
-                weights=weights[0],
-                device=device,
-                lane=lane,
-                output=output,
-                dicom_study=dicom_study,
-                **options,
-            )
+        given = {name: path for name, path in scans.items() if path is not None}
+        raw = read_raw(case, given, brain_mask, dicom_study)
+        result = load_model(weights, device, lane, combine, tta).segment(raw, output=output, **options)
     if statistics:
         result.save(output, statistics=True)
     print_result(result, output)
