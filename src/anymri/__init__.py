@@ -1,14 +1,16 @@
 """anymri: brain-tumour segmentation from whichever of T1, T1c, T2 and FLAIR a patient has.
 
-load          load weights, to segment any number of cases
-segment       segment one case
-find_cases    find the cases of a cohort
-read_case     read the scans of a case as arrays
-train         train a system on a cohort
-evaluate      evaluate weights on a cohort, for all 15 subsets of modalities
-score         score the label maps of any tool
-create        create a system as a torch module
-list_systems  list the names of the systems
+load            load weights, to segment any number of cases
+segment         segment one case
+segment_cohort  segment all cases of a cohort
+prepare_scans   register raw scans, mask the brain, and bring them to one grid
+find_cases      find the cases of a cohort
+read_case       read the scans of a case as arrays
+train           train a system on a cohort
+evaluate        evaluate weights on a cohort, for all 15 subsets of modalities
+score           score the label maps of any tool
+create          create a system as a torch module
+list_systems    list the names of the systems
 """
 
 from importlib import import_module
@@ -17,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from anymri._version import __version__
 
 if TYPE_CHECKING:
-    from anymri.api import find_cases, list_systems, read_case, train
+    from anymri.api import find_cases, list_systems, prepare_scans, read_case, train
     from anymri.evaluation.runner import evaluate
     from anymri.evaluation.scoring import score
     from anymri.inference import load, segment
+    from anymri.inference.cohort import segment_cohort
     from anymri.systems.registry import create
 
 __all__ = [
@@ -30,9 +33,11 @@ __all__ = [
     "find_cases",
     "list_systems",
     "load",
+    "prepare_scans",
     "read_case",
     "score",
     "segment",
+    "segment_cohort",
     "train",
 ]
 
@@ -43,9 +48,11 @@ _MODULES = {
     "find_cases": "anymri.api",
     "list_systems": "anymri.api",
     "load": "anymri.inference",
+    "prepare_scans": "anymri.api",
     "read_case": "anymri.api",
     "score": "anymri.evaluation.scoring",
     "segment": "anymri.inference",
+    "segment_cohort": "anymri.inference.cohort",
     "train": "anymri.api",
 }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anymri.data.case import Case, Study
+    from anymri.prepare.preparation import Preparation
     from anymri.training.callbacks import TrainingCallback
 
 
@@ -60,6 +61,41 @@ def read_case(case: Case | Path | str | Mapping[str, Path | str], label_scheme: 
     from anymri.regions import label_scheme as find_scheme
 
     return read_study(as_case(case), None if label_scheme is None else find_scheme(label_scheme))
+
+
+def prepare_scans(
+    scans: Path | str | Mapping[str, Path | str],
+    *,
+    brain_mask: Path | str | None = None,
+    brain: str = "auto",
+    registration: bool = True,
+    n4: bool = False,
+) -> Preparation:
+    """Bring raw scans of one patient to one grid, as far as needed, as `anymri segment` does.
+
+    scans         a folder, file or zip archive with images or DICOM series; or any alias of a modality -> such a place
+    brain_mask    mask of the brain, for scans with skull
+    brain         how the brain is found in scans with skull: auto, deepbet, hd-bet, fallback or none
+    registration  whether scans on different grids are registered; otherwise their headers are trusted
+    n4            correct the bias fields
+    returns       `study`: the scans as arrays on one grid; `record()`: what was done; `bring(modality, values)`: a map
+                  of that grid on the grid of a scan. `Segmenter.segment` takes it
+
+    Raises an `AnymriError` that names the file and the remedy.
+
+    >>> import anymri
+    >>> anymri.prepare_scans("CASE").record()  # nothing was needed
+    []
+    """
+    from anymri.prepare.preparation import prepare
+    from anymri.prepare.raw import read_raw
+
+    mask = None if brain_mask is None else Path(brain_mask)
+    if isinstance(scans, Mapping):
+        raw = read_raw(scans={name: Path(path) for name, path in scans.items()}, brain_mask=mask)
+    else:
+        raw = read_raw(scans, brain_mask=mask)
+    return prepare(raw, brain, n4, registration)
 
 
 def train(

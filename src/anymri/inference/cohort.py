@@ -81,6 +81,11 @@ def segment_cohort(
 
     Raises `CohortError` if there is no case, `WeightsError` for weights that cannot be used, `OutputError` if the
     folder cannot be written, also during the work. Failures of cases are in the outcome and cause a warning each.
+
+    >>> import anymri
+    >>> outcome = anymri.segment_cohort("COHORT", "SEGMENTED", "RUN", workers=0)
+    >>> len(outcome.segmented), outcome.failed
+    (2, {})
     """
     if engine not in ENGINES:
         raise ConfigurationError(
