@@ -55,6 +55,14 @@ def every_objective():
         yield from reversed(first.values())
 
 
+# Of a dedicated network, the batch has the same modalities missing in each sample: in `make test` one system shows it.
+EVERY = [
+    pytest.param(*case, regime, marks=pytest.mark.acceptance if regime == "dedicated" and case[0] != "u_hved" else ())
+    for case in every_objective()
+    for regime in REGIMES
+]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Folder with a cohort, and the cache of it that all tests share."""
@@ -63,8 +71,7 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize(("name", "recipe", "stage_name"), every_objective())
+@pytest.mark.parametrize(("name", "recipe", "stage_name", "regime"), EVERY)
 def test_losses_are_finite_and_fall(place, name, recipe, stage_name, regime):
     spec = registry.spec(name)
     side = max(16, spec.network.minimum_side, spec.network.divisor)

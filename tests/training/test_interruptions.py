@@ -111,8 +111,8 @@ def time_of_change(run):
     return state.stat().st_mtime_ns if state.exists() else 0
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(6, marks=pytest.mark.acceptance)])
-def test_a_run_killed_at_random_moments_ends_with_the_same_weights(workshop, tmp_path, kills):
+@pytest.mark.acceptance
+def test_a_run_killed_at_random_moments_ends_with_the_same_weights(workshop, tmp_path):
     """Each process is killed without warning, as by a failure of the machine, and another one resumes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["anymri.training.engine", "torch.utils.tensorboard.writer"])
@@ -121,7 +121,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_weights(workshop, tmp
     (run / "config.yaml").write_text(configured(workshop).to_yaml())
     rng = random.Random(0)
     saved = set()
-    for _ in range(kills):
+    for _ in range(6):
         child = context.Process(target=train, args=(configured(workshop), run, Recorder(), True))
         writes, known = 0, time_of_change(run)
         child.start()

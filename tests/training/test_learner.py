@@ -107,6 +107,7 @@ print(expected[0].memory, estimate._peak(__import__("torch").device("cpu")))
 """
 
 
+@pytest.mark.acceptance
 def test_the_estimated_memory_is_what_the_training_takes(workshop):
     paths = ":".join(sys.path)
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}.split(':')\n{MEASURED}", str(workshop)]
