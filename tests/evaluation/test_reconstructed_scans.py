@@ -20,7 +20,7 @@ from anymri.evaluation.metrics import choose
 from anymri.evaluation.metrics.reconstruction import RECONSTRUCTION
 from anymri.evaluation.protocols import find_protocol
 from anymri.evaluation.runner import evaluate
-from anymri.inference import windows
+from anymri.inference import tiling
 from anymri.inference.segmenter import Segmenter
 from anymri.inference.tiling import Windows
 from anymri.inference.windows import predict
@@ -107,7 +107,7 @@ def test_windows_are_encoded_once_for_all_subsets_and_reconstructed_on_request_o
     cohort, weights, tmp_path, monkeypatch
 ):
     """Each window is decoded once per subset, and encoded once for all."""
-    monkeypatch.setattr(windows, "VOXELS_PER_PASS", 1)
+    monkeypatch.setattr(tiling, "VOXELS_PER_PASS", 1)
     calls = []
     segmenter = Segmenter.load(weights)
     segmenter.windows = segmenter.windows._replace(sides=(16, 16, 16))

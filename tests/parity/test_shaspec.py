@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from anymri.inference import windows
+from anymri.inference import tiling
 from anymri.inference.tiling import Tiling, Windows
 from anymri.inference.windows import predict
 from anymri.modalities import MODALITIES, Subset, parse_modality
@@ -118,7 +118,7 @@ def test_blended_windows_match(system, monkeypatch):
     z, x, y = FIXTURE["config"]["crop"]
     subset = Subset.from_flags(available(case)[0].tolist())
     whole = prepared(images(case)[0], subset)
-    monkeypatch.setattr(windows, "VOXELS_PER_PASS", 1)
+    monkeypatch.setattr(tiling, "VOXELS_PER_PASS", 1)
 
     def blended(values):
         """Return probabilities, (K, X, Y, Z), of averaged probabilities or logits."""
