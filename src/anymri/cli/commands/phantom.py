@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +16,14 @@ def phantom(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Random seed; the same seed gives the same cohort.")
     ] = 0,
-    size: Annotated[int, typer.Option(min=48, max=256, help="Side in voxels of 1 mm.")] = 96,
+    style: Annotated[
+        Literal["plain", "realistic"], typer.Option(help="Simple cubes, or brains as scans show them.")
+    ] = "plain",
+    size: Annotated[int, typer.Option(min=48, max=256, help="Plain: side in voxels of 1 mm.")] = 96,
+    spacing: Annotated[float, typer.Option(min=1, max=4, help="Realistic: side of a voxel in mm.")] = 1.0,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Realistic: 60 % of the cases without some of the scans.")
+    ] = False,
 ) -> None:
     """Write a cohort of procedural brains with tumours.
 
@@ -24,5 +31,5 @@ def phantom(
     """
     from anymri.synthesis.phantoms import write_cohort
 
-    cases = write_cohort(output, count, seed=seed, size=size)
+    cases = write_cohort(output, count, seed=seed, size=size, style=style, spacing=spacing, missing=missing)
     console.print(f"{len(cases)} cases in {output}; label scheme brats2023.", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Realistic synthetic cases: procedural brains with gliomas, as four MRI scans show them."""
