@@ -82,6 +82,8 @@ def _dura(rng: Generator, x: Floats, healthy: Tissues, texture: Texture, softnes
 def _tube(points: Points, knots: tuple[Knot, ...], factor: float) -> Floats:
     wide = tuple((x, y, z, radius * factor) for x, y, z, radius in knots)
     margin = 3 + 2 * max(knot[3] for knot in wide)
-    low: Triple = tuple(min(knot[i] for knot in knots) - margin for i in range(3))  # type: ignore[assignment]
-    high: Triple = tuple(max(knot[i] for knot in knots) + margin for i in range(3))  # type: ignore[assignment]
+    x, y, z = (min(knot[i] for knot in knots) - margin for i in range(3))
+    low: Triple = (x, y, z)
+    a, b, c = (max(knot[i] for knot in knots) + margin for i in range(3))
+    high: Triple = (a, b, c)
     return inside_box(points, low, high, lambda p: tube(p, wide))
