@@ -82,10 +82,10 @@ def test_missing_modality_is_zeros(cohort, tmp_path):
 
 def test_entry_is_reused_for_the_same_files_and_settings(case, tmp_path):
     first = cache_case(case, SCHEME, Preprocessing(), tmp_path)
-    written = (first.folder / "images.npy").stat().st_mtime_ns
-    assert cache_case(case, SCHEME, Preprocessing(), tmp_path).folder == first.folder
-    assert (first.folder / "images.npy").stat().st_mtime_ns == written
-    assert cache_case(case, SCHEME, Preprocessing(drop_last_slice=True), tmp_path).folder != first.folder
+    written = (first.arrays.folder / "images.npy").stat().st_mtime_ns
+    assert cache_case(case, SCHEME, Preprocessing(), tmp_path).arrays.folder == first.arrays.folder
+    assert (first.arrays.folder / "images.npy").stat().st_mtime_ns == written
+    assert cache_case(case, SCHEME, Preprocessing(drop_last_slice=True), tmp_path).arrays.folder != first.arrays.folder
 
 
 def test_changed_scan_gets_a_new_entry(cohort, tmp_path):
@@ -94,7 +94,7 @@ def test_changed_scan_gets_a_new_entry(cohort, tmp_path):
     scans = sorted(copied.glob("*/*-t1[nc].nii.gz"))
     shutil.copy(scans[0], scans[1])
     after = cache_case(find_cases(copied)[0], SCHEME, Preprocessing(), tmp_path / "cache")
-    assert before.folder != after.folder
+    assert before.arrays.folder != after.arrays.folder
 
 
 def broken(*_, **__):
@@ -118,7 +118,7 @@ def test_tumour_voxels_are_in_the_tumour_of_their_class(cached):
 
 
 def test_meta_is_plain_json(cached):
-    meta = json.loads((cached.folder / "meta.json").read_text())
+    meta = json.loads((cached.arrays.folder / "meta.json").read_text())
     assert set(meta) == {"shape", "start", "grid", "scale", "background", "deviation", "arrays", "checksum"}
     assert set(meta["arrays"]) == {"images.npy", "classes.npy", "tumour.npy"}
 
@@ -150,22 +150,22 @@ DAMAGES = [
 def test_a_damaged_entry_is_made_again(case, tmp_path, number):
     name, damage = DAMAGES[number]
     entry = cache_case(case, SCHEME, Preprocessing(), tmp_path)
-    before = {file.name: file.read_bytes() for file in entry.folder.iterdir()}
+    before = {file.name: file.read_bytes() for file in entry.arrays.folder.iterdir()}
     assert not entry.rebuilt
-    damage(entry.folder / name)
+    damage(entry.arrays.folder / name)
     again = cache_case(case, SCHEME, Preprocessing(), tmp_path)
     assert again.rebuilt and not cache_case(case, SCHEME, Preprocessing(), tmp_path).rebuilt
-    assert {file.name: file.read_bytes() for file in again.folder.iterdir()} == before
-    assert list(tmp_path.iterdir()) == [entry.folder]
+    assert {file.name: file.read_bytes() for file in again.arrays.folder.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [entry.arrays.folder]
 
 
 def test_arrays_are_not_read_without_check(case, cached, tmp_path):
-    zeroed(cached.folder / "images.npy")
+    zeroed(cached.arrays.folder / "images.npy")
     assert not cache_case(case, SCHEME, Preprocessing(), tmp_path, check=False).rebuilt
 
 
 def test_a_damaged_entry_stays_until_the_new_one_is_complete(case, cached, tmp_path, monkeypatch):
-    zeroed(cached.folder / "images.npy")
+    zeroed(cached.arrays.folder / "images.npy")
     monkeypatch.setattr(Path, "rename", lambda *_: broken())
     with pytest.raises(OutputError, match="No space left"):
         cache_case(case, SCHEME, Preprocessing(), tmp_path)
@@ -176,7 +176,7 @@ def test_a_damaged_entry_stays_until_the_new_one_is_complete(case, cached, tmp_p
 def test_entries_have_the_modes_of_the_umask(case, tmp_path):
     before = os.umask(0o027)
     try:
-        entry = cache_case(case, SCHEME, Preprocessing(), tmp_path / "cache").folder
+        entry = cache_case(case, SCHEME, Preprocessing(), tmp_path / "cache").arrays.folder
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (entry, *entry.iterdir())}

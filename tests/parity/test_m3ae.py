@@ -141,7 +141,7 @@ def test_windows_match():
         whole = prepared(volume, origin=(7, -3, 5))
         tiling = Tiling(system, whole, Windows(as_sides(case["window"]), case["overlap"], "constant"))
         blend = Blend(tiling)
-        for windows in encode_windows(system, whole, tiling):
+        for windows in encode_windows(system, tiling):
             subset = available.expand(len(windows.places), -1)
             blend.add(windows.places, system.decode(windows.encoding, subset).logits)
         blended.append(blend.result())

@@ -18,7 +18,7 @@ SMALLER = {
     "ra_hved": {"width": 4},
     "sfusion": {"grid": 2},
     "shaspec": {"width": 4},
-    "unet_dropout": {"width": 4},
+    "unet_dropout": {"width": 8},
     "xlstm_hved": {"width": 4},
 }
 # u_hved's nano preset trains no image decoders. Nor do those of robust_mseg and sfusion, whose parity tests have them;

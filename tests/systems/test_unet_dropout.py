@@ -1,24 +1,26 @@
-"""Baseline beyond the laws of systems: substitutes, deep supervision, modality dropout."""
+"""U-Net beyond the laws of systems: presence of modalities, packing of voxels, its losses, modality dropout."""
 
 import numpy as np
 import pytest
 import torch
 
 from anymri.errors import ConfigurationError, WeightsError
-from anymri.modalities import ALL, MODALITIES, Subset
+from anymri.modalities import ALL, Subset
 from anymri.systems import registry
 from anymri.systems.batch import Batch
-from anymri.systems.unet_dropout.recipe import LEVEL_WEIGHTS, RECIPES, losses
+from anymri.systems.unet_dropout.losses import COARSE, losses, split_losses
+from anymri.systems.unet_dropout.network import depth_to_space, space_to_depth
+from anymri.systems.unet_dropout.recipe import RECIPES
 from anymri.training.cohort.missing import random_subset
 from anymri.weights.convert import convert_checkpoint
 
-SIDE = 32
+SIDE = 16
 SOME = Subset.parse("T1c+FLAIR")
 
 
 def create(**switches):
     torch.manual_seed(0)
-    return registry.create("unet_dropout", **{"preset": "nano", "width": 4, **switches})
+    return registry.create("unet_dropout", **{"preset": "nano", "width": 8, **switches})
 
 
 def batch(available):
@@ -28,6 +30,13 @@ def batch(available):
     return Batch.of(images, labels, ALL.as_tensor(2), available.as_tensor(2))
 
 
+def logits_of(labels, sure=12.0):
+    """Logits of a network that is sure of the labels, and those of its coarse output."""
+    logits = torch.nn.functional.one_hot(labels, 4).movedim(-1, 1).float() * sure
+    cubes = torch.nn.functional.max_pool3d((labels > 0).float()[:, None], COARSE)
+    return logits, (2 * cubes - 1) * sure
+
+
 def test_conversion_is_refused_without_writing_weights(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "authors.pth")
     with pytest.raises(WeightsError, match=r"no authors' weights(.|\n)*anymri train unet_dropout"):
@@ -35,58 +44,61 @@ def test_conversion_is_refused_without_writing_weights(tmp_path):
     assert not (tmp_path / "w.safetensors").exists()
 
 
-def test_learnt_constant_replaces_a_missing_modality():
+def test_missing_modality_differs_from_an_image_of_zeros():
     system = create()
     with torch.no_grad():
-        system.substitute.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1, 1))
-    filled = batch(SOME).images.clone()
-    for modality in ("T1", "T2"):
-        filled[:, MODALITIES.index(modality)] = system.substitute[0, MODALITIES.index(modality)].item()
+        system.stem.presence.weight.normal_()
+    zeroed = batch(SOME).images * SOME.as_tensor()[..., None, None, None]
     with torch.inference_mode():
-        logits = system(batch(SOME).images, SOME.as_tensor(2)).logits
-        torch.testing.assert_close(logits, system(filled, ALL.as_tensor(2)).logits, rtol=0, atol=0)
-    losses(system.train(), batch(SOME)).total.backward()
-    assert (system.substitute.grad.flatten() != 0).tolist() == [flag is False for flag in SOME.flags]
+        missing, zeros = (system(zeroed, subset.as_tensor(2)).logits for subset in (SOME, ALL))
+    assert not torch.allclose(missing, zeros)
 
 
-def test_zeros_replace_missing_modalities_on_request():
-    system = create(substitute="zeros")
-    assert system.substitute is None
-    images = batch(SOME).images
-    zeroed = images * SOME.as_tensor()[..., None, None, None]
-    with torch.inference_mode():
-        logits = system(images, SOME.as_tensor(2)).logits
-        torch.testing.assert_close(logits, system(zeroed, ALL.as_tensor(2)).logits, rtol=0, atol=0)
+def test_voxels_are_packed_and_unpacked_without_a_change():
+    images = torch.arange(2 * 3 * 4 * 6 * 8.0).view(2, 3, 4, 6, 8)
+    packed = space_to_depth(images)
+    assert packed.shape == (2, 24, 2, 3, 4)
+    assert torch.equal(packed[0, :8, 0, 0, 0], images[0, 0, :2, :2, :2].flatten())
+    assert torch.equal(depth_to_space(packed), images)
 
 
-def test_deep_supervision_heads_run_in_training_alone():
-    system = create()
-    assert not system(batch(ALL).images, ALL.as_tensor(2)).deep_supervision
-    heads = [level["head"] for level in system.unet.up_layers]
-    ran = []
-    for head in heads:
-        head.register_forward_hook(lambda module, *_: ran.append(module))
-    with torch.inference_mode():
-        system(batch(ALL).images, ALL.as_tensor(2))
-        assert ran == heads[-1:]
-        deep_supervision = system.train()(batch(ALL).images, ALL.as_tensor(2)).deep_supervision
-    assert [logits.shape[-1] for logits in deep_supervision] == [SIDE // 2, SIDE // 4] and ran[1:] == heads[1:]
-    assert not system.eval()(batch(ALL).images, ALL.as_tensor(2)).deep_supervision
+@pytest.mark.parametrize("blocks", [(1, 1), (1, 1, 2)])
+def test_coarse_output_exists_in_training_alone(blocks):
+    system = create(blocks=blocks)
+    assert system(batch(ALL).images, ALL.as_tensor(2)).coarse is None
+    coarse = system.train()(batch(ALL).images, ALL.as_tensor(2)).coarse
+    assert coarse.shape == (2, 1, SIDE // COARSE, SIDE // COARSE, SIDE // COARSE)
 
 
-def test_total_weights_resolutions_by_halves():
-    named = losses(create().train(), batch(SOME)).named()
-    expected = sum(w * (named[f"level{i}_dice"] + named[f"level{i}_ce"]) for i, w in enumerate(LEVEL_WEIGHTS))
-    torch.testing.assert_close(named["total"], expected)
-    assert sum(LEVEL_WEIGHTS) == pytest.approx(1) and LEVEL_WEIGHTS[0] == 2 * LEVEL_WEIGHTS[1] == 4 * LEVEL_WEIGHTS[2]
+def test_losses_vanish_for_the_truth_and_name_what_is_wrong():
+    labels = torch.zeros(1, SIDE, SIDE, SIDE, dtype=torch.long)
+    labels[:, 4:12, 4:12, 4:12] = 2
+    labels[:, 6:10, 6:10, 6:10] = 3
+    logits, coarse = logits_of(labels)
+    assert split_losses(logits, coarse, labels).total < 0.01
+    enhancing, _ = logits_of(torch.where(labels > 0, 3, 0))  # every tumour voxel called ET
+    wrong = split_losses(enhancing, coarse, labels).terms
+    assert max(wrong["tumour"], wrong["whole"], wrong["coarse"]) < 0.01 < 0.5 < min(wrong["parts"], wrong["dice"])
+    nothing, none = logits_of(torch.zeros_like(labels))
+    wrong = split_losses(nothing, none, labels).terms
+    assert min(wrong[name] for name in ("tumour", "whole", "coarse")) > 0.5
 
 
-def test_wrong_number_of_levels_is_refused():
-    with pytest.raises(ConfigurationError, match="blocks of 3 levels"):
-        create(blocks=(1, 1, 1))
+def test_losses_of_a_patch_without_tumour_are_finite():
+    empty = batch(ALL)
+    empty.labels.zero_()
+    total = losses(create().train(), empty).total
+    total.backward()
+    assert torch.isfinite(total)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("switches", [{"blocks": (3,)}, {"blocks": (1, 0)}, {"width": 12}])
+def test_networks_that_cannot_be_built_are_refused(switches):
+    with pytest.raises(ConfigurationError, match="cannot be built with"):
+        create(**switches)
+
+
+@pytest.mark.parametrize("recipe", ["full", "nano"])
 def test_recipes_drop_each_modality_in_half_of_the_steps(recipe):
     rng = np.random.default_rng(0)
     for stage in RECIPES[recipe].stages:

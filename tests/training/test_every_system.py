@@ -36,7 +36,7 @@ TINY = {
     "sfusion": {"width": 4, "grid": 2, "layers": 1},
     "m3ae": {"width": 4, "grid": [24, 24, 24]},
     "mam": {"max_width": 8, "mlp_width": 8},
-    "unet_dropout": {"width": 4},
+    "unet_dropout": {"width": 8},
 }
 # Slow enough that a step does not overshoot, and fast enough that the loss falls far more than rounding changes it.
 RATES = {"shaspec": 3e-3}

@@ -27,6 +27,7 @@ class Prepared:
     classes     (X, Y, Z) uint8 classes of `anymri.regions`; None without a label map
     box         position of the images in the grid of the scans
     grid        shape of that grid, in voxels
+    coarsening  voxels of the scans along each axis that are one voxel of the images and classes
     """
 
     images: Tensor
@@ -35,6 +36,7 @@ class Prepared:
     classes: Tensor | None
     box: Box
     grid: tuple[int, int, int]
+    coarsening: int = 1
 
     @property
     def subset(self) -> Subset:
@@ -43,15 +45,23 @@ class Prepared:
 
     @property
     def origin(self) -> tuple[int, int, int]:
-        """Position of the first voxel, in voxels from the middle of the grid (voxel n // 2 of n)."""
-        x, y, z = (axis.start - n // 2 for axis, n in zip(self.box, self.grid, strict=True))
+        """Position of the first voxel, in voxels of the images from the middle of the grid (voxel n // 2 of n)."""
+        x, y, z = ((axis.start - n // 2) // self.coarsening for axis, n in zip(self.box, self.grid, strict=True))
         return x, y, z
 
     @property
     def scans(self) -> dict[str, NDArray[np.float32]]:
-        """Modality -> image (X, Y, Z), for the modalities that exist."""
-        images = dict(zip(MODALITIES, self.images, strict=True))
+        """Modality -> image on the voxels of the box, for the modalities that exist."""
+        images = dict(zip(MODALITIES, self.refined(self.images), strict=True))
         return {modality: images[modality].numpy() for modality in self.subset}
+
+    def refined(self, values: Tensor) -> Tensor:
+        """Return values on the voxels of the images, (C, X, Y, Z), interpolated linearly to the voxels of the box."""
+        if self.coarsening == 1:
+            return values
+        from torch.nn.functional import interpolate  # processes that prepare scans read this module without it
+
+        return interpolate(values[None], scale_factor=self.coarsening, mode="trilinear", align_corners=False)[0]
 
     def only(self, subset: Subset) -> Prepared:
         """Return the same box with the modalities of `subset` alone, so that the others are not encoded."""

@@ -5,7 +5,8 @@ Source: protocol sheet, section 3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,10 +65,17 @@ class Preprocessing(BaseModel):
         "there is room at the first, by a voxel more than needed where the deficit is even (128 in IM-Fuse's family, "
         "112 in RA-HVED)",
     )
+    coarsening: int = Field(
+        default=1,
+        ge=1,
+        le=4,
+        description="voxels along each axis that are averaged into one for the network, whose output is interpolated "
+        "back: with 2, networks work on 2 mm, at an eighth of the cost",
+    )
 
 
 def preprocess(study: Study, settings: Preprocessing) -> Prepared:
-    """Crop and normalise the scans of a study.
+    """Crop, coarsen and normalise the scans of a study.
 
     Each scan is normalised by its intensities inside the brain. Raises `ImageError` if a scan is constant there, or if
     the brain mask covers so little of the head that it is probably the mask of a tumour.
@@ -79,7 +87,10 @@ def preprocess(study: Study, settings: Preprocessing) -> Prepared:
         _check_covers(study, brain)
     x, y, z = brain.shape
     box = _box(brain, settings) if settings.crop_to_brain else whole_box(brain.shape)
+    box = _whole_cubes(box, brain.shape, settings.coarsening)
     inside = ndimage.binary_fill_holes(brain[box]) if settings.fill_holes else brain[box]
+    factor = settings.coarsening
+    inside = coarse(inside, factor) >= 0.5
     images = np.zeros((len(MODALITIES), *inside.shape), dtype=np.float32)
     background = np.zeros(len(MODALITIES), dtype=np.float32)
     for i, modality in enumerate(MODALITIES):
@@ -90,21 +101,43 @@ def preprocess(study: Study, settings: Preprocessing) -> Prepared:
         if settings.normalisation == "zscore_capped":
             scan = np.minimum(scan, intensity_cap(scan))
             value = float(scan[0, 0, 0])
-            counted = scan[box] != value
-        voxels = scan[box][counted]
+        around = float(scan.min()) if value is None else value
+        scan = coarse(scan[box], factor)
+        if settings.normalisation == "zscore_capped":
+            counted = scan != value
+        voxels = scan[counted]
         if settings.normalisation == "percentiles" and value is not None:
             voxels = voxels[voxels != value]
         shift, scale = _statistics(study, modality, voxels, settings)
-        images[i] = (scan[box] - shift) / scale
-        background[i] = ((scan.min() if value is None else value) - shift) / scale
+        images[i] = (scan - shift) / scale
+        background[i] = (around - shift) / scale
         if settings.normalisation == "percentiles":
             images[i].clip(0, 1, out=images[i])
         if settings.normalisation in ("percentiles", "zscore_background_zero", "zscore_capped"):
             images[i][~counted] = 0
             background[i] = 0
-    classes = None if study.classes is None else torch.from_numpy(np.ascontiguousarray(study.classes[box]))
+    classes = None if study.classes is None else torch.from_numpy(coarse_classes(study.classes[box], factor))
     present = torch.tensor([m in study.images for m in MODALITIES], device="cpu")
-    return Prepared(torch.from_numpy(images), present, torch.from_numpy(background), classes, box, (x, y, z))
+    return Prepared(torch.from_numpy(images), present, torch.from_numpy(background), classes, box, (x, y, z), factor)
+
+
+def coarse(values: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Return the means of cubes of `factor`^3 voxels, (X, Y, Z) float32; with factor 1, the values."""
+    if factor == 1:
+        return values
+    x, y, z = (side // factor for side in values.shape)
+    means: NDArray[np.float32] = values.reshape(x, factor, y, factor, z, factor).mean((1, 3, 5), dtype=np.float32)
+    return means
+
+
+def coarse_classes(classes: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Return the class that most voxels of each cube of `factor`^3 have, (X, Y, Z) uint8; the lowest of equal ones."""
+    if factor == 1:
+        return np.ascontiguousarray(classes)
+    present = np.unique(classes)
+    shares = np.stack([coarse(classes == each, factor) for each in present])
+    most: NDArray[np.uint8] = present[shares.argmax(0)]
+    return most
 
 
 def background_value(scan: NDArray[np.float32]) -> float | None:
@@ -181,6 +214,17 @@ def _side(brain: slice, length: int, settings: Preprocessing) -> slice:
         first, end = first - missing // 2, end + missing // 2 + 1
         first, end = max(first, 0), end - min(first, 0)
     return slice(first, min(end, length))
+
+
+def _whole_cubes(box: Box, grid: tuple[int, ...], factor: int) -> Box:
+    """Return the box, longer by what cubes of `factor`^3 voxels need, or shorter where the grid has no room."""
+    sides = []
+    for side, length in zip(box, grid, strict=True):
+        wanted = min(ceil((side.stop - side.start) / factor), length // factor) * factor
+        first = max(min(side.start, length - wanted), 0)
+        sides.append(slice(first, first + wanted))
+    x, y, z = sides
+    return x, y, z
 
 
 def _statistics(

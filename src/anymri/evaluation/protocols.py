@@ -128,7 +128,7 @@ def _random_window(case: Prepared, windows: Windows, name: str) -> Prepared:
         start = int(rng.integers(max(length - side, 1)))
         stop = min(start + side, length)
         inside.append(slice(start, stop))
-        box.append(slice(axis.start + start, axis.start + stop))
+        box.append(slice(axis.start + start * case.coarsening, axis.start + stop * case.coarsening))
     x, y, z = inside
     return replace(
         case,

@@ -70,7 +70,7 @@ class EncodedVolume:
             return found
 
         with system.folded_weights():
-            for encoded in encode_windows(system, case, self._tiling):
+            for encoded in encode_windows(system, self._tiling):
                 self._kept.append(EncodedWindows(encoded.places, map_tensors(encoded.encoding, keep)))
 
     def decode(self, subset: Subset | str, reconstruct: bool = False) -> VolumePrediction:

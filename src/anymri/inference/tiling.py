@@ -79,11 +79,13 @@ class Windows(NamedTuple):
 class Tiling:
     """Positions and weights of the windows that cover one prepared case.
 
+    case    the case
     places  position of each window in the padded volume
-    inside  position of the case's box in the padded volume
+    inside  position of the case's images in the padded volume
     """
 
     def __init__(self, system: System[Any], case: Prepared, windows: Windows) -> None:
+        self.case = case
         a, b, c = case.images.shape[1:]
         windows = windows.fitted_to((a, b, c), system)
         self.sides = windows.sides
@@ -107,12 +109,12 @@ class Tiling:
         for first in range(0, len(self.places), size):
             yield self.places[first : first + size]
 
-    def padded(self, case: Prepared) -> Tensor:
+    def padded(self) -> Tensor:
         """Return the images (M, X, Y, Z), at least as large as a window, with the background around them."""
-        if self.shape == case.images.shape[1:]:
-            return case.images
-        padded = case.background[:, None, None, None].repeat(1, *self.shape)
-        padded[(slice(None), *self.inside)] = case.images
+        if self.shape == self.case.images.shape[1:]:
+            return self.case.images
+        padded = self.case.background[:, None, None, None].repeat(1, *self.shape)
+        padded[(slice(None), *self.inside)] = self.case.images
         return padded
 
 

@@ -71,17 +71,17 @@ class Blend:
             self.total[(slice(None), *place)] += window
 
     def result(self) -> Tensor:
-        """Return the mean, (C, X, Y, Z) float32, in the box of the case."""
+        """Return the mean, (C, X, Y, Z) float32, on the voxels of the box of the case."""
         assert self.total is not None
         inside = self.tiling.inside
-        return self.total[(slice(None), *inside)].div_(self.tiling.sums[inside])
+        return self.tiling.case.refined(self.total[(slice(None), *inside)].div_(self.tiling.sums[inside]))
 
 
 @torch.inference_mode()
-def encode_windows(system: System[Any], case: Prepared, tiling: Tiling) -> Iterator[EncodedWindows]:
+def encode_windows(system: System[Any], tiling: Tiling) -> Iterator[EncodedWindows]:
     """Yield the encodings of all windows of a case, computed on the system's device."""
-    device = next(system.parameters()).device
-    images = tiling.padded(case)
+    case, device = tiling.case, next(system.parameters()).device
+    images = tiling.padded()
     origin = None
     if system.uses_crop_position:
         shift = torch.tensor([axis.start for axis in tiling.inside], device="cpu")
@@ -152,7 +152,7 @@ def predict(
     tiling = Tiling(system, case, windows)
     decoders = [SubsetDecoder(system, tiling, subset, reconstruct) for subset in subsets]
     with system.folded_weights():
-        for encoded in encode_windows(system, case, tiling):
+        for encoded in encode_windows(system, tiling):
             for decoder in decoders:
                 decoder.add(encoded)
     return [decoder.result() for decoder in decoders]

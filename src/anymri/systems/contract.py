@@ -68,8 +68,8 @@ class System(nn.Module, ABC, Generic[E]):
     """
 
     output_kind: ClassVar[OutputKind]
-    divisor: ClassVar[int] = 1
-    minimum_side: ClassVar[int] = 1
+    divisor: int = 1
+    minimum_side: int = 1
     crop: Sides | None = None
     uses_crop_position: ClassVar[bool] = False
 

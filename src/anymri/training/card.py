@@ -18,7 +18,7 @@ def card_of(recipe: Recipe, cohort: Cohort, stage: Stage) -> WeightsCard:
         window=stage.crop,
         **recipe.window_settings,
         label_scheme=cohort.scheme.name,
-        trained_on=[case.name for case in cohort.training],
+        trained_on=cohort.training_names,
         origin=f"anymri train, stage {stage.name}",
     )
 

@@ -25,6 +25,8 @@ from anymri.training.assignments import Location, assign, typed_name
 M = TypeVar("M", bound=BaseModel)
 # Largest number of problems in one error.
 _MOST_PROBLEMS = 8
+# In place of a cohort: cases that are made in training, and their label scheme.
+SYNTHETIC, SYNTHETIC_SCHEME = "synthetic", "brats2023"
 
 
 def _dotted(where: Location) -> str:
@@ -45,8 +47,9 @@ def _trainable(name: str) -> str:
 class TrainingConfiguration(BaseModel):
     """All settings of a training; saved as `config.yaml` in its run folder.
 
-    data          cohort: a folder or a CSV manifest
-    label_scheme  name of a scheme of `anymri.regions.SCHEMES`; one that cannot be trained on raises `LabelError`
+    data          cohort: a folder or a CSV manifest; or "synthetic", see `anymri.training.cohort.synthetic`
+    label_scheme  name of a scheme of `anymri.regions.SCHEMES`; one that cannot be trained on raises `LabelError`. That
+                  of synthetic cases is known
     cache         folder of preprocessed cases, shared by runs on the same data with the same preprocessing
     loggers       loggers beside log.csv and TensorBoard
     """
@@ -59,6 +62,11 @@ class TrainingConfiguration(BaseModel):
     cache: Path = Field(default_factory=default_folder)
     loggers: tuple[Literal["mlflow", "wandb"], ...] = ()
     recipe: Recipe
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the cases are made in training."""
+        return str(self.data) == SYNTHETIC
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML for `--config`."""
@@ -92,6 +100,8 @@ def resolve(
             Recipe, values["recipe"], str(file), lambda where: _dotted(("recipe", *where))
         ).model_dump()
     values |= {name: value for name, value in options.items() if value is not None}
+    if str(values.get("data")) == SYNTHETIC:
+        values.setdefault("label_scheme", SYNTHETIC_SCHEME)
     for assignment in assignments:
         assign(values["recipe"], assignment)
     missing = [f"--{name.replace('_', '-')}" for name in ("data", "label_scheme") if name not in values]

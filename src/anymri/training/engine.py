@@ -144,6 +144,7 @@ class _Trainer:
             dice = validation.dice if validation else None
             curves.write(row, dice)
             self.callback.epoch(row, dice)
+        self.system.load_state_dict(learners.trained.state_dict())
         return position
 
     def _run_epoch(self, learners: Learners, stage: Stage, position: Position) -> None:
@@ -208,7 +209,7 @@ class _Trainer:
         with self.stop.at_once():
             if self.group.rank == 0:
                 losses = spec(self.recipe.system).segmentation_losses
-                segmenter = Segmenter(self.system, card_of(self.recipe, self.cohort, stage))
+                segmenter = Segmenter(learners.trained, card_of(self.recipe, self.cohort, stage))
                 seed = seed_of(learners.seed, position.epoch)
                 validation = validate(segmenter, self.cohort.validation, losses, self.recipe.validation, stage, seed)
             validation = self.group.broadcast(validation)
@@ -241,7 +242,7 @@ class _Trainer:
     def _save_best(self, learners: Learners, stage: Stage, position: Position) -> None:
         """Write the best weights, and with what a next stage begins that continues from them."""
         position.best_epoch = position.epoch
-        self._save_weights(self.run.best, stage)
+        self._save_weights(learners, self.run.best, stage)
         following = self.recipe.stages[position.stage + 1 :]
         if following and following[0].begins == "best" and self.group.rank == 0:
             self.run.save_best_state(learners.each["system"].state())
@@ -249,14 +250,14 @@ class _Trainer:
     def _save(self, learners: Learners, stage: Stage, position: Position) -> None:
         """Write weights and everything that resuming needs."""
         position.sums = self.group.mean_by_name(position.sums)
-        self._save_weights(self.run.last, stage)
+        self._save_weights(learners, self.run.last, stage)
         if self.group.rank == 0:
             self.run.save_state(position, **learners.state())
         self.last_save = time.perf_counter()
 
-    def _save_weights(self, path: Path, stage: Stage) -> None:
+    def _save_weights(self, learners: Learners, path: Path, stage: Stage) -> None:
         if self.group.rank == 0:
-            save_weights(path, self.system.state_dict(), card_of(self.recipe, self.cohort, stage), stage.frozen)
+            save_weights(path, learners.trained.state_dict(), card_of(self.recipe, self.cohort, stage), stage.frozen)
 
 
 def _is_finished(stage: Stage, position: Position) -> bool:

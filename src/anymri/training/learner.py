@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from anymri.errors import RunError
 from anymri.systems import registry
@@ -19,17 +20,22 @@ from anymri.systems.recipes.schema import Optimiser, Stage
 from anymri.training.process_group import ProcessGroup
 
 POLY_POWER = 0.9
-BY_STEP = "poly_by_step"
+BY_STEP = ("poly_by_step", "warm_cosine_by_step")
+WARM_UP_STEPS = 20
 RATE_DECIMALS = 8
 
 
 @dataclass
 class Learner:
-    """Network in training with its optimiser and schedule."""
+    """Network in training with its optimiser and schedule.
+
+    average  moving average of its weights, see `Stage.averaging`; None without one
+    """
 
     network: nn.Module
     optimiser: torch.optim.Optimizer
     schedule: Any
+    average: AveragedModel | None = None
 
     @classmethod
     def of(cls, stage: Stage, network: nn.Module, repeated: int = 0) -> Learner:
@@ -40,11 +46,15 @@ class Learner:
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(not name.startswith(stage.frozen))
         optimiser = make_optimiser(stage.optimiser, network)
-        return cls(network, optimiser, make_schedule(stage, optimiser, repeated))
+        average = None
+        if stage.averaging is not None:
+            average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(stage.averaging))  # type: ignore[no-untyped-call]
+        return cls(network, optimiser, make_schedule(stage, optimiser, repeated), average)
 
     def state(self) -> dict[str, Any]:
         """Return the states of network, optimiser and schedule, with which `load` continues exactly."""
-        return {name: getattr(self, name).state_dict() for name in ("network", "optimiser", "schedule")}
+        names = ("network", "optimiser", "schedule", *(("average",) if self.average else ()))
+        return {name: getattr(self, name).state_dict() for name in names}
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a `state`."""
@@ -106,6 +116,14 @@ class Learners:
         return ("total", "discriminator")[: len(self.each)]
 
     @property
+    def trained(self) -> System[Any]:
+        """The system to validate and save: with averaged weights, where the stage averages them."""
+        learner = self.each["system"]
+        network = learner.network if learner.average is None else learner.average.module
+        assert isinstance(network, System)
+        return network
+
+    @property
     def rate(self) -> float:
         """Main learning rate of the system."""
         rate: float = self.each["system"].optimiser.param_groups[0]["lr"]
@@ -153,7 +171,10 @@ class Learners:
             ):
                 parameter.grad = torch.zeros_like(parameter)
         self._update_weights()
-        if self.stage.schedule == BY_STEP:
+        for each in self.each.values():
+            if each.average is not None:
+                each.average.update_parameters(each.network)
+        if self.stage.schedule in BY_STEP:
             self._advance_schedules()
         values = torch.stack(list(sums.values())).tolist()  # all at once, because each transfer makes a GPU wait
         return dict(zip(sums, values, strict=True))
@@ -180,7 +201,7 @@ class Learners:
         if self.stage.schedule == "plateau":
             if validation_loss is not None:
                 self._advance_schedules(validation_loss)
-        elif self.stage.schedule != BY_STEP:
+        elif self.stage.schedule not in BY_STEP:
             self._advance_schedules()
 
     def _advance_schedules(self, *validation_loss: float) -> None:
@@ -205,13 +226,14 @@ def make_optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optim
             rates = (rate for prefix, rate in settings.module_rates.items() if name.startswith(prefix))
             by_rate.setdefault(next(rates, settings.learning_rate), []).append(parameter)
     groups = [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
+    betas = (0.9, settings.second_moment)
     if settings.name == "radam":
-        return torch.optim.RAdam(groups, weight_decay=decay)
+        return torch.optim.RAdam(groups, betas=betas, weight_decay=decay)
     if settings.name == "sgd":
         momentum = settings.momentum
         return torch.optim.SGD(groups, momentum=momentum, weight_decay=decay, nesterov=momentum > 0)
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return kind(groups, weight_decay=decay, amsgrad=settings.amsgrad)
+    return kind(groups, betas=betas, weight_decay=decay, amsgrad=settings.amsgrad)
 
 
 def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, repeated: int = 0) -> Any:
@@ -225,12 +247,15 @@ def make_schedule(stage: Stage, optimiser: torch.optim.Optimizer, repeated: int 
     factors: dict[str, Callable[[float], float]] = {
         "constant": lambda done: 1.0,
         "poly": lambda done: (1 - done) ** POLY_POWER,
-        BY_STEP: lambda done: (1 - done) ** POLY_POWER,
+        "poly_by_step": lambda done: (1 - done) ** POLY_POWER,
         "poly_rounded": lambda done: round(rate * (1 - done) ** POLY_POWER, RATE_DECIMALS) / rate,
         "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+        "warm_cosine_by_step": lambda done: (
+            min(1, (done * stage.steps + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * done)) / 2
+        ),
     }
     factor = factors[stage.schedule]
-    unit = stage.steps_per_epoch if stage.schedule == BY_STEP else 1
+    unit = stage.steps_per_epoch if stage.schedule in BY_STEP else 1
     first, total = repeated * unit, stage.epochs * unit
     return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda number: factor((number - first) / total))
 

@@ -16,15 +16,17 @@ from anymri.data.distortions import resized
 from anymri.systems.batch import Batch
 from anymri.systems.crops import Sides
 from anymri.systems.recipes.schema import Stage
-from anymri.training.cohort.missing import random_subset
+from anymri.training.cohort.missing import one_modality, random_subset, several_modalities
+from anymri.training.cohort.synthetic import SyntheticCases
 from anymri.training.sampling import random_start
 
 
 class Patches(Dataset[tuple[Tensor, ...]]):
     """Random patches of cached cases; patch i depends on the seed and i only.
 
-    Every pass goes through all cases in a new order. An item is a tuple of images (4, X, Y, Z) float32, classes
-    (X, Y, Z) int64, present (4,) bool, available (`Stage.copies`, 4) bool and corners (2, 3) int64; see `Batch`.
+    Every pass goes through all cases in a new order; synthetic cases come in their own. An item is a tuple of images
+    (4, X, Y, Z) float32, classes (X, Y, Z) int64, present (4,) bool, available (`Stage.copies`, 4) bool and corners
+    (2, 3) int64; see `Batch`.
     """
 
     def __init__(self, cases: Sequence[CachedCase], stage: Stage, seed: int) -> None:
@@ -54,17 +56,24 @@ class Patches(Dataset[tuple[Tensor, ...]]):
         present = case.present
         if self.stage.single_subset:
             present = present & self.stage.single_subset.as_tensor()[0]
-        available = np.stack([self._subset(case, present.numpy(), rng) for _ in range(self.stage.copies)])
+        copies = range(self.stage.copies)
+        available = np.stack([self._subset(case, present.numpy(), rng, copy) for copy in copies])
         return images, classes.long(), present, torch.from_numpy(available), corners
 
-    def _subset(self, case: CachedCase, present: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    def _subset(
+        self, case: CachedCase, present: NDArray[np.bool_], rng: np.random.Generator, copy: int
+    ) -> NDArray[np.bool_]:
         if self.stage.fixes_subsets:
             assert case.kept is not None
             kept: NDArray[np.bool_] = case.kept.numpy()
             return kept
+        if self.stage.subsets == "one_and_several":
+            return several_modalities(present, rng) if copy % 2 else one_modality(present, rng)
         return random_subset(present, rng, "all" if self.stage.single_subset else self.stage.subsets)
 
     def _case_index(self, index: int) -> int:
+        if isinstance(self.cases, SyntheticCases):
+            return self.cases.index_of(index)
         turn, place = divmod(index, len(self.cases))
         return int(np.random.default_rng([self.seed, 1, turn]).permutation(len(self.cases))[place])
 

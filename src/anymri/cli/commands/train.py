@@ -17,7 +17,9 @@ def train(
     ] = None,
     *,
     output: Output,
-    data: Annotated[Path | None, typer.Option(help="Cohort: a folder or a CSV manifest.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Cohort: a folder or a CSV manifest; or synthetic: brains made in training.")
+    ] = None,
     label_scheme: Annotated[str | None, typer.Option(help="Meaning of the label values, e.g. brats2023.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Recipe of the system, e.g. reference, nano; default: corrected.")
@@ -42,7 +44,7 @@ def train(
     from anymri.extras import need
 
     need("train", "lightning", "monai", "tensorboard")
-    from anymri.training.configuration import resolve
+    from anymri.training.configuration import SYNTHETIC, resolve
     from anymri.training.launch import Launch
     from anymri.training.run import Run
 
@@ -55,7 +57,9 @@ def train(
         raise ConfigurationError("A system was not named.", "Name one, as in: anymri train u_hved; see: anymri systems")
     else:
         run.check_new()
-    paths = {"data": data and data.absolute(), "cache": cache and cache.absolute()}
+    if data is not None and str(data) != SYNTHETIC:
+        data = data.absolute()
+    paths = {"data": data, "cache": cache and cache.absolute()}
     options = {**paths, "label_scheme": label_scheme, "device": device, "loggers": loggers or None}
     configuration = resolve(system, recipe, options, config, assignments or [])
     console.print(configuration.to_yaml(), soft_wrap=True)

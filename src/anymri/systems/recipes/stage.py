@@ -36,6 +36,9 @@ class Optimiser(Settings):
     weight_decay: Rate = 0.0
     amsgrad: bool = False
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Nesterov momentum of sgd")
+    second_moment: float = Field(
+        default=0.999, gt=0, lt=1, description="decay of the mean squared gradient in adam, adamw and radam"
+    )
     zero_gradient_updates: tuple[str, ...] = Field(
         default=(),
         description="modules (prefixes of parameter names) that momentum and weight decay still update in a step "
@@ -113,7 +116,8 @@ class Stage(Settings):
         "leaves none; {FLAIR: 0.35, ...}: the same with the rate at which each is missing, 0 for the others; all: all "
         "that exist; by_size: a number of modalities, fewer than all, then a subset of that size, each equally "
         "likely; by_size_reference: the same without T1+T2+FLAIR, which the code of RA-HVED and XLSTM-HVED never "
-        "draws; by_size_or_all: as by_size, with all modalities possible; fixed: one subset per case for the whole "
+        "draws; by_size_or_all: as by_size, with all modalities possible; one_and_several: every first copy of a patch "
+        "has one modality, every second all or several; fixed: one subset per case for the whole "
         "training, drawn as by uniform; FILE.csv: one subset per case, read from the file; T1c+FLAIR and the like: "
         "this subset only, as if other scans did not exist",
     )
@@ -125,10 +129,20 @@ class Stage(Settings):
     )
     augmentation: Augmentation = "flip_intensity"
     optimiser: Optimiser = Optimiser()
-    schedule: Literal["constant", "poly", "poly_rounded", "poly_by_step", "cosine", "plateau"] = Field(
+    averaging: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay of the moving average of the weights over steps, which is validated and saved in place of "
+        "the weights; null: none",
+    )
+    schedule: Literal[
+        "constant", "poly", "poly_rounded", "poly_by_step", "cosine", "warm_cosine_by_step", "plateau"
+    ] = Field(
         default="constant",
         description="poly: (1 - epoch/epochs)^0.9; poly_rounded: the same, the rate rounded to 8 decimals, as in "
-        "IM-Fuse's family; poly_by_step: (1 - step/steps)^0.9; cosine: (1 + cos(pi epoch/epochs))/2; plateau: a tenth "
+        "IM-Fuse's family; poly_by_step: (1 - step/steps)^0.9; cosine: (1 + cos(pi epoch/epochs))/2; "
+        "warm_cosine_by_step: (1 + cos(pi step/steps))/2, times step/20 in the first 20 steps; plateau: a tenth "
         "after more than 10 validations without a lower loss",
     )
     validation_epochs: Count | tuple[Count, ...] | None = Field(

@@ -12,7 +12,7 @@ from anymri.modalities import Subset, parse_modality
 
 FIXED = "fixed"
 # Rules that draw the available modalities of a sample among those that exist; see `Stage.subsets`.
-DRAWN = ("uniform", "bernoulli", "all", "by_size", "by_size_reference", "by_size_or_all")
+DRAWN = ("uniform", "bernoulli", "all", "by_size", "by_size_reference", "by_size_or_all", "one_and_several")
 
 
 def known_subsets(name: str) -> str:

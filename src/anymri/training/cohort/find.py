@@ -20,6 +20,7 @@ from anymri.regions import ET, LabelScheme, label_scheme
 from anymri.systems.recipes.schema import Recipe
 from anymri.training.cohort.missing import fixed_subset, incomplete
 from anymri.training.cohort.split import FEWEST_PATIENTS_TO_SPLIT, check_names, divide, held_out, read_list
+from anymri.training.cohort.synthetic import SyntheticCases, validation_cases
 from anymri.training.configuration import TrainingConfiguration
 
 
@@ -34,18 +35,31 @@ class Cohort:
     """
 
     scheme: LabelScheme
-    training: list[CachedCase]
+    training: Sequence[CachedCase]
     validation: list[CachedCase]
     files: dict[str, Path]
     test: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def training_names(self) -> list[str]:
+        """Names of the training cases; of synthetic ones, what determines them."""
+        if isinstance(self.training, SyntheticCases):
+            return [self.training.description]
+        return [case.name for case in self.training]
+
     def split(self) -> dict[str, Any]:
         """Return the split with a checksum: training and validation cases with their modalities, and fixed subsets.
 
         What is skipped is beside it, so that a new file that is not used does not change the split.
         """
+        if isinstance(self.training, SyntheticCases):
+            parts: dict[str, Any] = {
+                "train": self.training_names,
+                "validation": [each.name for each in self.validation],
+            }
+            return {**parts, "sha256": digest(parts), "skipped": {}}
         parts = {"train": self.training, "validation": self.validation}
         record: dict[str, Any] = {
             part: {case.name: str(Subset.from_flags(case.present.tolist())) for case in cases}
@@ -68,6 +82,8 @@ def prepare(configuration: TrainingConfiguration, progress: Progress, check: boo
     used.
     """
     scheme = label_scheme(configuration.label_scheme)
+    if configuration.is_synthetic:
+        return Cohort(scheme, SyntheticCases.of(configuration.recipe), validation_cases(configuration.recipe), {})
     found = find_cohort(configuration.data).labelled(configuration.data)
     cases = found.cases
     recipe = configuration.recipe

@@ -13,6 +13,9 @@ from anymri.data.case import Case
 from anymri.modalities import MODALITIES, Subset, nonempty_subsets
 
 _SUBSET_FLAGS = np.array(nonempty_subsets(4))
+# Of `subsets: one_and_several`: shares of T1, T1c, T2 and FLAIR as the only one; share of all modalities in the others.
+_SHARES = np.array([0.25, 0.22, 0.32, 0.21])
+_SHARE_OF_ALL = 0.4
 _NEVER_IN_REFERENCE = np.array(Subset.parse("T1+T2+FLAIR").flags)
 
 
@@ -58,6 +61,22 @@ def random_subset(
             possible = possible[(possible != _NEVER_IN_REFERENCE).any(1)]
         sizes = possible.sum(1)
         possible = possible[sizes == rng.choice(np.unique(sizes))]
+    chosen: NDArray[np.bool_] = rng.choice(possible)
+    return chosen
+
+
+def one_modality(present: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return one of the modalities that exist, (4,) bool, the harder ones more often."""
+    shares = _SHARES * present
+    single: NDArray[np.bool_] = np.arange(len(present)) == rng.choice(len(present), p=shares / shares.sum())
+    return single
+
+
+def several_modalities(present: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return all modalities that exist, (4,) bool, or, more often, a smaller subset of two or more of them."""
+    possible = _SUBSET_FLAGS[(present >= _SUBSET_FLAGS).all(1) & (_SUBSET_FLAGS.sum(1) > 1)][:-1]  # the last has all
+    if not len(possible) or rng.random() < _SHARE_OF_ALL:
+        return present.copy()
     chosen: NDArray[np.bool_] = rng.choice(possible)
     return chosen
 
