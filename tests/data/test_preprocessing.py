@@ -5,7 +5,7 @@ import pytest
 
 from anymri.data.case import Case, read_study
 from anymri.data.image import write_image
-from anymri.data.preprocessing import Preprocessing, _side, background_value, intensity_cap, preprocess
+from anymri.data.preprocessing import Preprocessing, _side, background_value, coarse_classes, intensity_cap, preprocess
 from anymri.errors import ImageError
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -55,6 +55,34 @@ def test_background_can_be_zero_after_standardising(tmp_path):
     data = preprocess(study(tmp_path), whole)
     assert data.images.shape == (4, 20, 20, 20)
     assert not data.images[:, :4].any() and not data.background.any()
+
+
+def test_coarser_voxels_are_means_and_their_values_return_to_the_voxels_of_the_box(tmp_path):
+    fine = preprocess(study(tmp_path), Preprocessing(normalisation="divide_255"))
+    data = preprocess(study(tmp_path), Preprocessing(normalisation="divide_255", coarsening=2))
+    # Sides of 11, 14 and 8 voxels become whole cubes within the grid.
+    assert data.box == (slice(4, 16), slice(3, 17), slice(5, 13)) and data.images.shape == (4, 6, 7, 4)
+    assert data.images[1, 0, 0, 0].item() == pytest.approx(fine.images[1, :2, :2, :2].mean().item())
+    refined = data.refined(data.images)
+    assert refined.shape == (4, 12, 14, 8) and data.paste(refined.numpy()).shape == (4, 20, 20, 20)
+    assert refined[1].mean() == pytest.approx(data.images[1].mean().item())
+
+
+@pytest.mark.parametrize("grid", [19, 20])
+def test_cubes_at_the_end_of_a_grid_are_inside_it(tmp_path, grid):
+    scan = np.random.default_rng(0).normal(100, 20, (grid,) * 3).astype(np.float32)
+    whole = replace(study(tmp_path), images={"T1c": scan}, brain=np.ones((grid,) * 3, dtype=bool))
+    data = preprocess(whole, Preprocessing(coarsening=2))
+    assert data.box == (slice(0, grid // 2 * 2),) * 3
+    assert data.images[1].mean() == pytest.approx(0, abs=1e-5) and data.images[1].std() == pytest.approx(1, abs=0.01)
+
+
+def test_coarser_classes_are_those_of_most_voxels():
+    classes = np.zeros((4, 4, 4), np.uint8)
+    classes[:2, :2] = 3
+    classes[0, :2, :2] = 1  # as many voxels of 1 as of 3
+    classes[2, 2, 2] = 2
+    assert coarse_classes(classes, 2)[0, 0].tolist() == [1, 3] and coarse_classes(classes, 2).sum() == 4
 
 
 def test_last_slice_of_each_axis_can_be_dropped(tmp_path):

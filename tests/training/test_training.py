@@ -229,6 +229,29 @@ def test_schedules_fall_to_zero_or_are_constant(schedule, rates):
     assert found[::2] == pytest.approx(rates, abs=1e-12)
 
 
+def test_a_warm_cosine_rises_for_twenty_steps_and_falls_to_zero():
+    rate = {"learning_rate": 1}
+    found = rates_by_epoch(
+        Stage(epochs=2, steps_per_epoch=100, crop=16, schedule="warm_cosine_by_step", optimiser=rate), 201
+    )
+    assert found[:20] == sorted(found[:20]) and found[0] == pytest.approx(0.05) and found[19] == max(found) > 0.95
+    assert found[100] == pytest.approx(0.5) and found[200] == pytest.approx(0)
+
+
+def test_averaged_weights_are_saved_and_resumed(cohort, tmp_path):
+    settings = ("network.width=2", "epochs=2", "averaging=0.5")
+    configuration = configured(cohort, *settings)
+    train(configuration, tmp_path / "whole", Recorder())
+    with pytest.raises(KeyboardInterrupt):
+        train(configuration, tmp_path / "parts", Recorder(stop_after=1))
+    train(configuration, tmp_path / "parts", Recorder(), resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    state = torch.load(tmp_path / "whole" / "checkpoints" / "state.pt")["system"]
+    saved = weights(tmp_path / "whole")
+    assert not same(saved, {name: value.numpy() for name, value in state["network"].items()})
+    assert all(np.array_equal(value, state["average"][f"module.{name}"]) for name, value in saved.items())
+
+
 def test_learning_rates_of_the_im_fuse_family_are_rounded():
     stage = Stage(epochs=300, steps_per_epoch=1, crop=16, schedule="poly_rounded", optimiser={"learning_rate": 1e-4})
     found = rates_by_epoch(stage, 300)

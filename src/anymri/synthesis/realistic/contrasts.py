@@ -63,15 +63,15 @@ def _draw_t1(rng: Generator, kind: str, easy: bool) -> Contrast:
     csf = rng.uniform(0.10, 0.45)
     grey = rng.uniform(max(0.55, csf + 0.15), 0.9)
     span = 1 - csf
-    oedema = rng.uniform(0.25, 0.6) if easy else rng.uniform(0.05, 0.55)  # drop from white matter to fluid
-    necrosis = {"cystic": (0.75, 1.0), "non_enhancing": (0.2, 0.75)}.get(kind, (0.3, 0.95))
+    oedema = rng.uniform(0.2, 0.55) if easy else rng.uniform(0.02, 0.5)  # drop from white matter to fluid
+    necrosis = {"cystic": (0.75, 1.0), "non_enhancing": (0.1, 0.75)}.get(kind, (0.1, 0.95))
     return Contrast(
         csf=csf,
         grey=grey,
         white=1.0,
         oedema=1 - oedema * span,
-        necrosis=1 - max(rng.uniform(*necrosis), oedema + 0.05) * span,
-        enhancing=1 - rng.uniform(0.05, 0.6) * span,
+        necrosis=1 - max(log_uniform(rng, *necrosis), oedema + 0.03) * span,
+        enhancing=1 - rng.uniform(0.02, 0.55) * span,
         blood=rng.uniform(0.9, 1.7),
         veins=rng.uniform(0.3, 0.9),
         arteries=rng.uniform(0.2, 0.9),
@@ -134,7 +134,7 @@ def _draw_t2(rng: Generator, kind: str) -> Contrast:
 def _draw_flair(rng: Generator, kind: str, easy: bool) -> Contrast:
     csf = rng.uniform(0.08, 0.5)
     excess = rng.uniform(0.5, 1.3) if easy else log_uniform(rng, 0.2, 1.3)
-    if kind == "cystic" or (kind != "non_enhancing" and rng.random() < 0.5):
+    if kind == "cystic" or (kind != "non_enhancing" and rng.random() < 0.35):
         necrosis = csf + rng.uniform(0, 0.8) * (1 - csf)  # suppressed as fluid
     else:
         necrosis = 1 + excess * rng.uniform(0.1, 1.0)

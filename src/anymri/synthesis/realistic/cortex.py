@@ -26,7 +26,7 @@ class Folds:
 
     sheets      (48, 48, 48) signed distance to the nearest sulcus on the sphere of folding, in millimetres
     depth_mm    mean depth of the sulci, 9 to 15
-    width_mm    half width of the sulci at the surface, 0.2 (young) to 1.8 (atrophy)
+    width_mm    half width of the sulci at the surface, -0.3 (young: closed) to 1.5 (atrophy)
     fissure_mm  half width of the fissures
     phase       (3,) phases of the variation of the depth over the brain
     """

@@ -48,7 +48,7 @@ def signal(rng: Generator, modality: str, contrast: Contrast, head: Head) -> Flo
     uneven = np.float32(rng.uniform(0, 0.1)) * texture.coarse + np.float32(rng.uniform(0, 0.06)) * texture.fine
     oedema = np.float32(contrast.oedema) * (1 + uneven)
     _blend(value, oedema, share * np.float32(contrast.opacity))
-    lumps = np.float32(rng.uniform(0.02, 0.15)) * texture.middle + np.float32(rng.uniform(0.02, 0.16)) * texture.fine
+    lumps = np.float32(rng.uniform(0.02, 0.2)) * texture.middle + np.float32(rng.uniform(0.02, 0.22)) * texture.fine
     inner = np.float32(contrast.enhancing) * (1 + lumps)
     inner += tumour.necrosis * (np.float32(contrast.necrosis) * (1 + np.float32(0.5) * lumps) - inner)
     _blend(inner, contrast.blood, tumour.blood * tumour.necrosis)

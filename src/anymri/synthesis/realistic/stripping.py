@@ -11,7 +11,7 @@ from anymri.synthesis.realistic.cores import Texture
 from anymri.synthesis.realistic.space import Floats, Mask
 from anymri.synthesis.realistic.tissues import Tissues
 
-MARGIN_MM = (0.0, 2.0)  # of fluid around the brain
+MARGIN_MM = (-1.0, 1.5)  # of fluid around the brain; negative where most of it is cut off
 # Share of the masks that cut into the brain, leave too much, or leave pieces of scalp and marrow.
 TOO_TIGHT, TIGHT_MM = 0.25, (0.5, 4.0)
 TOO_WIDE, WIDE_MM = 0.2, (1.0, 3.0)

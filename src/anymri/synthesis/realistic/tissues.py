@@ -63,8 +63,8 @@ class Tissues:
 
 def draw_build(rng: Generator) -> Build:
     """Return a young, an adult or an old brain: wider sulci come with larger ventricles."""
-    atrophy = rng.beta(1.3, 2.0)  # 0 to 1
-    width = 0.15 + 1.35 * atrophy * rng.uniform(0.7, 1.2)
+    atrophy = rng.beta(1.2, 2.4)  # 0 to 1
+    width = -0.3 + 1.5 * atrophy * rng.uniform(0.7, 1.2)
     swelling = (0.65 + 0.75 * atrophy) * log_uniform(rng, 0.8, 1.35)
     return Build(draw_folds(rng, width), swelling, rng.uniform(2.6, 3.8), rng.uniform(0.5, 3.0))
 

@@ -141,7 +141,8 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, modalities: int) -> None:
         super().__init__()
         self.convolution = nn.Conv3d(inputs, outputs, 3, padding=1, bias=False)
-        self.norm = nn.GroupNorm(GROUPS, outputs)
+        # A larger epsilon than usual, or gradients of a patch outside the brain, which is constant, would overflow.
+        self.norm = nn.GroupNorm(GROUPS, outputs, eps=1e-3)
         self.presence = nn.Linear(modalities, outputs, bias=False)
         nn.init.kaiming_normal_(self.convolution.weight, nonlinearity="relu")
         nn.init.zeros_(self.presence.weight)

@@ -67,7 +67,7 @@ RECIPES = {
         window_values="logits",
         stages=[
             Stage(
-                epochs=50,
+                epochs=36,
                 steps_per_epoch=100,
                 batch_size=2,
                 copies=2,
@@ -78,7 +78,7 @@ RECIPES = {
                 optimiser=Optimiser(name="adamw", learning_rate=2e-3, second_moment=0.99, clip_norm=3.0),
                 averaging=0.99,
                 schedule="warm_cosine_by_step",
-                validation_epochs=5,
+                validation_epochs=12,
             )
         ],
     ),
