@@ -121,7 +121,11 @@ def test_commands_and_options_of_documents_exist():
         for line in re.findall(r"(?:^|-m |`)anymri ([a-z]+ [^`#\n]*)", file.read_text(encoding="utf-8"), re.MULTILINE):
             name, *words = line.split()
             assert name in commands, f"{file}: anymri {line}"
-            options = {word for each in commands[name].params for word in (*each.opts, *each.secondary_opts)}
+            command = commands[name]
+            if hasattr(command, "commands"):
+                assert words[0] in command.commands, f"{file}: anymri {line}"
+                command = command.commands[words[0]]
+            options = {word for each in command.params for word in (*each.opts, *each.secondary_opts)}
             used = {word for word in words if re.fullmatch(r"--?[a-z][a-z0-9-]*", word)}
             assert used <= options | {"--debug", "--help"}, f"{file}: anymri {line}"
 

@@ -25,14 +25,16 @@ def card(**changes):
     return WeightsCard(**{**values, **changes})
 
 
-def write_weights(path, seed=0, reconstruction=False):
+def write_weights(path, seed=0, reconstruction=False, frozen=(), **changes):
     """Write a weights file that depends on the arguments alone.
 
     reconstruction  whether the network reconstructs images too
+    frozen          prefixes of tensor names that go to a second file
+    changes         changed fields of the card
     """
     torch.manual_seed(seed)
     network = card().network | {"reconstruction": reconstruction}
-    save_weights(path, registry.create("u_hved", **network).state_dict(), card(network=network))
+    save_weights(path, registry.create("u_hved", **network).state_dict(), card(network=network, **changes), frozen)
     return path
 
 

@@ -27,6 +27,7 @@ from anymri.regions import ET, REGIONS, label_scheme, region_mask
 from anymri.synthesis.phantoms import write_cohort
 from anymri.systems import registry
 from anymri.training.card import card_of
+from anymri.training.cohort.find import Cohort
 from anymri.weights.store import save_weights
 from cli.command import anymri, check_refused
 from made_evaluations import write_evaluation
@@ -263,5 +264,5 @@ def test_the_command_refuses_a_protocol_that_does_not_exist(cohort, xlstm, tmp_p
 @pytest.mark.parametrize("system", ["mam", "shaspec"])
 def test_trained_weights_keep_the_windows_of_their_recipe(system):
     recipe = registry.spec(system).recipes["reference"]
-    cohort = SimpleNamespace(scheme=label_scheme("brats2023"), training=[])
+    cohort = Cohort(label_scheme("brats2023"), [], [], {})
     assert Windows.of(card_of(recipe, cohort, recipe.stages[-1]))[1:-1] == SHEETS[system][:4]

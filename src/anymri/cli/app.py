@@ -21,6 +21,7 @@ from anymri.cli.commands.segment import segment
 from anymri.cli.commands.systems import systems
 from anymri.cli.commands.table import table
 from anymri.cli.commands.train import train
+from anymri.cli.commands.weights import weights
 from anymri.cli.console import console
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ for command in (
     demo,
 ):
     app.command()(command)
+app.add_typer(weights, name="weights")
 
 
 @app.callback(invoke_without_command=True)

@@ -43,7 +43,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate weights on all labelled cases of a cohort; each window is encoded once for all subsets.
 
-    weights       a weights file, a run folder, or a segmenter, which brings its device and lane
+    weights       a weights file, run folder, installed name; or a segmenter, which brings its device and lane
     data          a cohort: a folder or CSV manifest; cases without a label are not evaluated
     output        evaluation folder; finished cases in it are kept
     label_scheme  meaning of the label values; by default that of the training data of the weights

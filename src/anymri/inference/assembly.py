@@ -155,7 +155,7 @@ def chosen_space(study: RawStudy | Preparation, space: str | None) -> str | None
 
 def check_space(card: WeightsCard) -> None:
     """Raise `ConfigurationError` for weights that want scans in the space of an atlas, which is not made yet."""
-    if getattr(card, "space", "scan") == "atlas":
+    if card.space == "atlas":
         raise ConfigurationError(
             "These weights want scans in the space of an atlas, to which anymri cannot bring scans.",
             "Use weights for scans in their own space.",

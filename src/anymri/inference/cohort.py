@@ -21,6 +21,7 @@ from anymri.inference.cohort_summary import write_summary
 from anymri.inference.cohort_work import End, Work, claim, finish, segment_source
 from anymri.inference.ensemble import Model, load_model
 from anymri.progress import Progress, silent
+from anymri.weights.locate import find_weights
 
 ENGINES = ("local", "ray")
 # More processes than these read and prepare no faster than one GPU computes.
@@ -66,7 +67,7 @@ def segment_cohort(
     cohort    folder or CSV manifest, see `find_sources`; or the sources
     output    folder with one folder per case, failures.json and summary.csv. A case is done again only if its inputs,
               the weights, the settings or its result have changed
-    weights   a weights file or run folder; several for an ensemble; or a loaded segmenter or ensemble
+    weights   a weights file, run folder or name of installed weights; several for an ensemble; or a loaded model
     device    auto, cpu, cuda, cuda:1, mps
     lane      how the network is computed: torch (float32)
     combine   how an ensemble combines its members: mean, staple
@@ -175,10 +176,10 @@ def _default_workers(model: Model) -> int:
 
 
 def _paths(weights: Model | Path | str | Sequence[Path | str]) -> tuple[Path, ...]:
-    """Return the paths of weights; none of a loaded model."""
+    """Return the files of weights; none of a loaded model."""
     if isinstance(weights, Path | str):
-        return (Path(weights),)
-    return tuple(Path(each) for each in weights) if isinstance(weights, Sequence) else ()
+        weights = [weights]
+    return tuple(find_weights(Path(each)) for each in weights) if isinstance(weights, Sequence) else ()
 
 
 def _is_strict() -> bool:

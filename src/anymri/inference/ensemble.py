@@ -103,7 +103,7 @@ class Ensemble:
 
     @property
     def card(self) -> WeightsCard:
-        """Card of the first weights with the systems, origins and training cases of all."""
+        """Card of the first weights with the systems, origins and training cases of all; their tables do not apply."""
         cards = [member.card for member in self.members]
         mirrored_along = f", mirrored along {', '.join(self.flips)}" if self.flips else ""
         origins = "; ".join(f"{card.system}: {card.origin}" for card in cards)
@@ -112,6 +112,8 @@ class Ensemble:
             "origin": f"ensemble of {len(cards)} weights by {self.combine}{mirrored_along} ({origins})",
             "trained_on": sorted({name for card in cards for name in card.trained_on}),
             "checksum": None,
+            "summary": "",
+            "tables": [],
         }
         return cards[0].model_copy(update=changes)
 

@@ -143,7 +143,7 @@ class Result:
         probabilities   write the probabilities; without it they only count in the measurements
         statistics      write the statistics
         dice_by_subset  mean Dice by subset and region, of an evaluation of the weights: adds to the measurements what
-                        each missing modality would bring
+                        each missing modality would bring; by default the first table on the card of the weights
 
         Raises `OutputError` if the folder cannot be written, or if one of the files is an input.
         """
@@ -185,6 +185,8 @@ class Result:
 
     def _measured(self, dice_by_subset: DiceBySubset | None) -> dict[str, Any]:
         """Return the content of measurements.json."""
+        if dice_by_subset is None and self.card.tables:
+            dice_by_subset = self.card.tables[0].dice
         gains = expected_gains(self.subset, dice_by_subset)
         return {
             "case": self.case.name,

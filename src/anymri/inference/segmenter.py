@@ -29,6 +29,7 @@ from anymri.prepare.raw import RawStudy, read_raw
 from anymri.provenance import hashed
 from anymri.systems.contract import System
 from anymri.weights.card import WeightsCard
+from anymri.weights.choice import caution, choose
 from anymri.weights.locate import find_weights
 from anymri.weights.store import load_weights
 
@@ -51,15 +52,14 @@ class Segmenter:
         self.windows = Windows.of(card)
 
     @classmethod
-    def load(cls, weights: Path | str, device: str = "auto", lane: str = "torch") -> Self:
+    def load(cls, weights: Path | str | None = None, device: str = "auto", lane: str = "torch") -> Self:
         """Return a segmenter with its weights loaded.
 
-        weights  a weights file or run folder
+        weights  a weights file, run folder or name of installed weights; by default the best installed for all subsets
         device   auto (a GPU if there is one, else the CPU), cpu, cuda, cuda:1, mps
         lane     how the network is computed: torch (float32)
 
-        Raises `WeightsError` for weights that cannot be used, `ConfigurationError` for a device or lane that is not
-        there.
+        Raises `WeightsError` for weights that cannot be used, `ConfigurationError` for an unknown device or lane.
 
         >>> import anymri
         >>> segmenter = anymri.load("RUN", device="cpu")
@@ -68,7 +68,7 @@ class Segmenter:
         """
         check_lane(lane)
         where = pick_device(device)
-        file = find_weights(Path(weights))
+        file = choose().weights.file if weights is None else find_weights(Path(weights))
         before = sha256(file)
         system, card = load_weights(file, where)
         if sha256(file) != before:
@@ -170,7 +170,7 @@ def segment(
     t2: Path | str | None = None,
     flair: Path | str | None = None,
     brain_mask: Path | str | None = None,
-    weights: Path | str,
+    weights: Path | str | None = None,
     subset: Subset | str | None = None,
     device: str = "auto",
     lane: str = "torch",
@@ -189,7 +189,7 @@ def segment(
     case         a folder, file or zip archive with images or DICOM series; scans given one by one overrule it
     t1           T1 scan: an image file, or a DICOM folder, file or zip archive; and so are t1c, t2 and flair
     brain_mask   mask of the brain, for scans with skull or with a background that is not constant
-    weights      a weights file or run folder
+    weights      a weights file, run folder or name of installed weights; by default the best installed for the subset
     subset       modalities to use, for example "T1c+FLAIR"; by default all that exist
     device       auto, cpu, cuda, cuda:1, mps
     lane         how the network is computed: torch (float32)
@@ -206,9 +206,13 @@ def segment(
     scans = {m: Path(p) for m, p in zip(MODALITIES, (t1, t1c, t2, flair), strict=True) if p is not None}
     mask = None if brain_mask is None else Path(brain_mask)
     raw = read_raw(None if case is None else Path(case), scans, mask, dicom_study)
-    return Segmenter.load(weights, device, lane).segment(
+    chosen = chosen_subset(raw, subset)
+    file = choose(chosen).weights.file if weights is None else find_weights(Path(weights))
+    segmenter = Segmenter.load(file, device, lane)
+    caution(segmenter.card, file.name, chosen)
+    return segmenter.segment(
         raw,
-        subset,
+        chosen,
         output,
         space=space,
         brain=brain,

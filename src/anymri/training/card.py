@@ -18,9 +18,17 @@ def card_of(recipe: Recipe, cohort: Cohort, stage: Stage) -> WeightsCard:
         window=stage.crop,
         **recipe.window_settings,
         label_scheme=cohort.scheme.name,
+        subsets=_only_subsets(recipe, stage),
+        synthetic_only=cohort.is_synthetic,
         trained_on=cohort.training_names,
         origin=f"anymri train, stage {stage.name}",
     )
+
+
+def _only_subsets(recipe: Recipe, stage: Stage) -> list[str] | None:
+    """Return the subsets that dedicated stages up to this one train on; None if one of them draws its subsets."""
+    subsets = [each.single_subset for each in recipe.stages[: recipe.stages.index(stage) + 1]]
+    return None if None in subsets else sorted({str(subset) for subset in subsets})
 
 
 def network_arguments(recipe: Recipe, cohort: Cohort) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Find the weights file that a user names: a file, or the folder of a run."""
+"""Find the weights file that a user names: a file, the folder of a run, or installed weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from anymri.errors import WeightsError
+from anymri.errors import WeightsError, did_you_mean
+from anymri.weights.folders import installed_files
 
 # In a run folder, the first of these that exists.
 RUN_WEIGHTS = ("checkpoints/best.safetensors", "checkpoints/last.safetensors")
@@ -12,6 +13,8 @@ RUN_WEIGHTS = ("checkpoints/best.safetensors", "checkpoints/last.safetensors")
 
 def find_weights(path: Path) -> Path:
     """Return the weights file at `path`, or the best (else the last) weights of the run folder at `path`.
+
+    path  may also be the name of installed weights, if nothing exists at the path
 
     Raises `WeightsError` if there is none.
     """
@@ -25,6 +28,12 @@ def find_weights(path: Path) -> Path:
         return found[0]
     if path.exists() and not path.is_file():
         raise WeightsError(f"{path} is not a regular file.", "Give a run folder or a .safetensors file.")
-    if not path.is_file():
-        raise WeightsError(f"There are no weights at {path}.", "Give a run folder or a .safetensors file.")
-    return path
+    if path.is_file():
+        return path
+    installed = installed_files()
+    if str(path) in installed:
+        return installed[str(path)]
+    raise WeightsError(
+        f"There are no weights at {path}, and no installed weights have this name.",
+        f"{did_you_mean(str(path), installed)}Give a run folder, a .safetensors file or a name of: anymri weights list",
+    )

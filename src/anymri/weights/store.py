@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from isal import isal_zlib
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -21,7 +21,7 @@ from anymri.systems.contract import System
 from anymri.systems.crops import plain
 from anymri.systems.registry import build
 from anymri.text import listed, shortened
-from anymri.weights.card import WeightsCard
+from anymri.weights.card import FORMAT, WeightsCard
 from anymri.weights.locate import find_weights
 
 _KEY = "anymri"
@@ -42,6 +42,7 @@ def save_weights(
             several weights share it
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    card = card.model_copy(update={"frozen_file": None})  # that of a card that was loaded
     if apart := {name: tensors.pop(name) for name in list(tensors) if name.startswith(frozen)}:
         content = save(apart)
         file = path.with_name(f"frozen-{hashlib.sha256(content).hexdigest()[:FROZEN_DIGITS]}.safetensors")
@@ -70,7 +71,7 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
     numbers that are not finite, all zero or not those of its checksum.
     """
     file = find_weights(path)
-    card = _card(file)
+    card = read_card(file)
     try:
         system = blueprint(card.system, card.network)
     except AnymriError as error:
@@ -123,7 +124,14 @@ def _opened(file: Path) -> Iterator[Any]:
         raise WeightsError(f"{file} is damaged or is not a safetensors file.", _GIVE) from error
 
 
-def _card(file: Path) -> WeightsCard:
+class _Format(BaseModel):
+    """The format of a card, which every version of anymri can read."""
+
+    format: int = FORMAT
+
+
+def read_card(file: Path) -> WeightsCard:
+    """Return the card in a weights file, without its tensors; raise `WeightsError` if it has none that can be read."""
     with _opened(file) as stored:
         metadata = stored.metadata() or {}
     if _KEY not in metadata:
@@ -131,10 +139,23 @@ def _card(file: Path) -> WeightsCard:
     try:
         return WeightsCard.model_validate_json(metadata[_KEY])
     except ValidationError as error:
+        if (found := _format_of(metadata[_KEY])) > FORMAT:
+            raise WeightsError(
+                f"{file} was written by a newer anymri: its card has format {found}, and this version reads {FORMAT}.",
+                "Update anymri.",
+            ) from error
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "its text"
         reason = shortened(first["msg"].removeprefix("Value error, "))
         raise WeightsError(f"The card of {file} does not fit: {shortened(place)} ({reason}).", _GIVE) from error
+
+
+def _format_of(card: str) -> int:
+    """Return the format that the text of a card states; `FORMAT` where it states none."""
+    try:
+        return _Format.model_validate_json(card).format
+    except ValidationError:
+        return FORMAT
 
 
 def _check_headers(files: Sequence[Path], system: str, expected: Mapping[str, torch.Tensor]) -> None:

@@ -74,8 +74,8 @@ def expected_by(weights: Path) -> list[str]:
     from anymri.weights.store import load_weights
 
     _, card = load_weights(find_weights(weights))
-    space = getattr(card, "space", "scan")
-    where = "the space of the scan" if space == "scan" else f"the space of an {space}, to which scans are not brought"
+    is_atlas = card.space == "atlas"
+    where = "the space of an atlas, to which scans are not brought" if is_atlas else "the space of the scan"
     sentences = [f"The weights ({card.system}) want scans in {where}."]
     if card.network["num_classes"] > MOST_CLASSES_BEFORE_SURGERY:
         sentences.append("They know the resection cavity: they are for scans after surgery.")

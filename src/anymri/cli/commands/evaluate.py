@@ -14,7 +14,7 @@ from anymri.modalities import SUBSETS, Subset
 
 
 def evaluate(
-    weights: Annotated[Path, typer.Argument(help="Run folder or .safetensors file.")],
+    weights: Annotated[Path, typer.Argument(help="Run folder, .safetensors file, or name of installed weights.")],
     *,
     data: Annotated[Path, typer.Option(help="Labelled cohort: a folder or a CSV manifest.")],
     output: Output,

@@ -14,7 +14,9 @@ import typer
 from anymri.cli.added_files import check_extras, write_added_files
 from anymri.cli.console import console
 from anymri.cli.options import Device, Lane, Output
+from anymri.cli.used_weights import weights_for
 from anymri.errors import AnymriError, AnymriWarning, ConfigurationError, InputWarning
+from anymri.modalities import Subset
 
 if TYPE_CHECKING:
     from anymri.data.sources import Source
@@ -48,7 +50,12 @@ def segment(
     ] = None,
     *,
     output: Output,
-    weights: Annotated[list[Path], typer.Option(help="Run folder or .safetensors file; several for an ensemble.")],
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Run folder, .safetensors file or installed name; several for an ensemble; default: best installed."
+        ),
+    ] = None,
     t1: T1 = None,
     t1c: T1c = None,
     t2: T2 = None,
@@ -116,15 +123,18 @@ def segment(
             work["export"] = partial(write_added_files, **added)
         settings: dict[str, Any] = {"device": device, "lane": lane, "combine": combine, "flips": tta, "engine": engine}
         settings |= {"address": address, "workers": workers}
-        raise typer.Exit(segment_many(case, output, weights, shard=shard, work=work, **settings))
+        used = weights_for(weights, None if subset is None else Subset.parse(subset))
+        raise typer.Exit(segment_many(case, output, used, shard=shard, work=work, **settings))
     _refuse(shard=shard, address=address, workers=workers)
+    from anymri.inference.assembly import chosen_subset
     from anymri.inference.ensemble import load_model
     from anymri.prepare.raw import read_raw
 
     with noted() as notes:
         given = {name: path for name, path in scans.items() if path is not None}
         raw = read_raw(case, given, brain_mask, dicom_study)
-        result = load_model(weights, device, lane, combine, tta).segment(raw, output=output, **options)
+        used = weights_for(weights, chosen_subset(raw, subset))
+        result = load_model(used, device, lane, combine, tta).segment(raw, output=output, **options)
     if statistics:
         result.save(output, statistics=True)
     print_result(result, output)

@@ -43,6 +43,11 @@ class Cohort:
     skipped: dict[str, list[str]] = field(default_factory=dict)
 
     @property
+    def is_synthetic(self) -> bool:
+        """Whether the cases are made in training."""
+        return isinstance(self.training, SyntheticCases)
+
+    @property
     def training_names(self) -> list[str]:
         """Names of the training cases; of synthetic ones, what determines them."""
         if isinstance(self.training, SyntheticCases):

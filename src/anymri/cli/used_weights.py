@@ -1,0 +1,34 @@
+"""Weights that a command uses: those that the user names, or the best installed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anymri.cli.console import console
+from anymri.modalities import Subset
+
+
+def weights_for(named: Sequence[Path] | None, subset: Subset | None) -> list[Path]:
+    """Return the weights that the user names, or else the best installed ones; print which, and what they are.
+
+    subset  modalities at hand; None for a cohort, in which they differ
+
+    Raises `WeightsError` if there are none. An `InputWarning` names what they have not seen in training.
+    """
+    from anymri.weights.choice import caution, choose
+    from anymri.weights.folders import SUFFIX
+    from anymri.weights.locate import find_weights
+    from anymri.weights.store import read_card
+
+    used = list(named or [])
+    if not used:
+        choice = choose(subset)
+        console.print(f"Weights: {choice.weights.name} ({choice.why})", soft_wrap=True)
+        used = [choice.weights.file]
+    for path in used:
+        card, name = read_card(find_weights(path)), path.name.removesuffix(SUFFIX)
+        if card.summary:
+            console.print(f"{name}: {card.summary}", soft_wrap=True)
+        caution(card, name, subset)
+    return used
