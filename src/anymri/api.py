@@ -105,6 +105,7 @@ def train(
     output: Path | str,
     recipe: str | None = None,
     *,
+    initial_weights: Path | str | None = None,
     device: str = "auto",
     cache: Path | str | None = None,
     loggers: Sequence[str] = (),
@@ -114,16 +115,17 @@ def train(
 ) -> Path:
     """Train a system on a cohort and return the file of its best weights.
 
-    data          a labelled cohort: a folder or CSV manifest
-    label_scheme  meaning of its label values, for example "brats2023"
-    output        run folder to write
-    recipe        a recipe of the system: corrected (the default), reference, nano, ...
-    device        auto, cpu, cuda, cuda:1, mps
-    cache         folder of preprocessed cases; by default $ANYMRI_CACHE or the cache of the user
-    loggers       mlflow, wandb
-    resume        continue the run in `output`
-    callback      receives each case, step and epoch; by default nothing is shown
-    settings      changes of the recipe as in --set: epochs=2, or nested ones as in **{"network.width": 4}
+    data             a labelled cohort: a folder or CSV manifest; or "synthetic"
+    label_scheme     meaning of its label values, for example "brats2023"
+    output           run folder to write
+    recipe           a recipe of the system: corrected (the default), reference, nano, ...
+    initial_weights  weights of the same network to begin with
+    device           auto, cpu, cuda, cuda:1, mps
+    cache            folder of preprocessed cases; by default $ANYMRI_CACHE or the cache of the user
+    loggers          mlflow, wandb
+    resume           continue the run in `output`
+    callback         receives each case, step and epoch; by default nothing is shown
+    settings         changes of the recipe as in --set: epochs=2, or nested ones as in **{"network.width": 4}
 
     Raises an `AnymriError` before any work if something does not fit, `Interrupted` after Ctrl-C with all saved.
 
@@ -137,13 +139,15 @@ def train(
 
     need("train", "lightning", "monai", "tensorboard")
     from anymri.training.callbacks import TrainingCallback
-    from anymri.training.configuration import resolve
+    from anymri.training.configuration import SYNTHETIC, resolve
     from anymri.training.engine import train as run_training
     from anymri.training.run import Run
+    from anymri.weights.locate import find_weights
 
     options = {
-        "data": Path(data).absolute(),
+        "data": data if str(data) == SYNTHETIC else Path(data).absolute(),
         "label_scheme": label_scheme,
+        "initial_weights": None if initial_weights is None else find_weights(Path(initial_weights)).absolute(),
         "device": device,
         "cache": None if cache is None else Path(cache).absolute(),
         "loggers": tuple(loggers),

@@ -19,7 +19,7 @@ import small_runs
 from anymri.data.cache import cache_case
 from anymri.data.layouts import find_cases
 from anymri.data.preprocessing import Preprocessing
-from anymri.errors import AnymriError, CohortError, ConfigurationError, LabelError, RunError
+from anymri.errors import AnymriError, CohortError, ConfigurationError, LabelError, RunError, WeightsError
 from anymri.regions import label_scheme
 from anymri.synthesis.phantoms import write_cohort
 from anymri.systems.recipes.schema import Stage
@@ -250,6 +250,20 @@ def test_averaged_weights_are_saved_and_resumed(cohort, tmp_path):
     saved = weights(tmp_path / "whole")
     assert not same(saved, {name: value.numpy() for name, value in state["network"].items()})
     assert all(np.array_equal(value, state["average"][f"module.{name}"]) for name, value in saved.items())
+
+
+def test_a_training_begins_with_initial_weights_of_the_same_network(run, cohort, tmp_path):
+    settings = ("epochs=1", "steps_per_epoch=1", "optimiser.learning_rate=1e-12", "validation_epochs=null")
+    configuration = configured(cohort, *settings).model_copy(update={"initial_weights": run})
+    train(configuration, tmp_path / "run", Recorder())
+    initial = weights(run, "best")
+    for name, value in weights(tmp_path / "run").items():
+        np.testing.assert_allclose(value, initial[name], atol=1e-9)
+    inputs = json.loads((tmp_path / "run" / "provenance.json").read_text())["inputs"]
+    assert inputs["initial weights"]["file"].endswith("best.safetensors")
+    other = configured(cohort, *settings, "network.width=2").model_copy(update={"initial_weights": run})
+    with pytest.raises(WeightsError, match="do not fit this training"):
+        train(other, tmp_path / "other", Recorder())
 
 
 def test_learning_rates_of_the_im_fuse_family_are_rounded():

@@ -47,17 +47,19 @@ def _trainable(name: str) -> str:
 class TrainingConfiguration(BaseModel):
     """All settings of a training; saved as `config.yaml` in its run folder.
 
-    data          cohort: a folder or a CSV manifest; or "synthetic", see `anymri.training.cohort.synthetic`
-    label_scheme  name of a scheme of `anymri.regions.SCHEMES`; one that cannot be trained on raises `LabelError`. That
-                  of synthetic cases is known
-    cache         folder of preprocessed cases, shared by runs on the same data with the same preprocessing
-    loggers       loggers beside log.csv and TensorBoard
+    data             cohort: a folder or a CSV manifest; or "synthetic", see `anymri.training.cohort.synthetic`
+    label_scheme     name of a scheme of `anymri.regions.SCHEMES`; one that cannot be trained on raises `LabelError`.
+                     That of synthetic cases is known
+    initial_weights  weights of the same network to begin with; by default random ones
+    cache            folder of preprocessed cases, shared by runs on the same data with the same preprocessing
+    loggers          loggers beside log.csv and TensorBoard
     """
 
     model_config = ConfigDict(extra="forbid")
 
     data: Path
     label_scheme: Annotated[str, AfterValidator(_trainable)]
+    initial_weights: Path | None = None
     device: str = "auto"
     cache: Path = Field(default_factory=default_folder)
     loggers: tuple[Literal["mlflow", "wandb"], ...] = ()
@@ -83,7 +85,7 @@ def resolve(
     """Return the configuration of a recipe, changed by a YAML file, then by options, then by `--set key=value`.
 
     recipe       name of the recipe; by default "corrected", and without it the first
-    options      data, label_scheme, device, cache and loggers where given (None is skipped)
+    options      data, label_scheme, initial_weights, device, cache and loggers where given (None is skipped)
     file         YAML with any of these and recipe; only what differs from the recipe is needed
     assignments  texts such as "seed=1", "network.width=4", "epochs=2" (all stages) or "whole.epochs=2" (one stage)
 

@@ -14,14 +14,15 @@ from typing import Any
 
 import torch
 
-from anymri.errors import AnymriWarning, RunError
+from anymri.errors import AnymriWarning, RunError, WeightsError
 from anymri.extras import need
 from anymri.files import locked
 from anymri.inference.segmenter import Segmenter
-from anymri.provenance import hashed, provenance
+from anymri.provenance import Inputs, hashed, provenance
 from anymri.systems.contract import System
 from anymri.systems.recipes.schema import Recipe, Stage
 from anymri.systems.registry import build, spec
+from anymri.text import shown
 from anymri.training.callbacks import Curves, MetricLogger, TrainingCallback, metric_loggers
 from anymri.training.card import card_of, network_arguments
 from anymri.training.cohort.find import Cohort, prepare
@@ -35,7 +36,8 @@ from anymri.training.process_group import ProcessGroup, check_shares, start_proc
 from anymri.training.run import Run
 from anymri.training.stopping import Stop
 from anymri.training.validation import Validation, validate
-from anymri.weights.store import save_weights
+from anymri.weights.locate import find_weights
+from anymri.weights.store import load_weights, save_weights
 
 # A crash of the machine costs no more than this.
 SECONDS_BETWEEN_SAVES = 600.0
@@ -79,11 +81,14 @@ def train(
             raise run.damaged_state()
         torch.manual_seed(recipe.seed)
         system = build(recipe.system, network_arguments(recipe, cohort))
+        inputs = hashed(cohort.files)
+        if configuration.initial_weights is not None:
+            inputs |= begin_with(system, recipe, find_weights(configuration.initial_weights))
         if expect:
             expect(estimate(group, recipe.system, system, cohort.training, remaining, position))
         if group.rank == 0:
             settings = configuration.model_dump(mode="json")
-            record = provenance("train", settings, hashed(cohort.files), str(group.device)) | {"processes": group.size}
+            record = provenance("train", settings, inputs, str(group.device)) | {"processes": group.size}
             run.write_beginning(configuration, split, record, resume)
             run.write_logs(position)
             if len(remaining) == 1 and _is_finished(remaining[0], position):
@@ -258,6 +263,28 @@ class _Trainer:
     def _save_weights(self, learners: Learners, path: Path, stage: Stage) -> None:
         if self.group.rank == 0:
             save_weights(path, learners.trained.state_dict(), card_of(self.recipe, self.cohort, stage), stage.frozen)
+
+
+def begin_with(system: System[Any], recipe: Recipe, file: Path) -> Inputs:
+    """Load weights of the same network into a system, and return their file with its hash.
+
+    Raises `WeightsError` for weights of another network.
+    """
+    initial, card = load_weights(file)
+    expected, found = system.state_dict(), initial.state_dict()
+    if {name: value.shape for name, value in found.items()} != {name: value.shape for name, value in expected.items()}:
+        raise WeightsError(
+            f"{file} has weights of {card.system} with {shown(card.network, 200)}, which do not fit this training.",
+            f"Train with the same network: anymri train {card.system}, and --set network.NAME=VALUE where they differ.",
+        )
+    if card.preprocessing != recipe.preprocessing:
+        warnings.warn(
+            f"The initial weights {file} were trained with another preprocessing than this recipe has.",
+            AnymriWarning,
+            stacklevel=3,
+        )
+    system.load_state_dict(found)
+    return hashed({"initial weights": file})
 
 
 def _is_finished(stage: Stage, position: Position) -> bool:

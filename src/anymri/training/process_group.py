@@ -99,7 +99,7 @@ def start_process_group(device: str, precision: Any) -> ProcessGroup:
     """Return the group that this process was started in, one device per process.
 
     device     name of a device, see `anymri.inference.device.pick_device`
-    precision  `Recipe.precision`, or another precision of Fabric
+    precision  `Recipe.precision`, or another precision of Fabric; "bf16-if-fast" is decided by the device
 
     Raises `ConfigurationError` if the processes cannot have one device each.
     """
@@ -108,6 +108,8 @@ def start_process_group(device: str, precision: Any) -> ProcessGroup:
 
     launch = Launch.from_environment()
     chosen = _device_of_process(device, launch)
+    if precision == "bf16-if-fast":
+        precision = "bf16-mixed" if _has_fast_bfloat16(chosen) else "32-true"
     fabric = Fabric(
         accelerator=chosen.type,
         devices=[chosen.index or 0] if chosen.type == "cuda" and launch.processes == 1 else launch.per_node,
@@ -119,6 +121,13 @@ def start_process_group(device: str, precision: Any) -> ProcessGroup:
     with _communication():
         fabric.launch()
     return ProcessGroup(fabric)
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    """Return whether a device has instructions for bfloat16; other CPUs emulate it and are slower than in float32."""
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cuda"
 
 
 def check_shares(stages: Sequence[Stage], processes: int) -> None:

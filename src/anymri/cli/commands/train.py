@@ -26,6 +26,9 @@ def train(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with changes of the recipe.")] = None,
     assignments: Assignments = None,
+    initial_weights: Annotated[
+        Path | None, typer.Option(help="Weights to begin with: a file, a run folder or an installed name.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps; default: auto.")] = None,
     cache: Annotated[
         Path | None,
@@ -47,6 +50,7 @@ def train(
     from anymri.training.configuration import SYNTHETIC, resolve
     from anymri.training.launch import Launch
     from anymri.training.run import Run
+    from anymri.weights.locate import find_weights
 
     console.quiet = Launch.from_environment().rank > 0
     run = Run(output)
@@ -60,6 +64,8 @@ def train(
     if data is not None and str(data) != SYNTHETIC:
         data = data.absolute()
     paths = {"data": data, "cache": cache and cache.absolute()}
+    if initial_weights is not None:
+        paths["initial_weights"] = find_weights(initial_weights).absolute()
     options = {**paths, "label_scheme": label_scheme, "device": device, "loggers": loggers or None}
     configuration = resolve(system, recipe, options, config, assignments or [])
     console.print(configuration.to_yaml(), soft_wrap=True)

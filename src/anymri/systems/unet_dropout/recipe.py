@@ -63,7 +63,7 @@ RECIPES = {
         source="ours; losses and schedule after the prototypes in docs/synthesis.md",
         network=dict(CARD.presets["small"]),
         preprocessing=BRAIN_ALONE.model_copy(update={"coarsening": 2}),
-        precision="bf16-mixed",
+        precision="bf16-if-fast",
         window_values="logits",
         stages=[
             Stage(
