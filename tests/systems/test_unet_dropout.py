@@ -31,7 +31,7 @@ def batch(available):
 def test_conversion_is_refused_without_writing_weights(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "authors.pth")
     with pytest.raises(WeightsError, match=r"no authors' weights(.|\n)*anymri train unet_dropout"):
-        convert_checkpoint("unet_dropout", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+        convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors", "unet_dropout")
     assert not (tmp_path / "w.safetensors").exists()
 
 
