@@ -109,7 +109,7 @@ def test_checkpoint_with_second_names_converts_to_the_same():
     }
     whole = stored | blocks
     whole |= {f"decoder.{name}": value for name, value in whole.items() if name.startswith(DEAD)}
-    plain, found = converted(SMALL), MAM.convert({"network_weights": whole, "current_epoch": 499})
+    plain, found = converted(SMALL), MAM.convert(whole)
     assert found.network == plain.network and found.state.keys() == plain.state.keys()
     assert all(torch.equal(found.state[name], value) for name, value in plain.state.items())
 

@@ -36,18 +36,17 @@ def test_converter_keeps_every_parameter(system):
     assert sum(p.numel() for p in system.parameters()) == MODEL["parameter_count"]
 
 
-def test_converter_ignores_prefixes_and_unused_convolutions():
-    """The checkpoint has names as data-parallel training saves them, as in the original repository."""
+def test_converter_ignores_the_unused_convolutions_of_the_original_repository():
     state = FIXTURE.state(MODEL)
-    checkpoint = {f"module.{name}": value for name, value in state.items()}
+    unused = {}
     for modality in FIXTURE.json["modality_order"]:
         embed = state[f"{modality}_encode_conv.weight"]
-        checkpoint[f"module.{modality}_decode_conv.weight"] = embed.transpose(0, 1)
-        checkpoint[f"module.{modality}_decode_conv.bias"] = embed[0].flatten()
-    convert = spec("mmformer").convert
-    plain, wrapped = (convert(each) for each in (state, {"epoch": 1, "state_dict": checkpoint}))
-    assert plain.network == wrapped.network and plain.state.keys() == wrapped.state.keys()
-    assert all(torch.equal(plain.state[name], wrapped.state[name]) for name in plain.state)
+        unused[f"{modality}_decode_conv.weight"] = embed.transpose(0, 1)
+        unused[f"{modality}_decode_conv.bias"] = embed[0].flatten()
+    plain, whole = (spec("mmformer").convert(each) for each in (state, state | unused))
+    assert set(whole.unused) == unused.keys()
+    assert plain.network == whole.network and plain.state.keys() == whole.state.keys()
+    assert all(torch.equal(plain.state[name], whole.state[name]) for name in plain.state)
 
 
 @pytest.mark.parametrize("name", names("eval"))

@@ -44,7 +44,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def network():
-    converted = spec("shaspec").convert({"model": state(), "iter": 1, "val_Dice_best": 0.5})
+    converted = spec("shaspec").convert(state())
     built = spec("shaspec").network(**converted.network)
     built.load_state_dict(converted.state)
     return built.double()

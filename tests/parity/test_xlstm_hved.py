@@ -57,12 +57,12 @@ def test_converter_keeps_every_used_parameter(system):
     assert ignored == FIXTURE["unused_parameters"]
 
 
-def test_converter_reads_checkpoints_with_aliases_and_a_wrapper():
+def test_converter_reads_checkpoints_with_aliases():
     state = reference.filled_state(FIXTURE["seed"], FIXTURE["model"])
-    state |= {alias: state[name] for alias, name in FIXTURE["model"]["aliases"].items()}
-    convert = spec("xlstm_hved").convert
-    plain, wrapped = (convert(checkpoint).state for checkpoint in (state, {"epoch": 1, "model_sd": state}))
-    assert all(torch.equal(plain[name], wrapped[name]) for name in plain)
+    aliases = {alias: state[name] for alias, name in FIXTURE["model"]["aliases"].items()}
+    plain, whole = (spec("xlstm_hved").convert(each).state for each in (state, state | aliases))
+    assert aliases and plain.keys() == whole.keys()
+    assert all(torch.equal(plain[name], whole[name]) for name in plain)
 
 
 @pytest.mark.parametrize("number", FIXTURE["eval_subsets"])

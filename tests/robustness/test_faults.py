@@ -207,7 +207,7 @@ def test_a_table_and_a_conversion_do_not_overwrite_their_input(place, tmp_path):
     check_refused(anymri("report", copied, "-o", copied / "provenance.json"), "would be overwritten")
     assert content(copied) == content(place / "evaluation")
     (tmp_path / "authors.pth").write_bytes(b"x")
-    check_refused(anymri("convert", "u_hved", tmp_path / "authors.pth", "-o", tmp_path / "authors.pth"), "overwritten")
+    check_refused(anymri("convert", tmp_path / "authors.pth", "-o", tmp_path / "authors.pth"), "overwritten")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "segment", "phantom", "demo"])

@@ -97,5 +97,5 @@ def test_a_killed_phantom_is_written_again(place, tmp_path, ways):
 
 @pytest.mark.parametrize("ways", WAYS)
 def test_a_killed_conversion_is_written_again(place, tmp_path, ways):
-    command = lambda output: ["convert", "u_hved", place / "authors.pth", "-o", output / "w.safetensors"]
+    command = lambda output: ["convert", place / "authors.pth", "-o", output / "w.safetensors"]
     assert kill_everywhere(tmp_path, ways, command) >= 1

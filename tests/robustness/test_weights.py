@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import time
 import zipfile
@@ -178,7 +179,7 @@ def test_only_regular_files_are_opened_as_weights_or_checkpoints(tmp_path):
         with pytest.raises(WeightsError, match="is not a regular file"):
             anymri.load(path)
         with pytest.raises(WeightsError, match="is not a regular file"):
-            convert_checkpoint("u_hved", type(tmp_path)(path), tmp_path / "w.safetensors")
+            convert_checkpoint(type(tmp_path)(path), tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("system", registry.names())
@@ -288,12 +289,12 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("system", CONVERTED)
+@pytest.mark.parametrize("system", [None, *CONVERTED])
 def test_checkpoints_of_odd_shape_are_refused_by_all_converters(system, tmp_path):
     for name, value in VALUES.items():
         checkpoint(tmp_path / "authors.pth", value)
         with pytest.raises(WeightsError) as error:
-            convert_checkpoint(system, tmp_path / "authors.pth", tmp_path / "w.safetensors")
+            convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors", system)
         assert "\n" not in error.value.what and len(error.value.what) < 400 + len(str(tmp_path)), name
     assert not (tmp_path / "w.safetensors").exists()
 
@@ -313,20 +314,20 @@ def test_checkpoints_of_odd_shape_are_refused_by_all_converters(system, tmp_path
 def test_hostile_pickles_are_refused(pickled, tmp_path):
     checkpoint(tmp_path / "authors.pth", pickled=pickled)
     with pytest.raises(WeightsError, match=r"authors\.pth cannot be read as tensors alone"):
-        convert_checkpoint("u_hved", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+        convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors")
 
 
 def test_a_checkpoint_of_shared_dictionaries_is_not_expanded(tmp_path, monkeypatch):
     monkeypatch.setattr("anymri.weights.pickles._MOST_OBJECTS", 10_000)
     checkpoint(tmp_path / "authors.pth", shared())
     with pytest.raises(WeightsError, match="tensors alone"):
-        convert_checkpoint("u_hved", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+        convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors")
 
 
 def test_an_archive_that_inflates_beyond_its_size_is_refused_before_it_is_read(tmp_path):
     checkpoint(tmp_path / "bomb.pth", {"a": tensor()}, padding=b"\0" * 20_000_000, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(WeightsError, match="more memory than its size"):
-        convert_checkpoint("u_hved", tmp_path / "bomb.pth", tmp_path / "w.safetensors")
+        convert_checkpoint(tmp_path / "bomb.pth", tmp_path / "w.safetensors")
 
 
 def test_truncated_and_old_checkpoints_are_refused(tmp_path):
@@ -337,7 +338,7 @@ def test_truncated_and_old_checkpoints_are_refused(tmp_path):
     for damaged in (b"", content[:-30], content[: len(content) // 2], b"text" * 100, file.read_bytes()):
         file.write_bytes(damaged)
         with pytest.raises(WeightsError, match=r"1\.6"):
-            convert_checkpoint("u_hved", file, tmp_path / "w.safetensors")
+            convert_checkpoint(file, tmp_path / "w.safetensors")
 
 
 def test_a_checkpoint_that_is_not_finite_is_refused(tmp_path):
@@ -347,7 +348,7 @@ def test_a_checkpoint_that_is_not_finite_is_refused(tmp_path):
     name = "seg_decoder.conv_out.weight"
     torch.save({**state, name: torch.full_like(state[name], float("nan"))}, tmp_path / "authors.pth")
     with pytest.raises(AnymriError, match=r"not finite: segmentation_decoder\.out\.weight"):
-        convert_checkpoint("u_hved", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+        convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors")
 
 
 def test_good_weights_load(tmp_path):
@@ -360,3 +361,29 @@ def test_weights_of_zeros_are_refused(written, state):
 
 def test_a_card_with_an_unknown_label_scheme_is_refused(written):
     refused(written(label_scheme="zzz"), r"label_scheme \(there is no label scheme 'zzz'\)")
+
+
+@pytest.mark.parametrize("place", ["file", "state dict", "tensor", "beside"])
+def test_code_in_a_checkpoint_is_not_run_while_its_system_is_recognised(place, tmp_path):
+    from parity import reference
+
+    ran = tmp_path / "ran"
+    payload = Call(shutil.copyfile, __file__, str(ran))
+    state = reference.reference_state(reference.load("u_hved"))
+    stored = {
+        "file": payload,
+        "state dict": {"state_dict": payload},
+        "tensor": {"state_dict": {**state, "seg_decoder.conv_out.weight": payload}},
+        "beside": {"epoch": payload, "state_dict": state},
+    }[place]
+    torch.save(stored, tmp_path / "authors.pth")
+    if place == "beside":
+        conversion = convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors")
+        assert conversion.system == "u_hved" and conversion.skipped == {"not weights": ("epoch",)}
+    else:
+        with pytest.raises(WeightsError):
+            convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors")
+        assert not (tmp_path / "w.safetensors").exists()
+    assert not ran.exists()
+    torch.load(tmp_path / "authors.pth", weights_only=False)
+    assert ran.exists()  # the payload works where pickles are run

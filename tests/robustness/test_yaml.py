@@ -119,7 +119,7 @@ def test_errors_print_names_as_they_are(name, tmp_path, monkeypatch):
         ["recipe", "u_hved", "--recipe", name],
         ["recipe", "u_hved", "--set", name],
         ["evaluate", name, "--data", "cohort", "-o", "out"],
-        ["convert", "u_hved", name, "-o", "out"],
+        ["convert", name, "-o", "out"],
         ["train", "u_hved", "--config", name, "-o", "out"],
         ["plot", name, "-o", "out"],
     ):

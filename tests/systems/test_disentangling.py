@@ -162,13 +162,13 @@ def test_adaptive_norm_sets_mean_and_deviation_of_each_channel():
 def test_missing_and_foreign_names_of_a_checkpoint_are_listed(name):
     shapes = dict(map(tuple, reference.load(name)["parameters"]))
     with torch.device("meta"):
-        state = {f"module.{each}": torch.empty(shape) for each, shape in shapes.items()}
+        state = {each: torch.empty(shape) for each, shape in shapes.items()}
     del state[list(state)[1]]
     state["stranger.weight"] = torch.empty(1)
     with pytest.raises(WeightsError, match=r"1 missing \(style_encoders\.\w+\.convs\.\d.*1 foreign \(stranger\.weight"):
-        registry.spec(name).convert({"state_dict": state})
+        registry.spec(name).convert(state)
     with pytest.raises(WeightsError, match="not one of"):
-        registry.spec(name).convert({"state_dict": {"stranger.weight": torch.empty(1)}})
+        registry.spec(name).convert({"stranger.weight": torch.empty(1)})
 
 
 def test_modules_are_in_our_order_of_modalities(name):

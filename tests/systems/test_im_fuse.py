@@ -109,14 +109,14 @@ def authors(tmp_path_factory):
 
 def test_conversion_without_the_order_of_tokens_is_refused(authors, tmp_path):
     with pytest.raises(WeightsError, match=r"does not show.*interleaved: true .*\n.*--set interleaved=VALUE"):
-        convert_checkpoint("im_fuse", authors[0], tmp_path / "w.safetensors")
+        convert_checkpoint(authors[0], tmp_path / "w.safetensors")
     assert not (tmp_path / "w.safetensors").exists()
 
 
 @pytest.mark.parametrize("interleaved", [True, False])
 def test_conversion_takes_the_order_of_tokens(authors, tmp_path, interleaved):
     path, crop, _ = authors
-    convert_checkpoint("im_fuse", path, tmp_path / "w.safetensors", {"interleaved": interleaved})
+    convert_checkpoint(path, tmp_path / "w.safetensors", switches={"interleaved": interleaved})
     system, loaded = load_weights(tmp_path / "w.safetensors")
     assert system.token_reader.interleaved == loaded.network["interleaved"] == interleaved
     assert loaded.window == system.crop == (crop, crop, crop)
@@ -126,7 +126,7 @@ def test_conversion_takes_the_order_of_tokens(authors, tmp_path, interleaved):
 def test_conversion_refuses_switches_that_do_not_fit(authors, tmp_path, switch, error):
     path, _, mamba_skip = authors
     with pytest.raises(error, match=switch):
-        convert_checkpoint("im_fuse", path, tmp_path / "w.safetensors", {"interleaved": True, switch: not mamba_skip})
+        convert_checkpoint(path, tmp_path / "w.safetensors", switches={"interleaved": True, switch: not mamba_skip})
     assert not (tmp_path / "w.safetensors").exists()
 
 

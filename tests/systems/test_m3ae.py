@@ -157,7 +157,7 @@ def converted(folder, stage, change=lambda state: None):
     stored = checkpoint(stage)
     change(stored["state_dict"])
     torch.save(stored, folder / "authors.pth")
-    convert_checkpoint("m3ae", folder / "authors.pth", folder / "w.safetensors")
+    convert_checkpoint(folder / "authors.pth", folder / "w.safetensors", "m3ae")
     return folder / "w.safetensors"
 
 

@@ -143,7 +143,7 @@ def converted(folder, change=lambda state: None):
     state = {name: torch.from_numpy(value) for name, value in values.items()}
     change(state)
     torch.save({"network_weights": state, "current_epoch": 499}, folder / "authors.pth")
-    convert_checkpoint("mam", folder / "authors.pth", folder / "w.safetensors")
+    convert_checkpoint(folder / "authors.pth", folder / "w.safetensors", "mam")
     return state, *load_weights(folder / "w.safetensors")
 
 

@@ -85,7 +85,7 @@ def test_recipe_with_another_crop_is_refused():
 def test_converted_weights_store_the_crop_of_their_network(tmp_path):
     fixture = TokenFixture("mmformer")
     torch.save({"state_dict": fixture.state(fixture.json["model"])}, tmp_path / "authors.pth")
-    convert_checkpoint("mmformer", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+    convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors")
     system, loaded = load_weights(tmp_path / "w.safetensors")
     assert loaded.window == system.crop == as_sides(fixture.config["crop"])
 

@@ -206,7 +206,7 @@ def test_pickled_network_converts_without_its_code(tmp_path):
     fixture = reference.load("shaspec")
     checkpoint, state = pickled(fixture)
     torch.save(checkpoint, tmp_path / "authors.pth")
-    convert_checkpoint("shaspec", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+    convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors")
     system, _ = load_weights(tmp_path / "w.safetensors")
     stem = state["t1ce_enc.backbone.conv1.weight"]
     assert torch.equal(system.specific["T1c"].stem.conv.weight, stem.permute(0, 1, 3, 4, 2))
@@ -221,4 +221,4 @@ def test_missing_and_foreign_names_are_listed():
     with pytest.raises(WeightsError, match=r"specific\.FLAIR\.context\.join\.conv\.weight.*stranger\.weight"):
         registry.spec("shaspec").convert(state)
     with pytest.raises(WeightsError, match="ShaSpec's reference"):
-        registry.spec("shaspec").convert({"state_dict": {}})
+        registry.spec("shaspec").convert({})

@@ -98,7 +98,7 @@ def checkpoint():
 
 def test_a_converted_checkpoint_loads_as_weights(tmp_path, checkpoint):
     torch.save(checkpoint, tmp_path / "authors.pth")
-    convert_checkpoint("u_hved", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+    convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors")
     system, loaded = load_weights(tmp_path / "w.safetensors")
     assert loaded.network == {"width": system.encoders["T1"].stem.out_channels, "num_classes": system.num_classes}
     stem = checkpoint["state_dict"]["module.t1ce_encoder.conv1.weight"]
@@ -111,7 +111,7 @@ def test_checkpoint_with_missing_and_foreign_names_is_refused_with_both(tmp_path
     del state["module.t2_encoder.e1_c1.norm.bias"]
     torch.save(checkpoint, tmp_path / "authors.pth")
     with pytest.raises(WeightsError, match=r"encoders\.T2\.levels\.0\.0\.norm\.bias.*stranger\.weight"):
-        convert_checkpoint("u_hved", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+        convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors", "u_hved")
     assert not (tmp_path / "w.safetensors").exists()
 
 
@@ -123,7 +123,7 @@ class Payload:
 def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
     torch.save({"state_dict": Payload()}, tmp_path / "evil.pth")
     with pytest.raises(WeightsError, match="tensors alone"):
-        convert_checkpoint("u_hved", tmp_path / "evil.pth", tmp_path / "w.safetensors")
+        convert_checkpoint(tmp_path / "evil.pth", tmp_path / "w.safetensors")
     assert "code ran" not in capsys.readouterr().out
 
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_with_a_pickled_module_in_it_converts(tmp_path):
     optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
     checkpoint = {"epoch": 1, "model_sd": state, "optim_sd": optimiser.state_dict(), "model": AsAuthorsSave()}
     torch.save(checkpoint | {"vloss": np.float64(0.5), "optimiser": optimiser}, tmp_path / "authors.pth")
-    convert_checkpoint("xlstm_hved", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+    convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors")
     system, _ = load_weights(tmp_path / "w.safetensors")
     assert torch.equal(system.levels[0]["T1c"].entry.weight, state["init_blocks.0.0.weight"])
 

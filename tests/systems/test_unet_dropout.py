@@ -40,7 +40,7 @@ def logits_of(labels, sure=12.0):
 def test_conversion_is_refused_without_writing_weights(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "authors.pth")
     with pytest.raises(WeightsError, match=r"no authors' weights(.|\n)*anymri train unet_dropout"):
-        convert_checkpoint("unet_dropout", tmp_path / "authors.pth", tmp_path / "w.safetensors")
+        convert_checkpoint(tmp_path / "authors.pth", tmp_path / "w.safetensors", "unet_dropout")
     assert not (tmp_path / "w.safetensors").exists()
 
 

@@ -1,4 +1,7 @@
-"""Translate the names of authors' checkpoints one to one, or refuse the checkpoint as a whole."""
+"""Translate the names of authors' checkpoints one to one, or refuse the checkpoint as a whole.
+
+A converter receives a plain state dict: `anymri.weights.state_dicts` finds it in a file and removes prefixes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from anymri.errors import WeightsError
 from anymri.systems.blueprint import blueprint
-from anymri.text import shortened, shown
+from anymri.text import shortened
 
 _GIVE = "Give a checkpoint of this system's reference implementation; nothing was loaded."
 
@@ -26,26 +29,33 @@ class Converted:
     state      its state dict
     undecided  switches that the checkpoint does not show and that the user must choose, because a default may be wrong
     frozen     prefixes of the names of tensors that are saved in a separate file (see `save_weights`)
+    unused     names of tensors of the reference that it never uses, or stores a second time; they are not converted
+    twin       another system whose reference has the same names and shapes: a checkpoint is recognised as the twin's
     """
 
     network: dict[str, Any]
     state: dict[str, Tensor]
     undecided: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    twin: str | None = None
 
 
-def plain_names(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the state dict of a checkpoint without the prefix `module.` that data-parallel training adds.
+class NamesError(WeightsError):
+    """A checkpoint in which names are missing or foreign; `differences` is their number."""
 
-    Raises `WeightsError` if it is not a dictionary of tensors under names.
+    def __init__(self, what: str, fix: str, differences: int = 0) -> None:
+        super().__init__(what, fix)
+        self.differences = differences
+
+
+def split_unused(state: Mapping[str, Tensor], unused: re.Pattern[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the tensors of a state dict that the reference uses, and the names of the others.
+
+    unused  pattern that names of the others begin with
     """
-    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
-    if not isinstance(state, Mapping):
-        raise WeightsError(f"The state dict of the checkpoint is of type {type(state).__name__}.", _GIVE)
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.numel() == 0:
-            raise WeightsError(f"The entry {shown(name)} of the state dict is not a tensor with values.", _GIVE)
-    return {name.removeprefix("module."): value for name, value in state.items()}
+    used = {name: value for name, value in state.items() if not unused.match(name)}
+    return used, tuple(name for name in state if name not in used)
 
 
 def expected_names(system: str, network: Mapping[str, Any]) -> list[str]:
@@ -82,7 +92,7 @@ def translate(name: str, rules: Mapping[str, str], words: Mapping[str, Callable[
 def rename(
     state: Mapping[str, Tensor], translate: Callable[[str], str | None], expected: Iterable[str]
 ) -> dict[str, Tensor]:
-    """Return the state dict under our names; raise `WeightsError` with the missing and foreign names, if any.
+    """Return the state dict under our names; raise `NamesError` with the missing and foreign names, if any.
 
     translate  reference name -> ours, or None for a name that the reference does not have
     expected   our names that must all be there
@@ -98,10 +108,11 @@ def rename(
             renamed[ours] = value
     missing = sorted(wanted - renamed.keys())
     if foreign or missing:
-        raise WeightsError(
+        raise NamesError(
             f"The checkpoint does not fit: {len(missing)} missing ({', '.join(missing[:8]) or 'none'}), "
             f"{len(foreign)} foreign ({', '.join(map(shortened, sorted(foreign)[:8])) or 'none'}).",
             _GIVE,
+            len(missing) + len(foreign),
         )
     return renamed
 

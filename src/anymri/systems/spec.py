@@ -31,7 +31,7 @@ class SystemSpec:
     objectives           objective name -> function that computes the losses of one step
     segmentation_losses  function of probabilities (B, K, X, Y, Z) and labels (B, X, Y, Z) to named losses; validation
                          reports their sum
-    convert              function of the authors' checkpoint to network arguments and state dict; None for a system
+    convert              function of the authors' state dict to network arguments and our state dict; None for a system
                          without authors' weights, otherwise there is a recipe `reference`
     discriminators       objective name -> function of the system and a width to the discriminator that the objective
                          trains the system against
@@ -42,6 +42,6 @@ class SystemSpec:
     recipes: Mapping[str, Recipe]
     objectives: Mapping[str, Objective]
     segmentation_losses: SegmentationLosses
-    convert: Callable[[Mapping[str, Any]], Converted] | None
+    convert: Callable[[Mapping[str, Tensor]], Converted] | None
     discriminators: Mapping[str, Callable[[Any, int], nn.Module]] = field(default_factory=dict)
     protocol: ReferenceProtocol | None = None

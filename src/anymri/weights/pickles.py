@@ -118,6 +118,9 @@ class _Content:
         self._count()
         fields = vars(module)
         tensors = {**fields.get("_parameters", {}), **fields.get("_buffers", {})}
+        unsaved = fields.get("_non_persistent_buffers_set", ())
+        for name in unsaved if isinstance(unsaved, set) else ():
+            tensors.pop(name, None)
         state = {prefix + name: self.plain(value) for name, value in tensors.items() if isinstance(value, Tensor)}
         for name, child in fields.get("_modules", {}).items():
             if isinstance(child, StandIn):

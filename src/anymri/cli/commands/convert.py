@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from anymri.cli.console import console
-from anymri.cli.options import SystemName
 
 
 def convert(
-    system: SystemName,
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the authors (.pth, .pt).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    system: Annotated[
+        str | None, typer.Option(help="Name of the system; default: recognised from names and shapes.")
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SWITCH=VALUE", help="Switch that a checkpoint does not show; repeatable."),
@@ -22,11 +23,12 @@ def convert(
 ) -> None:
     """Convert an authors' checkpoint into weights of anymri.
 
-    Only tensors are read from it; no code in it is run.
+    Only tensors are read from it; no code in it is run. See docs/checkpoints.md.
     """
     from anymri.training.assignments import read_assignment
     from anymri.weights.convert import convert_checkpoint
 
     pairs = map(read_assignment, assignments or [])
-    convert_checkpoint(system, checkpoint, output, {".".join(keys): value for keys, value in pairs})
+    switches = {".".join(keys): value for keys, value in pairs}
+    console.print(f"{convert_checkpoint(checkpoint, output, system, switches)}", soft_wrap=True)
     console.print(f"{output}", soft_wrap=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+
+from torch import Tensor
 
 from anymri.layers.preactivation import LEVELS
-from anymri.systems.checkpoints import Converted, expected_names, plain_names, rename
+from anymri.systems.checkpoints import Converted, expected_names, rename, split_unused
 from anymri.systems.families.tokens.checkpoints import UNUSED, reorder, settings
 from anymri.systems.families.tokens.checkpoints import our_name as shared_name
 
@@ -42,12 +43,12 @@ def our_name(name: str, readers: int) -> str | None:
     return None
 
 
-def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """Return the converted checkpoint or state dict, without what the reference stores and never uses.
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Return the converted state dict, without what the reference stores and never uses.
 
     Raises `WeightsError` if the names do not fit. The user must choose `interleaved`.
     """
-    state = {name: value for name, value in plain_names(checkpoint).items() if not _UNUSED.match(name)}
+    state, unused = split_unused(state, _UNUSED)
     network = settings(state, "IM-Fuse")
     coarsest_skip = state.get("decoder_fuse.RFM4.fusion_layer.0.conv.weight")
     network["mamba_skip"] = coarsest_skip is not None and coarsest_skip.shape[0] == coarsest_skip.shape[1]
@@ -55,12 +56,14 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
     readers = len({found["number"] for name in state if (found := _READER.fullmatch(name))})
     if not network["mamba_skip"]:
         # The layers of the skips are stored and never used.
-        unused = tuple(f"mamba_fusion_layers.{number}." for number in range(readers - 1))
-        state = {name: value for name, value in state.items() if not name.startswith(unused)}
+        numbers = "|".join(map(str, range(readers - 1)))
+        state, layers = split_unused(state, re.compile(rf"mamba_fusion_layers\.(?:{numbers})\."))
+        unused += layers
     expected = expected_names("im_fuse", network)
     renamed = rename(state, lambda name: our_name(name, readers), expected)
     for name in renamed:
         if name.endswith(".tokens"):
             renamed[name] = renamed[name][0].T
     reorder(renamed)
-    return Converted(network, renamed, undecided=("interleaved", *(() if "crop" in network else ("crop",))))
+    undecided = ("interleaved", *(() if "crop" in network else ("crop",)))
+    return Converted(network, renamed, undecided, unused=unused)

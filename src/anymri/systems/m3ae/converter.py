@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, plain_names, rename
+from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, rename
 
 _MODULES = {
     "limage": "substitute",
@@ -55,9 +55,8 @@ def our_name(name: str, head: str) -> str | None:
     return module and ".".join(filter(None, (module, _LEAVES.get(found["part"]), found["leaf"])))
 
 
-def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """Return the authors' checkpoint or state dict as ours; names and shapes give width, regions, grid and stage."""
-    state = plain_names(checkpoint)
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Return the authors' state dict as ours; names and shapes give width, regions, grid and stage."""
     segments = any(name.startswith("unet.ds_out.") for name in state)
     with checkpoint_of("M3AE's reference"):
         network: dict[str, Any] = {

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from anymri.modalities import MODALITIES
-from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, plain_names, rename, translate
+from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, rename, split_unused, translate
 from anymri.systems.mam.network import LEVELS, MAM
 
 MODALITY_ORDER = ("FLAIR", "T1", "T1c", "T2")
@@ -64,9 +64,8 @@ def our_name(name: str) -> str | None:
     return translate(name, _RULES, _WORDS)
 
 
-def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """Return the reference's checkpoint or state dict as ours; names and shapes give all but the number of heads."""
-    state = plain_names(checkpoint.get("network_weights", checkpoint))
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Return the reference's state dict as ours; names and shapes give all but the number of heads."""
     reconstructs = "learned_bottleneck_tokens" in state
     with checkpoint_of("MaM's reference"):
         widths = [
@@ -82,10 +81,10 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             # The reference has the axes z, y, x.
             network["crop"] = [side * MAM.divisor for side in reversed(state["learned_bottleneck_tokens"].shape[2:])]
             network["mlp_width"] = len(state["feature_reconstruction.layers.0.1.net.1.weight"])
-    live = {name: value for name, value in state.items() if not UNUSED.match(name)}
-    expected = expected_names("mam", network)
-    renamed = rename(live, our_name, expected)
-    return Converted(network, {name: _reordered(name, value, widths) for name, value in renamed.items()})
+    used, unused = split_unused(state, UNUSED)
+    renamed = rename(used, our_name, expected_names("mam", network))
+    ours = {name: _reordered(name, value, widths) for name, value in renamed.items()}
+    return Converted(network, ours, unused=unused)
 
 
 def _reordered(name: str, value: Tensor, widths: list[int]) -> Tensor:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from anymri.systems.checkpoints import Converted, expected_names, plain_names, rename
+from torch import Tensor
+
+from anymri.systems.checkpoints import Converted, expected_names, rename, split_unused
 from anymri.systems.families.tokens.checkpoints import UNUSED, our_name, reorder, settings
 
 
-def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """Return the converted checkpoint or state dict, without what the original stores and never uses.
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Return the converted state dict, without what the original stores and never uses.
 
     Raises `WeightsError` if the names do not fit.
     """
-    state = {name: value for name, value in plain_names(checkpoint).items() if not UNUSED.match(name)}
+    state, unused = split_unused(state, UNUSED)
     network = settings(state, "mmFormer")
     expected = expected_names("mmformer", network)
     renamed = rename(state, our_name, expected)
     reorder(renamed)
-    return Converted(network, renamed)
+    return Converted(network, renamed, unused=unused)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, plain_names, rename, translate
+from torch import Tensor
+
+from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, rename, translate
 from anymri.systems.families.hved.checkpoints import CONVS, RULES, reorder_shared_images, words
 
 MODALITY_ORDER = ("T1c", "T1", "T2", "FLAIR")
@@ -30,9 +32,8 @@ def our_name(name: str, shared_reconstruction: bool) -> str | None:
     return translate(name, _RULES, words(MODALITY_ORDER, shared_reconstruction))
 
 
-def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """Return the authors' checkpoint or state dict as ours; width, regions and switches come from names and shapes."""
-    state = plain_names(checkpoint)
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Return the authors' state dict as ours; width, regions and switches come from names and shapes."""
     shared = "rdecoder.finals.1.weight" not in state
     with checkpoint_of("RA-HVED's reference"):
         network: dict[str, Any] = {

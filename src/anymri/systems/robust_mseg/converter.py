@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from anymri.modalities import MODALITIES
-from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names, reorder_blocks
+from anymri.systems.checkpoints import Converted, checkpoint_of, reorder_blocks
 from anymri.systems.families.disentangling import checkpoints
 from anymri.systems.families.disentangling.blocks import SCALES
 from anymri.systems.families.disentangling.checkpoints import LEAF
@@ -55,9 +57,8 @@ def our_name(name: str) -> str | None:
     return checkpoints.our_name(name, _RULES, _WORDS)
 
 
-def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """Return the port's checkpoint or state dict as ours; widths, classes and crop are read from its shapes."""
-    state = plain_names(checkpoint)
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Return the port's state dict as ours; widths, classes and crop are read from its shapes."""
     with checkpoint_of("Robust-Mseg's port"):
         network: dict[str, Any] = {
             "width": state["ce_flair.e1_c1.conv.weight"].shape[0],

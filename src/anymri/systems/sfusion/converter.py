@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from anymri.systems.checkpoints import Converted, checkpoint_of, plain_names
+from anymri.systems.checkpoints import Converted, checkpoint_of
 from anymri.systems.families.disentangling import checkpoints
 from anymri.systems.families.disentangling.blocks import SCALES
 from anymri.systems.families.disentangling.checkpoints import LEAF
@@ -68,9 +68,8 @@ def our_name(name: str) -> str | None:
     return checkpoints.our_name(name, _RULES, _WORDS)
 
 
-def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """Return the port's checkpoint or state dict as ours; names and shapes give widths, classes, layers and crop."""
-    state = plain_names(checkpoint)
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Return the port's state dict as ours; names and shapes give widths, classes, layers and crop."""
     with checkpoint_of("SFusion's port"):
         logits, width = state["fusion1.upsample.conv_3d.weight"].shape[:2]
         network: dict[str, Any] = {

@@ -17,9 +17,9 @@ from anymri.systems.checkpoints import (
     Converted,
     checkpoint_of,
     expected_names,
-    plain_names,
     rename,
     reorder_blocks,
+    split_unused,
     translate,
 )
 
@@ -75,9 +75,9 @@ def our_name(name: str) -> str | None:
     return translate(name, _RULES, _WORDS)
 
 
-def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """Return the reference's checkpoint (network under `model`) or state dict as ours."""
-    state = {n: value for n, value in plain_names(checkpoint.get("model", checkpoint)).items() if not UNUSED.match(n)}
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Return the reference's state dict as ours."""
+    state, unused = split_unused(state, UNUSED)
     with checkpoint_of("ShaSpec's reference"):
         network: dict[str, Any] = {
             "width": state["shared_enc.backbone.conv1.weight"].shape[0],
@@ -85,7 +85,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
         }
     expected = expected_names("shaspec", network)
     renamed = rename(state, our_name, expected)
-    return Converted(network, {name: _reordered(name, value) for name, value in renamed.items()})
+    return Converted(network, {name: _reordered(name, value) for name, value in renamed.items()}, unused=unused)
 
 
 def _reordered(name: str, value: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
-from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, plain_names, rename
+from torch import Tensor
+
+from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, rename
 
 _MODULES = {
     "flair_encoder": "encoders.FLAIR",
@@ -39,9 +40,8 @@ def our_name(name: str) -> str | None:
     return f"{_MODULES[module]}.{_LEAVES.get(leaf, leaf)}"
 
 
-def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """Return the reference's checkpoint or state dict as ours; width and number of classes come from its shapes."""
-    state = plain_names(checkpoint)
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Return the reference's state dict as ours; width and number of classes come from its shapes."""
     with checkpoint_of("U-HVED's reference"):
         network = {
             "width": state["flair_encoder.conv1.weight"].shape[0],

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, plain_names, rename, translate
+from anymri.systems.checkpoints import Converted, checkpoint_of, expected_names, rename, split_unused, translate
 from anymri.systems.families.hved.checkpoints import CONVS, RULES, channels, reorder_shared_images, words
 
 MODALITY_ORDER = ("T1c", "T1", "FLAIR", "T2")
@@ -95,9 +95,11 @@ def unused(network: Mapping[str, Any]) -> re.Pattern[str]:
     return re.compile("|".join(patterns))
 
 
-def convert(checkpoint: Mapping[str, Any]) -> Converted:
-    """Return the authors' checkpoint or state dict as ours; width, regions and switches come from names and shapes."""
-    state = plain_names(checkpoint.get("model_sd", checkpoint))
+def convert(state: Mapping[str, Tensor]) -> Converted:
+    """Return the authors' state dict as ours; width, regions and switches come from names and shapes.
+
+    Without the modules that distinguish XLSTM-HVED, it is the network of RA-HVED, which their repository has too.
+    """
     coupled = "srdecoder.rfinals.0.weight" in state
     shared = f"{'srdecoder.r' if coupled else 'rdecoder.'}finals.1.weight" not in state
     save = "x0_init.0.weight" in state
@@ -111,10 +113,10 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             "vil_gate": "residual" if save and "mViL.vil.norm.weight" in state else "none",
             "dusfe_levels": 3 if coupled else 0,
         }
-    ignored = unused(network)
-    used = {name: value for name, value in state.items() if not ignored.match(name)}
+    used, ignored = split_unused(state, unused(network))
     renamed = rename(used, lambda name: our_name(name, shared), expected_names("xlstm_hved", network))
-    return Converted(network, {**renamed, **_reordered(renamed, shared)})
+    twin = None if coupled or save else "ra_hved"
+    return Converted(network, {**renamed, **_reordered(renamed, shared)}, unused=ignored, twin=twin)
 
 
 def _reordered(state: Mapping[str, Tensor], shared_reconstruction: bool) -> dict[str, Tensor]:
