@@ -1,4 +1,4 @@
-"""`anymri demo`: everything from phantoms to a report, small enough for a laptop."""
+"""`anymri demo`: from training on synthetic brains to a report, small enough for a laptop."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from anymri.cli.progress import TrainingProgress, case_progress
 from anymri.errors import RunError
 from anymri.modalities import SUBSETS
 
-SYSTEM, RECIPE, SCHEME = "u_hved", "nano", "brats2023"
-TRAINING_CASES, TEST_CASES = 24, 6
-TRAINING_SEED, TEST_SEED = 0, 1
+SYSTEM, RECIPE, SCHEME = "unet_dropout", "demo", "brats2023"
+TEST_CASES, TEST_SEED = 6, 1
 # Shown in the report: all modalities, two missing, and single scans that do well and badly.
 SHOWN_SUBSETS = ("T1+T1c+T2+FLAIR", "T1c+FLAIR", "FLAIR", "T1")
 
 
 def demo(output: Output = Path("demo")) -> None:
-    """Train, evaluate and report on phantoms, in minutes.
+    """Train, evaluate and report on synthetic brains, in minutes.
 
     A few minutes on two CPU cores. A second run keeps what the first finished.
     """
@@ -32,48 +31,43 @@ def demo(output: Output = Path("demo")) -> None:
     run_demo(output)
 
 
-def run_demo(
-    folder: Path,
-    training_cases: int = TRAINING_CASES,
-    test_cases: int = TEST_CASES,
-    assignments: Sequence[str] = (),
-) -> None:
-    """Write phantom cohorts, a trained nano network, its table of 15 subsets, segmentations and `report.html`.
+def run_demo(folder: Path, test_cases: int = TEST_CASES, spacing: float = 1.0, assignments: Sequence[str] = ()) -> None:
+    """Write a network trained on synthetic brains, its table of 15 subsets, segmentations and `report.html`.
 
+    test_cases   number of synthetic cases to test on
+    spacing      side of their voxels in millimetres
     assignments  changes of the recipe, as by `--set`
     """
     from anymri.files import is_unused, locked
 
-    if not is_unused(folder) and not (folder / "training-cohort").exists():
+    if not is_unused(folder) and not (folder / "test-cohort").exists():
         raise RunError(f"{folder} is not empty and is not a demo.", "Choose another folder with -o.")
     with locked(folder):
-        with _timed(f"Writing {training_cases} + {test_cases} phantoms"):
-            _write_phantoms(folder, training_cases, test_cases)
-        with _timed(f"Training {SYSTEM}, recipe {RECIPE}"):
+        with _timed(f"Writing {test_cases} synthetic cases to test on"):
+            _write_test_cohort(folder, test_cases, spacing)
+        with _timed(f"Training {SYSTEM} on others, which are made in training"):
             _train(folder, assignments)
         with _timed(f"Evaluating {len(SUBSETS)} subsets on {test_cases} held-out cases"):
             table = _evaluate(folder)
         with _timed("Segmenting a held-out case and writing the report"):
-            report = _report(folder, training_cases, test_cases)
+            report = _report(folder, test_cases)
     console.print()
     console.print(table, soft_wrap=True)
     console.print(f"Report: {report}", soft_wrap=True)
 
 
-def _write_phantoms(folder: Path, training_cases: int, test_cases: int) -> None:
+def _write_test_cohort(folder: Path, test_cases: int, spacing: float) -> None:
     from anymri.synthesis.phantoms import write_cohort
 
-    write_cohort(folder / "training-cohort", training_cases, seed=TRAINING_SEED)
-    write_cohort(folder / "test-cohort", test_cases, seed=TEST_SEED)
+    write_cohort(folder / "test-cohort", test_cases, seed=TEST_SEED, style="realistic", spacing=spacing)
 
 
 def _train(folder: Path, assignments: Sequence[str]) -> None:
-    from anymri.training.configuration import resolve
+    from anymri.training.configuration import SYNTHETIC, resolve
     from anymri.training.engine import train
     from anymri.training.run import Run
 
-    cohort = (folder / "training-cohort").absolute()
-    options = {"data": cohort, "label_scheme": SCHEME, "cache": (folder / "cache").absolute(), "device": "cpu"}
+    options = {"data": SYNTHETIC, "label_scheme": SCHEME, "device": "cpu"}
     configuration = resolve(SYSTEM, RECIPE, options, assignments=assignments)
     run = folder / "run"
     with TrainingProgress(console) as callback:
@@ -90,7 +84,7 @@ def _evaluate(folder: Path) -> str:
     return write_tables(output, evaluation.metrics)
 
 
-def _report(folder: Path, training_cases: int, test_cases: int) -> Path:
+def _report(folder: Path, test_cases: int) -> Path:
     from anymri.analysis.reading import read_evaluations
     from anymri.data.layouts import find_cases
     from anymri.inference import Segmenter
@@ -104,7 +98,7 @@ def _report(folder: Path, training_cases: int, test_cases: int) -> Path:
     for subset, output in segmentations.items():
         segmenter.segment(case, subset, output)
     picture = case_montage(case, label_scheme(SCHEME), segmentations)
-    caption = f"{case.name}, a held-out phantom: its label map, and the segmentations of four subsets."
+    caption = f"{case.name}, a held-out synthetic case: its label map, and the segmentations of four subsets."
     return write_report(
         folder / "report.html",
         "anymri demo",
@@ -112,7 +106,7 @@ def _report(folder: Path, training_cases: int, test_cases: int) -> Path:
         run=folder / "run",
         examples=[Examples("Segmentations", pictures={caption: picture})],
         facts={
-            "Phantoms": f"{training_cases} to train on, {test_cases} others to evaluate on (procedural brains)",
+            "Cases": f"{test_cases} synthetic brains with tumours; the network was trained on others, made in training",
             "Training": f"{SYSTEM}, recipe {RECIPE}, on the CPU",
         },
     )
