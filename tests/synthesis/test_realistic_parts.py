@@ -9,7 +9,8 @@ from anymri.synthesis.realistic.acquisition import acquire, draw_acquisition
 from anymri.synthesis.realistic.contrasts import draw_contrasts
 from anymri.synthesis.realistic.deformation import draw_deformation, locate, push
 from anymri.synthesis.realistic.lesions import COUNTS, EASY_VOLUME_ML, KINDS, VOLUME_ML, draw_plans
-from anymri.synthesis.realistic.shapes import ellipsoid, tube, union
+from anymri.synthesis.realistic.pools import MOST, Pool, draw_pools, pool_distance
+from anymri.synthesis.realistic.shapes import FAR_MM, ellipsoid, tube, union
 from anymri.synthesis.realistic.space import Space, smooth_field
 from anymri.synthesis.realistic.tissues import draw_build
 
@@ -152,3 +153,19 @@ def test_thick_slices_ghosts_and_shifts_occur():
     assert 0.05 < (spread[:, 2] > 1.9 * np.median(spread[:, 2])).mean() < 0.6
     far = np.array([max(np.triu(m, 8).max() for m in three[:2]) > 0.02 for three in matrices])
     assert 0.01 < far.mean() < 0.2
+
+
+def test_pools_are_inside_their_box_alone():
+    pool = Pool((40.0, 6.0, -2.0), (8.0, 5.0, 6.0))
+    x = np.array([40, 40, -40, 49, 90], np.float32)
+    y, z = np.full(5, 6, np.float32), np.full(5, -2, np.float32)
+    y[1] = 12  # a millimetre beyond the second semi-axis
+    distance = pool_distance((x, y, z), (pool,))
+    assert distance[0] < -3 and distance[1] == pytest.approx(1, abs=0.2) and distance[2] == distance[4] == FAR_MM
+    assert distance[3] > 0 and (pool_distance((x, y, z), ()) == FAR_MM).all()
+
+
+def test_pools_are_near_the_surface_of_the_brain_and_few():
+    drawn = [draw_pools(random(seed)) for seed in range(50)]
+    assert {len(pools) for pools in drawn} == set(range(MOST + 1))
+    assert all(1 < axis < 25 for pools in drawn for pool in pools for axis in pool.semi_axes)

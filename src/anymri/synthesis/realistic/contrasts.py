@@ -104,19 +104,19 @@ def _with_agent(rng: Generator, t1: Contrast, easy: bool) -> Contrast:
 
 def _draw_t2(rng: Generator, kind: str) -> Contrast:
     grey = rng.uniform(0.2, 0.58)
-    white = grey * rng.uniform(0.62, 0.93)
+    white = grey * rng.uniform(0.5, 0.9)
     span = 1 - white
     if kind == "cystic":
         necrosis = rng.uniform(0.85, 1.1)
     elif kind != "non_enhancing" and rng.random() < 0.3:
         necrosis = rng.uniform(-0.1, 0.5)  # old blood, debris
     else:
-        necrosis = rng.uniform(0.5, 1.0)
+        necrosis = rng.uniform(0.4, 0.95)
     return Contrast(
         csf=1.0,
         grey=grey,
         white=white,
-        oedema=white + rng.uniform(0.15, 0.85) * span,
+        oedema=white + log_uniform(rng, 0.12, 0.85) * span,
         necrosis=white + necrosis * span,
         enhancing=white + rng.uniform(-0.1, 0.65) * span,
         blood=rng.uniform(0.0, 0.6),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anymri.synthesis.realistic.shapes import Knot, Points, ellipsoid, inside_box, tube, union
+from anymri.synthesis.realistic.shapes import Knot, Points, Triple, ellipsoid, inside_box, tube, union
 from anymri.synthesis.realistic.space import Floats
 
 # Template millimetres of one side: |x|, y to the front, z up, radius.
@@ -46,10 +46,10 @@ class Deep:
     iron: Floats
 
 
-def deep_structures(points: Points, swelling: float) -> Deep:
+def deep_structures(points: Points, swelling: float, cisterns: float, fourth: float) -> Deep:
     """Return the deep structures at template points, x as |x|.
 
-    swelling  radius of the ventricles relative to the template, 0.5 (young) to 2 (atrophy)
+    swelling, cisterns, fourth  radii of the ventricles, the cisterns and the fourth ventricle, see `Build`
     """
 
     def lateral(p: Points) -> Floats:
@@ -66,11 +66,15 @@ def deep_structures(points: Points, swelling: float) -> Deep:
     third = inside_box(
         points, (-1, -36, -18), (12, 10, 16), lambda p: ellipsoid(p, (0, -13, -1), (2.2 * swelling, 13, 10))
     )
-    fourth = inside_box(points, (-1, -60, -50), (16, -30, -14), lambda p: ellipsoid(p, (0, -43, -32), (6, 4.5, 9)))
-    ventricles = np.minimum(np.minimum(ventricles, third), fourth)
-    suprasellar = inside_box(points, (-1, -12, -32), (26, 22, -4), lambda p: ellipsoid(p, (0, 3, -18), (13, 9, 6.5)))
+    low = inside_box(
+        points, (-1, -62, -52), (20, -26, -10), lambda p: ellipsoid(p, (0, -43, -32), _scaled((6, 4.5, 9), fourth))
+    )
+    ventricles = np.minimum(np.minimum(ventricles, third), low)
+    suprasellar = inside_box(
+        points, (-1, -18, -36), (32, 26, 0), lambda p: ellipsoid(p, (0, 3, -18), _scaled((13, 9, 6.5), cisterns))
+    )
     quadrigeminal = inside_box(
-        points, (-1, -58, -16), (26, -28, 12), lambda p: ellipsoid(p, (0, -42, -2), (9, 3.5, 6.5))
+        points, (-1, -60, -20), (28, -26, 16), lambda p: ellipsoid(p, (0, -42, -2), _scaled((9, 3.5, 6.5), cisterns))
     )
     caudate = inside_box(points, (4, -24, -8), (28, 32, 30), lambda p: tube(p, CAUDATE))
     putamen = inside_box(points, (16, -20, -16), (38, 24, 16), lambda p: ellipsoid(p, (27, 2, 1), (5.5, 16, 10)))
@@ -82,6 +86,11 @@ def deep_structures(points: Points, swelling: float) -> Deep:
     share = np.where(pallidum < 0, np.float32(PALLIDUM_SHARE), np.float32(PUTAMEN_SHARE))
     share = np.where(thalamus < 0, np.float32(THALAMUS_SHARE), share)
     return Deep(ventricles, union(suprasellar, quadrigeminal), nuclei, share, pallidum)
+
+
+def _scaled(semi_axes: Triple, factor: float) -> Triple:
+    a, b, c = semi_axes
+    return a * factor, b * factor, c * factor
 
 
 def _swollen(knots: tuple[Knot, ...], factor: float) -> tuple[Knot, ...]:

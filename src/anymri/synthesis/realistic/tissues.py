@@ -16,6 +16,7 @@ from anymri.synthesis.realistic.cortex import (
 )
 from anymri.synthesis.realistic.deep import deep_structures
 from anymri.synthesis.realistic.outline import Outline
+from anymri.synthesis.realistic.pools import Pool, draw_pools, pool_distance
 from anymri.synthesis.realistic.shapes import Points, cover
 from anymri.synthesis.realistic.space import Floats, log_uniform
 
@@ -31,12 +32,18 @@ class Build:
     swelling     radius of the ventricles relative to the template, 0.5 (young) to 2 (atrophy)
     cortex_mm    thickness of the cortex, 2.6 to 3.8
     fading_mm    width of the transition from cortex to white matter beyond that of a voxel, 0.5 to 3
+    cisterns     radius of the cisterns relative to the template, 0.7 to 1.6
+    fourth       radius of the fourth ventricle relative to the template, 0.7 to 1.5
+    pools        pools of fluid around the brain
     """
 
     folds: Folds
     swelling: float
     cortex_mm: float
     fading_mm: float
+    cisterns: float
+    fourth: float
+    pools: tuple[Pool, ...]
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,15 @@ def draw_build(rng: Generator) -> Build:
     atrophy = rng.beta(1.2, 2.4)  # 0 to 1
     width = -0.3 + 1.5 * atrophy * rng.uniform(0.7, 1.2)
     swelling = (0.65 + 0.75 * atrophy) * log_uniform(rng, 0.8, 1.35)
-    return Build(draw_folds(rng, width), swelling, rng.uniform(2.6, 3.8), rng.uniform(0.5, 3.0))
+    return Build(
+        folds=draw_folds(rng, width),
+        swelling=swelling,
+        cortex_mm=rng.uniform(2.6, 3.8),
+        fading_mm=rng.uniform(0.5, 3.0),
+        cisterns=log_uniform(rng, 0.7, 1.6),
+        fourth=log_uniform(rng, 0.7, 1.5),
+        pools=draw_pools(rng),
+    )
 
 
 def tissues(points: Points, shape: Outline, build: Build, softness_mm: float) -> Tissues:
@@ -77,6 +92,7 @@ def tissues(points: Points, shape: Outline, build: Build, softness_mm: float) ->
     softness_mm  width of the transition between two tissues: the side of a voxel, 1 to 2
     """
     left = points[0]
+    pools = pool_distance(points, build.pools)
     points = (np.abs(left), points[1], points[2])
     depth = hemisphere_depth(points, shape.cerebrum, build.folds)
     folded = cortical_distance(points, left, depth, build.folds)
@@ -97,12 +113,12 @@ def tissues(points: Points, shape: Outline, build: Build, softness_mm: float) ->
     np.minimum(csf, 1 - stem, out=csf)
     grey += stem * (np.float32(BRAINSTEM_GREY) - grey)
 
-    deep = deep_structures(points, build.swelling)
+    deep = deep_structures(points, build.swelling, build.cisterns, build.fourth)
     nuclei = cover(deep.nuclei, softness_mm)
     grey += nuclei * (deep.grey_share - grey)
     csf *= 1 - nuclei
     ventricle = cover(deep.ventricles, softness_mm)
-    fluid = np.maximum(ventricle, cover(deep.cisterns, softness_mm))
+    fluid = np.maximum(ventricle, cover(np.minimum(deep.cisterns, pools), softness_mm))
     np.maximum(csf, fluid, out=csf)
     grey *= 1 - csf
     return Tissues(
