@@ -11,7 +11,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 
 from anymri.inference.diameters import axial_axis, axial_diameters, slice_distance_mm
 from anymri.inference.gains import expected_gains
-from anymri.inference.lesions import find_lesions, middle_of, side_of
+from anymri.inference.lesions import find_lesions, middle_of, side_of, without_small
 from anymri.inference.measurements import as_table, filled, intensity_statistics, measure
 from anymri.modalities import SUBSETS, Subset
 from anymri.regions import ED, ET, NCR, RC
@@ -341,3 +341,16 @@ def test_the_largest_diameters_are_those_of_the_lesion_with_the_largest_product(
     found = measure(classes, LPS)
     assert {end[2] for line in found.largest_diameters_mm for end in line} == {5.0}
     assert measure(classes * 0, LPS).largest_diameters_mm == []
+
+
+def test_small_tumours_are_removed_but_never_the_largest():
+    classes = np.zeros((20, 20, 20), np.uint8)
+    classes[2:6, 2:6, 2:6] = 2  # 64 voxels with a core
+    classes[3, 3, 3] = 3
+    classes[10:12, 10:12, 10:12] = 1
+    classes[15, 15, 15] = 2
+    assert (without_small(classes, 1.0, 8.0) > 0).sum() == 72
+    kept = without_small(classes, 1.0, 9.0)
+    assert (kept > 0).sum() == 64 and kept[3, 3, 3] == 3
+    assert (without_small(classes, 0.001, 1.0) > 0).sum() == 64
+    assert not without_small(np.zeros_like(classes), 1.0, 9.0).any()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from anymri.data.image import from_lps
 from anymri.data.prepared import Box
 from anymri.errors import ConfigurationError, ModalityError, did_you_mean
+from anymri.inference.lesions import without_small
 from anymri.inference.result import Result
 from anymri.inference.uncertainty import entropy, region_probabilities
 from anymri.modalities import REFERENCE_ORDER, Subset, as_subset, find_modality
@@ -36,11 +37,13 @@ class Wanted:
                    that exists
     probabilities  whether it holds the probabilities of the regions
     uncertainty    whether it holds their entropy
+    smallest_ml    smaller tumours are removed, see `anymri.inference.lesions.without_small`
     """
 
     space: str | None = None
     probabilities: bool = False
     uncertainty: bool = False
+    smallest_ml: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +81,12 @@ def assemble(
     if wanted.probabilities or wanted.uncertainty:
         nested = region_probabilities(predicted.probabilities, predicted.kind)
         regions = np.stack([target.place(region) for region in nested])
+    classes = target.label_map(predicted)
+    if wanted.smallest_ml > 0:
+        classes = without_small(classes, target.reference.voxel_volume_ml, wanted.smallest_ml)
     disagreement = None if predicted.disagreement is None else target.place(predicted.disagreement)
     return Result(
-        classes=target.label_map(predicted),
+        classes=classes,
         subset=predicted.subset,
         reference=target.reference,
         case=preparation.study.case,
@@ -92,6 +98,7 @@ def assemble(
         disagreement=None if disagreement is None else disagreement.astype(np.float16),
         reconstructed={m: target.place(values) for m, values in predicted.reconstructed.items()},
         preparation=None if preparation.can_be_read_again else preparation,
+        smallest_ml=wanted.smallest_ml,
     )
 
 

@@ -129,6 +129,7 @@ class Ensemble:
         n4: bool = False,
         probabilities: bool = False,
         uncertainty: bool = False,
+        smallest_ml: float = 0.0,
         reconstruct: bool = False,
     ) -> Result:
         """Segment one case; the result also has the disagreement of the predictions.
@@ -150,7 +151,7 @@ class Ensemble:
             if isinstance(ready, RawStudy):
                 ready = prepare(ready, brain, n4, registration, needed={*chosen, *([target] if target else [])})
             predicted = self.predict(ready.study, chosen)
-            wanted = Wanted(target, probabilities, uncertainty)
+            wanted = Wanted(target, probabilities, uncertainty, smallest_ml)
             result = assemble(ready, predicted, wanted, self.card, ready.inputs | self.inputs, str(self.device))
             if output is not None:
                 result.save(output)

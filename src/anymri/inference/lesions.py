@@ -152,6 +152,19 @@ def components(mask: Mask) -> Iterator[tuple[Box, Mask]]:
         yield (x, y, z), numbers[inner] == number
 
 
+def without_small(classes: NDArray[np.uint8], voxel_ml: float, smallest_ml: float) -> NDArray[np.uint8]:
+    """Return a label map (X, Y, Z) without the tumours, connected components of WT, below `smallest_ml` millilitres.
+
+    The largest tumour always stays.
+    """
+    tumours = sorted(components(classes > 0), key=lambda found: -np.count_nonzero(found[1]))
+    kept = classes.copy()
+    for box, part in tumours[1:]:
+        if np.count_nonzero(part) * voxel_ml < smallest_ml:
+            kept[box][part] = 0
+    return kept
+
+
 def box_of(mask: Mask) -> Box:
     """Return the box around a mask, the first voxel for an empty mask."""
     if not mask.any():

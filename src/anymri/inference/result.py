@@ -66,6 +66,7 @@ class Result:
                    predictions
     reconstructed  missing modality -> (x, y, z) float32 in the units of the network's input; empty unless requested
     preparation    the scans as they were prepared, and what was done to them; None if they were used as they are
+    smallest_ml    volume below which tumours were removed, in millilitres
     """
 
     classes: NDArray[np.uint8]
@@ -80,6 +81,7 @@ class Result:
     disagreement: NDArray[np.float16] | None = None
     reconstructed: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     preparation: Preparation | None = None
+    smallest_ml: float = 0.0
 
     def __repr__(self) -> str:
         volumes = ", ".join(f"{name} {millilitres:.1f} mL" for name, millilitres in self.volumes_ml.items())
@@ -169,6 +171,8 @@ class Result:
             "weights": self.card.model_dump(mode="json"),
             "modalities": list(self.subset),
         }
+        if self.smallest_ml > 0:
+            configuration["smallest_ml"] = self.smallest_ml
         if self.preparation is not None:
             configuration |= {"space": self.space, "preparation": self.preparation.record()}
         write_json(target / PROVENANCE, provenance("segment", configuration, self.inputs, self.device))

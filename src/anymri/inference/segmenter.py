@@ -92,6 +92,7 @@ class Segmenter:
         n4: bool = False,
         probabilities: bool = False,
         uncertainty: bool = False,
+        smallest_ml: float = 0.0,
         reconstruct: bool = False,
     ) -> Result:
         """Segment one case; its scans are prepared as far as that is needed.
@@ -108,6 +109,7 @@ class Segmenter:
         n4             correct the bias fields
         probabilities  add the probabilities of the regions to the result
         uncertainty    add the entropy of the prediction
+        smallest_ml    remove tumours, connected components of WT, below this volume in millilitres; the largest stays
         reconstruct    add the modalities that are missing, reconstructed; raises `ConfigurationError` if the system
                        cannot
 
@@ -130,7 +132,7 @@ class Segmenter:
             predicted = Predicted(
                 chosen, prediction.probabilities.numpy(), prediction.kind, prepared.box, reconstructed
             )
-            wanted = Wanted(target, probabilities, uncertainty)
+            wanted = Wanted(target, probabilities, uncertainty, smallest_ml)
             result = assemble(ready, predicted, wanted, self.card, ready.inputs | self.inputs, str(self.device))
             if output is not None:
                 result.save(output)
@@ -181,6 +183,7 @@ def segment(
     n4: bool = False,
     probabilities: bool = False,
     uncertainty: bool = False,
+    smallest_ml: float = 0.0,
     reconstruct: bool = False,
     dicom_study: int | None = None,
 ) -> Result:
@@ -220,6 +223,7 @@ def segment(
         n4=n4,
         probabilities=probabilities,
         uncertainty=uncertainty,
+        smallest_ml=smallest_ml,
         reconstruct=reconstruct,
     )
 

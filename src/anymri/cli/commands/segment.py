@@ -72,6 +72,9 @@ def segment(
         bool, typer.Option("--probabilities", help="Maps of the probability of WT, TC, ET.")
     ] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Map of the entropy.")] = False,
+    smallest: Annotated[
+        float, typer.Option(min=0, help="Smallest tumour in mL: smaller ones are removed, the largest stays.")
+    ] = 0.0,
     reconstruct: Annotated[
         bool, typer.Option("--reconstruct", help="Missing scans, reconstructed, if the system can.")
     ] = False,
@@ -108,6 +111,7 @@ def segment(
         "n4": n4,
         "probabilities": probabilities,
         "uncertainty": uncertainty,
+        "smallest_ml": smallest,
         "reconstruct": reconstruct,
     }
     added: dict[str, Any] = {"preview": preview, "page": page, "viewers": viewers, "dicom": dicom}
