@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 
@@ -57,6 +58,22 @@ def test_a_failed_case_is_named_and_the_exit_code_is_3(workshop, cohort):
     out = cohort.parent / "out"
     assert json.loads((out / "failures.json").read_text()).keys() == {bad}
     assert (out / good / "provenance.json").exists() and not (out / bad / "provenance.json").exists()
+
+
+def test_the_page_of_a_cohort_names_no_file_of_a_raw_study(workshop, cohort):
+    case = next(path for path in sorted(cohort.iterdir()) if path.is_dir())
+    scan = next(case.glob("*-t1c.nii.gz"))
+    for name in ("FIRST", "SECOND"):
+        (cohort / name / "Jane x").mkdir(parents=True)
+    shutil.copy(scan, cohort / "FIRST" / "Jane Doe.nii.gz")
+    (cohort / "SECOND" / "Jane x" / "Jane Doe 7").write_bytes(bytes(128) + b"DICM" + bytes(99))
+    with zipfile.ZipFile(cohort / "THIRD.zip", "w") as archive:
+        archive.writestr("Jane/Doe Jane-t1c.nii.gz", scan.read_bytes()[:500])
+    result = segmented(cohort, workshop)
+    assert result.returncode == 3 and "3 failed" in result.stdout and "Jane Doe 7" in result.stderr
+    page = (cohort.parent / "out" / "summary.html").read_text()
+    assert all(name in page for name in ("FIRST", "SECOND", "THIRD"))
+    assert "Jane" not in page and "Doe" not in page
 
 
 def test_shards_fill_one_folder(workshop, cohort):

@@ -288,6 +288,19 @@ def test_slope_that_is_not_set_scales_nothing(tmp_path, slope):
     )
 
 
+def test_scale_factors_take_no_memory_of_several_volumes(tmp_path):
+    stored = np.arange(100 * 100 * 200).astype(np.int16).reshape(100, 100, 200)
+    image = nib.Nifti1Image(stored, np.diag([-1, -1, 1, 1]))
+    image.header.set_slope_inter(0.37, 3.1)
+    nib.save(image, tmp_path / "a.nii")
+    tracemalloc.start()
+    array = read_image(tmp_path / "a.nii").array
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(array, nib.load(tmp_path / "a.nii").get_fdata(), rtol=1e-6, atol=1e-3)
+    assert peak < 2 * array.nbytes
+
+
 def test_length_of_the_header_is_not_needed(tmp_path):
     np.testing.assert_array_equal(read_image(written(tmp_path / "a.nii", content(sizeof_hdr=540))).array, VOXELS)
 

@@ -1,6 +1,7 @@
 """Search for the sources of a cohort: cases of layouts, raw studies, what is not clear."""
 
 import shutil
+import warnings
 import zipfile
 
 import pytest
@@ -132,3 +133,15 @@ def test_fingerprints_follow_the_files(tmp_path):
     assert (quick_fingerprint(moved), content_fingerprint(moved)) == (quick, content)
     (tmp_path / "elsewhere" / "IM0002").write_bytes(b"a third slice")
     assert quick_fingerprint(moved) != quick and content_fingerprint(moved) != content
+
+
+def test_folders_with_one_scan_of_another_modality_each_are_noted(phantoms, tmp_path):
+    for folder, name in (("AX_T1_POST", "x-t1c"), ("SAG_FLAIR", "y-t2f")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(next(phantoms.glob(f"*/*{name[1:]}.nii.gz")), tmp_path / folder / f"{name}.nii.gz")
+    with pytest.warns(InputWarning, match=r"The 2 cases in .* have one scan each, T1c and FLAIR: if they are of one"):
+        assert len(find_sources(tmp_path)) == 2
+    shutil.copy(next(phantoms.glob("*/*-t1c.nii.gz")), tmp_path / "SAG_FLAIR" / "y-t1c.nii.gz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        find_sources(tmp_path)

@@ -1,6 +1,8 @@
 """Examination of raw scans: figures, alignment, swaps and doubles, what will be done, and broken files as findings."""
 
 import json
+import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -114,6 +116,47 @@ def test_scans_of_one_head_are_not_taken_for_one_scan(tmp_path):
     for modality in ("T1", "T1c", "T2", "FLAIR"):
         write_scan(tmp_path, modality, images[modality], affine)
     assert not any("same" in text for text in texts(examine(tmp_path, registration=False)))
+
+
+def test_scans_in_one_archive_are_not_taken_for_one_scan(tmp_path):
+    images, _, affine = head()
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for modality in ("T1", "T2"):
+            archive.write(write_scan(tmp_path, modality, images[modality], affine), f"a-{modality}.nii.gz")
+        for number, modality in enumerate(("T1c", "FLAIR"), 1):
+            times = {"EchoTime": 90, "RepetitionTime": 9000, "InversionTime": 2500}
+            how = {"headers": times} if modality == "FLAIR" else {}
+            name = {"T1c": "t1_mprage_gd", "FLAIR": "t2_flair"}[modality]
+            files = write_series(
+                tmp_path / modality, images[modality], affine, description=name, **how, series_number=number
+            )
+            for file in files:
+                archive.write(file, f"{modality}/{file.name}")
+    found = examine(tmp_path / "study.zip", registration=False)
+    assert len(found.scans) == 4 and not any("same" in text for text in texts(found))
+
+
+def test_scans_that_are_used_as_they_are_are_not_called_refused(tmp_path, monkeypatch):
+    case = case_in(tmp_path)
+    failed = Registration(np.eye(4), 0.9, 0.9, 8.0, 9.0, 3.0, 2.0, False, "The brains do not fit.")
+    monkeypatch.setattr(module, "register", lambda *scans: failed)
+    found = examine(case.scans["T1c"].parent)
+    assert not found.refused and "used as they are" in found.plan[0]
+    assert any("does not lie on it: The brains do not fit." in text for text in texts(found, "warning"))
+
+
+def test_without_simpleitk_the_scans_are_examined_one_by_one(study, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    ready = examine(case_in(tmp_path).scans["T1c"].parent)
+    assert len(ready.scans) == 2 and not ready.refused
+    assert any("SimpleITK is not installed" in text for text in texts(ready, "warning"))
+    assert any("Preparing the scans needs SimpleITK" in text for text in texts(examine(study), "error"))
+
+
+def test_noise_is_a_finding(tmp_path):
+    noise = np.random.default_rng(0).normal(100, 20, (40, 40, 40)).astype(np.float32)
+    write_scan(tmp_path, "T1c", noise, head()[2])
+    assert any("Neighbouring voxels" in text for text in texts(examine(tmp_path, brain_method="none"), "warning"))
 
 
 def test_a_broken_file_is_a_finding_and_the_others_are_examined(study, tmp_path):

@@ -170,6 +170,62 @@ def test_an_archive_gives_images_and_dicom_series_and_nothing_stays_unpacked(tmp
     assert not list((tmp_path / "temporary").iterdir())
 
 
+def archive_of(tmp_path, entries, name="study.zip"):
+    """Return a zip archive of entry -> file."""
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        for entry, file in entries.items():
+            archive.write(file, entry)
+    return tmp_path / name
+
+
+def test_errors_and_warnings_about_an_archive_name_it_and_not_a_folder_that_is_gone(tmp_path):
+    images, _, affine = head()
+    broken = np.full((8, 8, 8), np.nan, np.float32)
+    write_image(tmp_path / "broken.nii.gz", broken, affine)
+    with pytest.raises(ImageError) as refused:
+        read_raw(archive_of(tmp_path, {"x-t1.nii.gz": tmp_path / "broken.nii.gz"}))
+    assert refused.value.what.startswith(f"{tmp_path / 'study.zip' / 'x-t1.nii.gz'} has NaN")
+    write_image(tmp_path / "few.nii.gz", (images["T1"] > 100).astype(np.uint8), affine)
+    with pytest.warns(InputWarning, match=f"{tmp_path / 'study.zip' / 'x-t1.nii.gz'} is used as a scan"):
+        read_raw(archive_of(tmp_path, {"x-t1.nii.gz": tmp_path / "few.nii.gz"}))
+
+
+def test_a_scan_of_an_archive_that_has_to_be_named_is_unpacked_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "recognise_image", lambda *_: Recognition("T1", 0.5, ()))
+    images, _, affine = head()
+    scan = write_scan(tmp_path / "in", "T1", images["T1"], affine)
+    with pytest.raises(ModalityError) as refused:
+        read_raw(archive_of(tmp_path, {"unnamed.nii.gz": scan}))
+    assert f"Unpack the archive. Name it, as in --t1 {tmp_path / 'study' / 'unnamed.nii.gz'}" in refused.value.fix
+    series = [write_dicom(tmp_path / str(number), "T1c", series_number=number) for number in (1, 2)]
+    archive = archive_of(tmp_path, {f"{file.parent.name}/{file.name}": file for files in series for file in files})
+    with pytest.raises(ModalityError, match=r"2 scans could be the T1c scan") as refused:
+        read_raw(archive)
+    assert refused.value.fix.endswith(f"--t1c FILE, one of its DICOM files after unpacking {archive}")
+
+
+@pytest.mark.parametrize("entries", [["n" * 260 + "-t1.nii.gz"], ["a-t1.nii.gz", "a-t1.nii.gz/b-t1.nii.gz"]])
+def test_an_archive_whose_entries_cannot_be_files_here_is_refused(tmp_path, entries):
+    images, _, affine = head()
+    scan = write_scan(tmp_path / "in", "T1", images["T1"], affine)
+    with pytest.raises(ImageError, match=r"study\.zip cannot be unpacked"):
+        read_raw(archive_of(tmp_path, dict.fromkeys(entries, scan)))
+
+
+def test_an_archive_named_by_dots_is_read(tmp_path):
+    images, _, affine = head()
+    scan = write_scan(tmp_path / "in", "T1", images["T1"], affine)
+    assert list(read_raw(archive_of(tmp_path, {"t1.nii.gz": scan}, "...zip")).scans) == ["T1"]
+
+
+def test_folders_of_dicom_files_without_suffix_are_not_called_empty(tmp_path, recwarn):
+    for modality in ("T1c", "FLAIR"):
+        for file in write_dicom(tmp_path / modality, modality):
+            file.rename(file.with_suffix(""))
+    assert list(read_raw(tmp_path).scans) == ["T1c", "FLAIR"]
+    assert not [each for each in recwarn if issubclass(each.category, InputWarning)]
+
+
 def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "climbs.zip", "w") as archive:
         archive.writestr("../t1c.nii.gz", b"x")

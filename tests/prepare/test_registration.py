@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from anymri.data.image import Image, read_image
+from anymri.errors import ImageError
 from anymri.prepare.registration import register
 from anymri.synthesis.phantoms import phantom
 from prepare.moved import as_image, cropped, error_mm, moved, other_contrast, worn
@@ -45,6 +46,19 @@ def test_header_far_away_does_not_matter(head):
     assert found.accepted, found.reason
     assert found.overlap_before == 0
     assert error_mm(found.transform, far, head["T1c"]) < 1
+
+
+def test_brain_smaller_than_the_coarsest_voxel_is_refused(head):
+    mask = np.zeros(head["T2"].shape, bool)
+    mask[20, 20, 20] = True
+    with pytest.raises(ImageError, match="smaller than a voxel of 8 mm"):
+        register(head["T2"], head["T1c"], mask)
+
+
+def test_mirrored_scan_is_refused(head):
+    scan = head["FLAIR"]
+    found = register(Image(np.ascontiguousarray(scan.array[::-1]), scan.affine, scan.path), head["T1c"])
+    assert not found.accepted and "left and right are exchanged" in found.reason
 
 
 def test_few_slices_of_the_brain_are_not_aligned(head):

@@ -196,7 +196,14 @@ def test_the_page_shows_no_names_of_files_folders_or_training_cases(folder):
         (r"C:\Users\jane\t1.nii is thick.", "a file is thick."),
         ("'/home/jane/t1.nii' and (/a/b).", "'a file' and (a file)."),
         ("5 mm/voxel and T1/T2 of the brain", "5 mm/voxel and T1/T2 of the brain"),
+        ("/home/jane/study: series 4 is tilted.", "a file: series 4 is tilted."),
         ("/data/Jane Doe/x/new.nii and Doe_1.", "a file and the T1 file."),
+        ("Jane Doe-t2f.nii.gz is left out, because of an option.", "a file is left out, because of an option."),
+        (
+            "Not sure: Jane Doe.nii.gz (T1 with confidence 0.63), Doe.mgz.",
+            "Not sure: a file (T1 with confidence 0.63), a file.",
+        ),
+        ("Not used are links that point nowhere: 2 (Jane, (Doe) x).", "Not used are links that point nowhere: 2."),
     ],
 )
 def test_paths_are_removed_from_sentences(text, expected):

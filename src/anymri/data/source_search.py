@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -10,14 +11,14 @@ from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
 
-from anymri.data.case import check_distinct
+from anymri.data.case import Case, check_distinct
 from anymri.data.layouts import bids, find_cases, nnunet, search
 from anymri.data.layouts import found as reasons
 from anymri.data.layouts.found import Found
 from anymri.data.layouts.listing import list_folder
 from anymri.data.layouts.names import folder_name
 from anymri.data.sources import Source
-from anymri.errors import AnymriError, CohortError
+from anymri.errors import AnymriError, CohortError, InputWarning
 
 # Files of a folder that are examined for a DICOM series.
 _EXAMINED = 200
@@ -49,10 +50,24 @@ def find_sources(cohort: Path) -> list[Source]:
     sources = [Source.of(case) for case in found.cases] + [Source(_name_of(path), path) for path in raw]
     sources.sort(key=lambda source: source.name)
     check_distinct(source.name for source in sources)
+    _warn_of_one_patient(cohort, sources)
     for first, second in pairwise(sources):
         if first.name == second.name:
             raise CohortError(f"Two cases in {cohort} are named {first.name}.", "Rename one of them.")
     return sources
+
+
+def _warn_of_one_patient(cohort: Path, sources: Sequence[Source]) -> None:
+    """Issue an `InputWarning` if each case is one scan of another modality, as in an export with a folder per scan."""
+    cases = [source.content for source in sources if isinstance(source.content, Case)]
+    modalities = [modality for case in cases for modality in case.scans]
+    if 1 < len(sources) == len(cases) == len(modalities) == len(set(modalities)):
+        warnings.warn(
+            f"The {len(cases)} cases in {cohort} have one scan each, {' and '.join(modalities)}: if they are of one "
+            "patient, put the files into one folder.",
+            InputWarning,
+            stacklevel=3,
+        )
 
 
 def _has_subjects(cohort: Path) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ from anymri.files import TEMPORARY, TextError, digest, locked, output_folder, re
 CASE, FAILURE, PROVENANCE = "case.json", "failure.json", "provenance.json"
 FAILURES = "failures.json"
 SUMMARIES = ("summary.csv", "summary.parquet", "summary.html")
+# Names of files with so few characters are those of no patient, and are words and numbers of messages.
+_SHORT = 3
 # Longest wait for another command that writes a summary of the same folder.
 _SECONDS = 60
 
@@ -179,13 +182,25 @@ def read_record(file: Path) -> dict[str, Any] | None:
 def named_files(source: Source, texts: Sequence[str]) -> dict[str, str]:
     """Return role -> file of what is named in messages, so that pages can show the role instead.
 
-    Of a raw study, these are its folder and the files that the texts name; of a case, all files.
+    Of a raw study, these are its folder and the files, or entries of the archive, that the texts name; of a case, all
+    files.
     """
-    files = source.files()
-    if isinstance(source.content, Path):
-        named = {role: path for role, path in files.items() if any(path.name in text for text in texts)}
-        files = {"study": source.content} | named
-    return {role: str(path) for role, path in files.items()}
+    content = source.content
+    if isinstance(content, Path):
+        paths = [Path(entry) for entry in _entries(content)] or list(source.files().values())
+        telling = [path for path in paths if len(path.name) > _SHORT]
+        named = sorted({str(path) for path in telling if any(path.name in text for text in texts)})
+        return {"study": str(content)} | {f"unnamed {number}": path for number, path in enumerate(named, 1)}
+    return {role: str(path) for role, path in source.files().items()}
+
+
+def _entries(archive: Path) -> list[str]:
+    """Return the names of the files in a zip archive; none if it is not one that can be read."""
+    try:
+        with zipfile.ZipFile(archive) as content:
+            return content.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return []
 
 
 def files_of(folder: Path) -> dict[str, int]:

@@ -6,6 +6,7 @@ modality that is not sure is never guessed: the user names the scan by an option
 
 from __future__ import annotations
 
+import zipfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,18 +129,25 @@ def choose(candidates: Sequence[Candidate], given: Mapping[str, Candidate]) -> C
 
 def several_candidates(modality: str, found: Sequence[Candidate]) -> ModalityError:
     """Return the error for several scans that could be of one modality."""
-    option = f"--{modality.lower()}"
     return ModalityError(
         f"{len(found)} scans could be the {modality} scan: {'; '.join(each.explained for each in found)}.",
-        f"Name the one to use: {option} {found[0].path}",
+        f"Name the one to use: {_option(modality, found[0])}",
     )
 
 
 def _not_sure(questions: Sequence[Candidate]) -> ModalityError:
     first = questions[0]
-    option = f"--{(first.modality or 't1').lower()}"
     subject = "The modality of a scan is" if len(questions) == 1 else f"The modalities of {len(questions)} scans are"
     return ModalityError(
         f"{subject} not sure: {'; '.join(each.explained for each in questions)}.",
-        f"Name it, as in {option} {first.path}, or give only the scans to use, by --t1, --t1c, --t2 and --flair.",
+        f"Name it, as in {_option(first.modality or 'T1', first)}, or give only the scans to use, by --t1, --t1c, --t2 "
+        "and --flair.",
     )
+
+
+def _option(modality: str, candidate: Candidate) -> str:
+    """Return the option that names a scan; of a series in an archive, which an option cannot name, what to do first."""
+    option = f"--{modality.lower()}"
+    if candidate.series is not None and zipfile.is_zipfile(candidate.path):
+        return f"{option} FILE, one of its DICOM files after unpacking {candidate.path}"
+    return f"{option} {candidate.path}"

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -15,12 +16,14 @@ from anymri.data.layouts.listing import walk
 from anymri.data.layouts.names import role_of_name
 from anymri.errors import AnymriError, AnymriWarning
 from anymri.modalities import MODALITIES
-from anymri.prepare.alignment import NOT_ALIGNED, best_scan, header_overlap
+from anymri.prepare.alignment import ALIGNED, NOT_ALIGNED, best_scan, header_overlap
 from anymri.prepare.brain import BrainMask
-from anymri.prepare.checks import LARGEST_BRAIN_ML, LARGEST_CUT, SMALLEST_BRAIN_ML, without
+from anymri.prepare.checks import without
 from anymri.prepare.duplicates import find_duplicates
 from anymri.prepare.examining import examine_scan
 from anymri.prepare.findings import Examination, PairReport
+from anymri.prepare.grid import study_grid
+from anymri.prepare.plan import add_plan
 from anymri.prepare.preparation import reasons_to_prepare, study_as_it_is
 from anymri.prepare.raw import RawScan, RawStudy, read_raw
 from anymri.prepare.registration import register
@@ -68,8 +71,10 @@ def examine(
             brains[label] = brain
     find_duplicates({label: scan for label, _, scan in each}, found)
     if study is not None:
-        _relate(study, brains, registration, progress, found)
-        _plan(study, brain_method, registration, found)
+        as_it_is = _attempt(found, "", partial(study_as_it_is, study))
+        reasons = reasons_to_prepare(study, as_it_is, brain_method)
+        _relate(study, brains, registration, bool(reasons), progress, found)
+        add_plan(study, as_it_is is None, reasons, registration, found)
     return found
 
 
@@ -131,9 +136,25 @@ def _noted(found: Examination, label: str) -> Iterator[None]:
 
 
 def _relate(
-    study: RawStudy, brains: Mapping[str, BrainMask], registration: bool, progress: Progress, found: Examination
+    study: RawStudy,
+    brains: Mapping[str, BrainMask],
+    registration: bool,
+    prepared: bool,
+    progress: Progress,
+    found: Examination,
 ) -> None:
-    """Add how each scan lies on the best one, by its header and after a rigid registration."""
+    """Add how each scan lies on the best one, by its header and after a rigid registration.
+
+    prepared  whether the scans are prepared, and not used as they are
+    """
+    if len(study.scans) > 1 and find_spec("SimpleITK") is None:
+        found.add(
+            "warning",
+            "",
+            "How the scans lie on each other was not examined, because SimpleITK is not installed.",
+            "Install it: pip install 'anymri[prepare]'",
+        )
+        return
     fixed = best_scan(study)
     anchor = study.scans[fixed].image
     for modality, scan in study.scans.items():
@@ -159,12 +180,23 @@ def _relate(
                     fit.reason,
                 )
         found.pairs.append(pair)
-        _add_findings(study, pair, found)
+        kept = overlap >= ALIGNED and study_grid(scan.image).same_as(study_grid(anchor))
+        _add_findings(study, pair, prepared and not kept, found)
 
 
-def _add_findings(study: RawStudy, pair: PairReport, found: Examination) -> None:
-    """Add findings about scans that do not lie on each other."""
-    if pair.accepted is False:
+def _add_findings(study: RawStudy, pair: PairReport, registered: bool, found: Examination) -> None:
+    """Add findings about scans that do not lie on each other.
+
+    registered  whether `anymri segment` registers the scan
+    """
+    if pair.accepted is False and not registered:
+        found.add(
+            "warning",
+            pair.scan,
+            f"It has the grid of the {pair.onto} scan, but does not lie on it: {pair.reason}",
+            "Check that both are scans of one patient and that neither is mirrored, because the grid is trusted.",
+        )
+    elif pair.accepted is False:
         found.add(
             "error",
             pair.scan,
@@ -179,45 +211,3 @@ def _add_findings(study: RawStudy, pair: PairReport, found: Examination) -> None
             "aligned scans overlap by about 0.94.",
             "Nothing has to be done: it will be registered.",
         )
-
-
-def _refuse_brain(fixed: str, found: Examination) -> None:
-    """Add an error if the scan that others are brought onto does not show a whole brain."""
-    brain = next(scan.brain for scan in found.scans if scan.label == fixed)
-    if brain is None:
-        return
-    if not SMALLEST_BRAIN_ML <= brain["volume_ml"] <= LARGEST_BRAIN_ML or brain["cut_share"] > LARGEST_CUT:
-        found.add(
-            "error",
-            fixed,
-            "It does not show a whole brain, and the other scans would be brought onto it."
-            if len(found.scans) > 1
-            else "It does not show a whole brain.",
-            "Give a scan of the whole head, or a mask of the brain by --brain-mask FILE.",
-        )
-
-
-def _plan(study: RawStudy, brain_method: str, registration: bool, found: Examination) -> None:
-    """Add what `anymri segment` will do."""
-    as_it_is = _attempt(found, "", partial(study_as_it_is, study))
-    reasons = reasons_to_prepare(study, as_it_is, brain_method)
-    if as_it_is is not None and not reasons:
-        found.plan.append("The scans are on one grid of about 1 mm and without skull: they are used as they are.")
-    else:
-        fixed = best_scan(study)
-        _refuse_brain(fixed, found)
-        methods = sorted({str(scan.brain["method"]) for scan in found.scans if scan.brain is not None})
-        if methods:
-            voted = "; the masks of the scans are voted to one" if len(study.scans) > 1 else ""
-            found.plan.append(f"The brain is found by {', '.join(methods)}{voted}.")
-        others = [modality for modality in study.scans if modality != fixed]
-        if others and as_it_is is None:
-            move = "registered to" if registration else "brought by their headers onto"
-            found.plan.append(f"{', '.join(others)}: {move} {fixed}, whose slices are the finest.")
-        found.plan.append("Scans are resampled to 1 mm, and voxels outside the brain become 0.")
-    found.plan.append(f"The label map has the grid of {study.reference}; --space gives another one.")
-    missing = [modality for modality in MODALITIES if modality not in study.scans]
-    if missing:
-        found.plan.append(f"{', '.join(missing)}: missing; the network works without.")
-    if found.refused:
-        found.plan.insert(0, "The case is refused as it is: see the errors.")

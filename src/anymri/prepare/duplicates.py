@@ -19,9 +19,9 @@ def find_duplicates(scans: Mapping[str, RawScan], found: Examination) -> None:
     """Add findings about scans that are the same file or have the same voxels."""
     for (one, first), (other, second) in combinations(scans.items(), 2):
         same = None
-        if first.files == second.files and first.series is None:
+        if first.series is None and first.image.path == second.image.path:
             same = "are the same file"
-        elif len(first.files) == len(second.files) == 1 and _hash(first) == _hash(second) is not None:
+        elif _hash(first) == _hash(second) is not None:
             same = "are files with the same content"
         elif first.image.shape == second.image.shape:
             correlation = _correlation(first, second)
@@ -34,6 +34,9 @@ def find_duplicates(scans: Mapping[str, RawScan], found: Examination) -> None:
 
 
 def _hash(scan: RawScan) -> str | None:
+    """Return the hash of the file of a scan; None for a series, and for one of several scans in an archive."""
+    if scan.files != (scan.image.path,) or scan.series is not None:
+        return None
     try:
         return sha256(scan.files[0])
     except OSError:

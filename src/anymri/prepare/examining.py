@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.image import Image, image_stem
+from anymri.data.image import Image, image_stem, to_lps
 from anymri.errors import AnymriError
 from anymri.prepare.brain import BrainMask, find_brain, has_skull
 from anymri.prepare.checks import (
@@ -20,15 +20,13 @@ from anymri.prepare.checks import (
     spacing_text,
 )
 from anymri.prepare.findings import Examination, ScanReport
-from anymri.prepare.grid import study_grid
+from anymri.prepare.plausibility import structure_fault
 from anymri.prepare.raw import RawScan
-from anymri.prepare.resampling import resample
 from anymri.prepare.sequences import SURE, recognise, recognise_image
 
 # Larger angles between the axes of the voxels are not rounding.
 _SHEAR_DEGREES = 0.1
 _FORMATS = {".mgh": "MGH", ".mgz": "MGH", ".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage", ".mhd": "MetaImage"}
-_CUT_SPACING_MM = 3.0
 
 
 def examine_scan(label: str, modality: str | None, scan: RawScan, method: str, found: Examination) -> BrainMask | None:
@@ -69,6 +67,8 @@ def examine_scan(label: str, modality: str | None, scan: RawScan, method: str, f
         found.add(
             "note", label, f"Its axes are not perpendicular: they are sheared by {report.shear_degrees:.1f} degrees."
         )
+    if fault := structure_fault(image):
+        found.add("warning", label, f"{fault[:1].upper()}{fault[1:]}")
     return brain
 
 
@@ -94,8 +94,7 @@ def _brain_figures(label: str, image: Image, brain: BrainMask, found: Examinatio
             f"{SMALLEST_BRAIN_ML:.0f} to {LARGEST_BRAIN_ML:.0f} mL.",
             "Check that it is a scan of a whole head, or give a mask of the brain by --brain-mask FILE.",
         )
-    grid = study_grid(image, _CUT_SPACING_MM)
-    face, share = largest_cut(resample(brain.mask, image.affine, grid) >= 0.5)
+    face, share = largest_cut(to_lps(brain.mask, image.affine)[0])
     if cut_is_noted(share):
         found.add(
             "warning",

@@ -24,6 +24,7 @@ from anymri.prepare.bias_field import correct_bias_field
 from anymri.prepare.checks import check_spacing, shows_head, unlike_training
 from anymri.prepare.common_grid import grid_of_brain, resampled
 from anymri.prepare.grid import Grid
+from anymri.prepare.plausibility import warn_of_doubts, warn_of_two_heads
 from anymri.prepare.raw import RawScan, RawStudy
 from anymri.prepare.resampling import resample
 from anymri.prepare.steps import STUDY, Record, Step
@@ -183,6 +184,8 @@ def prepare(
     study = study_as_it_is(raw)
     reasons = reasons_to_prepare(raw, study, brain_method)
     if study is not None and not reasons and not n4:
+        warn_of_doubts(raw)
+        warn_of_two_heads(raw, study)
         return Preparation(study, raw, {modality: np.eye(4) for modality in images})
     if needed is not None and not set(raw.scans) <= set(needed):
         return prepare(raw.only(m for m in raw.scans if m in needed), brain_method, n4, registration)
@@ -192,6 +195,7 @@ def prepare(
     describe(raw, record)
     record.add(STUDY, "reasons", why)
     check_spacing(raw)
+    warn_of_doubts(raw)
     brains = {} if brain_method == "none" else find_brains(raw, brain_method, record)
     fixed = best_scan(raw)
     transforms = align(raw, brains, fixed, registration, record)

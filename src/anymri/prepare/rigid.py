@@ -53,7 +53,10 @@ class Scan:
 
 
 def pyramid(image: Image, brain: NDArray[np.bool_]) -> list[Scan]:
-    """Return a scan at the resolutions of `LEVELS_MM`, the coarsest first; raise `ImageError` for an empty mask."""
+    """Return a scan at the resolutions of `LEVELS_MM`, the coarsest first.
+
+    Raises `ImageError` for a mask that is empty or vanishes at the coarsest resolution.
+    """
     if not brain.any():
         raise ImageError(
             f"The brain mask of {image.path} is empty, so that the scan cannot be registered.",
@@ -69,6 +72,12 @@ def pyramid(image: Image, brain: NDArray[np.bool_]) -> list[Scan]:
     for spacing in LEVELS_MM:
         grid = study_grid(Image(array, finest.affine, image.path), spacing)
         scans.append(Scan(resample(array, finest.affine, grid), resample(inside, finest.affine, grid), grid))
+    if not all((scan.brain > 0.5).any() for scan in scans):
+        raise ImageError(
+            f"The brain found in {image.path} is smaller than a voxel of {LEVELS_MM[0]:g} mm, so that the scan cannot "
+            "be registered.",
+            "Check that it is a scan of a head, give a brain mask with --brain-mask, or leave the scan out.",
+        )
     scans[-1] = replace(scans[-1], array=_locally_normalised(scans[-1]))
     return scans
 

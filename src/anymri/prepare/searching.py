@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING
 from anymri.data.case import Case, check_name
 from anymri.data.image import image_stem
 from anymri.data.layouts import find_cases, find_cohort, search
-from anymri.data.layouts.found import NOT_UNDERSTOOD, OTHER_FORMAT, counted
+from anymri.data.layouts.found import NO_IMAGE, NOT_UNDERSTOOD, OTHER_FORMAT, counted
 from anymri.data.layouts.listing import check_readable
 from anymri.data.layouts.names import folder_name, role_of_name, unclear_name
 from anymri.data.layouts.roles import Unclear
-from anymri.errors import CohortError, ImageError
+from anymri.errors import AnymriError, CohortError, ImageError
 from anymri.modalities import MODALITIES
 from anymri.prepare.candidates import Candidate, named, of_image, of_series, several_candidates
 from anymri.prepare.dicom.archive import Archive
@@ -53,23 +54,53 @@ def unpacked(path: Path) -> Iterator[Path]:
 
     DICOM files of an archive are read in memory, see `anymri.prepare.dicom`, and are not in the folder. Raises
     `ImageError` for an archive that is damaged, encrypted, expands to too much, or has entries that lead out of it.
+    Errors and warnings about the files name the archive in place of the folder.
     """
     if not is_zip(path):
         yield path
         return
-    archive = Archive(path)
-    try:
-        with tempfile.TemporaryDirectory(prefix="anymri-") as temporary:
-            folder = Path(temporary) / path.stem
-            folder.mkdir()
-            for entry in archive.entries:
-                if image_stem(Path(entry)) is not None or Path(entry).suffix.lower() in (".raw", ".zraw"):
-                    file = folder / entry
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_bytes(archive.read(entry))
+    with tempfile.TemporaryDirectory(prefix="anymri-") as temporary:
+        folder = Path(temporary) / (path.stem.strip(". ") or "case")
+        _unpack(path, folder)
+        with _named(folder, path):
             yield folder
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """Write the image files of an archive into a new folder."""
+    archive = Archive(path)
+    folder.mkdir()
+    try:
+        for entry in archive.entries:
+            if image_stem(Path(entry)) is not None or Path(entry).suffix.lower() in (".raw", ".zraw"):
+                file = folder / entry
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with file.open("wb") as target:
+                    target.writelines(archive.blocks(entry))
+    except OSError as error:
+        raise ImageError(
+            f"{path} cannot be unpacked to {tempfile.gettempdir()}: {error.strerror}.",
+            "Unpack it with another program, and give the folder; or free space there.",
+        ) from error
     finally:
         archive.close()
+
+
+@contextmanager
+def _named(folder: Path, archive: Path) -> Iterator[None]:
+    """Context in which errors and warnings about files in a temporary folder name the archive that they are from."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            yield
+    except AnymriError as error:
+        fix = error.fix
+        if str(folder) in fix:  # the folder does not exist any more when the user reads it
+            fix = f"Unpack the archive. {fix.replace(str(folder), str(archive.with_suffix('')))}"
+        raise type(error)(error.what.replace(str(folder), str(archive)), fix) from error
+    finally:
+        for each in caught:
+            text = str(each.message).replace(str(folder), str(archive))
+            warnings.warn_explicit(text, each.category, each.filename, each.lineno)
 
 
 def is_zip(path: Path) -> bool:
@@ -97,7 +128,8 @@ def in_place(place: Path, folder: Path, dicom_study: int | None) -> Found:
         raise CohortError(f"{place} holds several cases: {cases}.", "Give the folder of one case.")
     series, left_out = series_in(place, dicom_study)
     if series:
-        names.skipped.pop(OTHER_FORMAT, None)
+        for reason in (OTHER_FORMAT, NO_IMAGE):
+            names.skipped.pop(reason, None)
     candidates = of_series(series)
     silent = names.skipped.get(NOT_UNDERSTOOD, [])
     if not (candidates or names.cases):

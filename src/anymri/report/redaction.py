@@ -7,10 +7,17 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from anymri.data.image import SUFFIXES
 from anymri.text import visible
 
 # Absolute paths of POSIX and of Windows, after a space, a quotation mark or a bracket.
-_PATH = re.compile(r"""(?<![^\s'"(\[])(?:[A-Za-z]:[\\/]|/)[^\s'",;)\]]+""")
+_PATH = re.compile(r"""(?<![^\s'"(\[])(?:[A-Za-z]:[\\/]|/)[^\s'",;)\]]*[^\s'",;:)\]]""")
+# The list of names in the notes of `anymri.data.layouts.found`: "Not used are links that point nowhere: 2 (a, b)."
+_COUNTED = re.compile(r"^(Not used are [^:]+: \d+) \(.*\)\.$")
+# Names of images, which may have spaces: from the beginning of a sentence, a list or a bracket up to the suffix.
+_SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(SUFFIXES, key=len, reverse=True))
+_BEFORE = r"""[.;:,]\ |\(|\ (?=['"])"""
+_IMAGE = re.compile(rf"""((?:^|{_BEFORE})['"]?)(?:(?!{_BEFORE}).)*?(?:{_SUFFIXES})(?!\w)""", re.IGNORECASE)
 
 
 def sentence(text: str, inputs: Mapping[str, Any]) -> str:
@@ -23,7 +30,10 @@ def without_folders(text: str, inputs: Mapping[str, Any]) -> str:
     """Return a text with roles in place of the files of a case, and without the folders of other files.
 
     inputs  role -> `file`, as in provenance.json
+
+    Names of images that are not among the inputs become "a file", with the words of the sentence before them.
     """
+    text = _COUNTED.sub(r"\1.", text)
     files = {str(each["file"]): f"the {role} file" for role, each in inputs.items() if each.get("file")}
     for file in sorted(files, key=len, reverse=True):
         text = text.replace(file, files[file])
@@ -35,4 +45,4 @@ def without_folders(text: str, inputs: Mapping[str, Any]) -> str:
     parents = {str(folder) for file in files for folder in PurePosixPath(file).parents if len(folder.parts) > 1}
     for folder in sorted(parents, key=len, reverse=True):
         text = text.replace(folder, "/folder")
-    return visible(_PATH.sub("a file", text))
+    return visible(_PATH.sub("a file", _IMAGE.sub(r"\1a file", text)))

@@ -2,6 +2,7 @@
 
 import copy
 import stat
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from anymri.errors import ImageError
 from anymri.prepare.dicom import archive, read_dicom
+from anymri.prepare.searching import unpacked
 from prepare.dicom.series import write_series
 
 ARRAY = np.random.default_rng(2).integers(0, 1000, (40, 36, 6)).astype(np.int16)
@@ -67,6 +69,18 @@ def test_zip_bomb_is_refused_before_it_is_decompressed(tmp_path):
         target.writestr("zeros.dcm", bytes(80 * 1024**2))
     with pytest.raises(ImageError, match="times its size, as a zip bomb does"):
         read_dicom(path)
+
+
+def test_a_large_image_of_a_zip_is_never_whole_in_memory(tmp_path):
+    path = tmp_path / "study.zip"
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("a-t1c.nii", bytes(24 * 1024**2))
+    tracemalloc.start()
+    with unpacked(path) as folder:
+        assert (folder / "a-t1c.nii").stat().st_size == 24 * 1024**2
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 1024**2
 
 
 def test_zip_with_overlapping_entries_is_refused(tmp_path):

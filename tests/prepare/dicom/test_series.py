@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from anymri.errors import CohortError, ImageError
 from anymri.prepare.dicom import check_one_patient, read_dicom
@@ -217,3 +218,17 @@ def test_several_studies_are_numbered_by_date_without_showing_it(tmp_path):
     assert [one.number for one in read_dicom(tmp_path, study=2)[0]] == [2, 3]
     with pytest.raises(CohortError, match="does not have a study 3"):
         read_dicom(tmp_path, study=3)
+
+
+def test_series_with_more_orientations_than_any_scan_is_left_out_without_comparing_all(tmp_path):
+    write_series(tmp_path, np.ones((4, 4, 300), np.int16), AFFINE, multiframe=True, description="t1")
+    (file,) = tmp_path.iterdir()
+    dataset = dcmread(file)
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    for angle, group in zip(np.linspace(0, 1, len(groups)), groups, strict=True):
+        group.PlaneOrientationSequence = [Dataset()]
+        rows = [f"{np.cos(angle):.8f}", f"{np.sin(angle):.8f}", "0"]
+        group.PlaneOrientationSequence[0].ImageOrientationPatient = [*rows, "0", "0", "1"]
+    dataset.save_as(file)
+    with pytest.raises(ImageError, match="more than 100 orientations"):
+        read_dicom(tmp_path)

@@ -175,7 +175,7 @@ def print_result(result: Result, output: Path) -> None:
         parts = ", ".join(f"{what} {time:.0f} s" for what, time in seconds.items() if time >= 0.5)
         console.print(f"Prepared in {sum(seconds.values()):.0f} s{': ' if parts else ''}{parts}", soft_wrap=True)
     volumes = ", ".join(f"{name} {millilitres:.1f} mL" for name, millilitres in result.volumes_ml.items())
-    console.print(f"From {result.subset}: {volumes}")
+    console.print(f"From {result.subset}: {volumes}", soft_wrap=True)
     console.print(f"{output / 'segmentation.nii.gz'}", soft_wrap=True)
 
 

@@ -45,9 +45,8 @@ def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], Nifti1He
         shape, dtype, scale = _shape(path, header), _data_type(path, header), _scale(path, header)
         check_voxels(path, shape, dtype)
         stored = _voxels(content, header, shape, dtype)
-    if scale != (1, 0):
-        stored = stored * scale[0] + scale[1]
-    return stored.astype(np.float32, copy=False), affine_mm(path, header), header
+    array = stored.astype(np.float32, copy=False) if scale == (1, 0) else _scaled(stored, scale)
+    return array, affine_mm(path, header), header
 
 
 def new_header(shape: tuple[int, ...], affine: NDArray[np.float64]) -> Nifti1Header:
@@ -160,6 +159,14 @@ def _scale(path: Path, header: Nifti1Header) -> tuple[float, float]:
             f"The intercept of {path}, scl_inter, is {intercept} although its slope is set.", "Export the file again."
         )
     return slope, intercept
+
+
+def _scaled(stored: NDArray[Any], scale: tuple[float, float]) -> NDArray[np.float32]:
+    """Return the values (x, y, z) with slope and intercept applied slice by slice: large scans would take gigabytes."""
+    values = np.empty(stored.shape, np.float32, order="F")
+    for place in range(stored.shape[2]):
+        values[..., place] = stored[..., place] * scale[0] + scale[1]
+    return values
 
 
 def _voxels(content: Content, header: Nifti1Header, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

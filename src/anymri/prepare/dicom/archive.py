@@ -1,10 +1,11 @@
-"""Zip files of unknown origin: checked before anything is decompressed, and never unpacked to the disk."""
+"""Zip files of unknown origin: checked before anything is decompressed, and read entry by entry."""
 
 from __future__ import annotations
 
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -17,6 +18,7 @@ LARGEST_ENTRY = 2 * 1024**3
 # MR compresses to between a half and a tenth; scans with an empty background to a fiftieth.
 MOST_INFLATION = 150
 _INFLATION_MATTERS = 64 * 1024**2
+_BLOCK = 1024**2
 _UNPACK = "Unpack it with a program that you trust, and give the folder of the DICOM files."
 
 
@@ -40,11 +42,12 @@ class Archive:
         """Names of the files in the zip, sorted."""
         return tuple(sorted(info.filename for info in self._zip.infolist() if not info.is_dir()))
 
-    def read(self, entry: str, size: int | None = None) -> bytes:
-        """Return the content of an entry, or its first `size` bytes; raise `ImageError` if it is damaged."""
+    def blocks(self, entry: str, size: int = _BLOCK) -> Iterator[bytes]:
+        """Yield the content of an entry in blocks of `size` bytes; raise `ImageError` if it is damaged."""
         try:
             with self._zip.open(entry) as stream:
-                return stream.read(LARGEST_ENTRY if size is None else size)
+                while block := stream.read(size):
+                    yield block
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
             raise self._damaged(entry) from error
 

@@ -22,6 +22,8 @@ SAME_POSITION_MM = 0.01
 # Largest difference of direction cosines in one volume: 0.06 degrees.
 _SAME_DIRECTION = 1e-3
 _MOST_FRAMES = 50_000
+# Radial localisers have some tens; comparing every slice with thousands would take hours.
+_MOST_DIRECTIONS = 100
 # What the volumes of one series differ in, in the order in which it is tried.
 _DIFFERENCES = (
     "EchoTime",
@@ -148,7 +150,7 @@ def _divided(frames: Iterable[Frame], key: Callable[[Frame], Hashable]) -> list[
 
 
 def _parallel(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Divide frames by orientation."""
+    """Divide frames by orientation; raise `RefusedError` for more orientations than any series has."""
     groups: list[list[Frame]] = []
     for frame in frames:
         for group in groups:
@@ -157,6 +159,8 @@ def _parallel(frames: Sequence[Frame]) -> list[list[Frame]]:
                 break
         else:
             groups.append([frame])
+        if len(groups) > _MOST_DIRECTIONS:
+            raise RefusedError(f"its slices have more than {_MOST_DIRECTIONS} orientations")
     return groups
 
 

@@ -45,7 +45,10 @@ class Source:
     def open(self) -> io.BufferedIOBase:
         """Open the content for reading; raise `ImageError` if it is not a regular file or cannot be read."""
         if self.zipped is not None and self.entry is not None:
-            return io.BytesIO(self.zipped.read(self.entry))
+            content = io.BytesIO()
+            content.writelines(self.zipped.blocks(self.entry))
+            content.seek(0)
+            return content
         check_regular(self.file)
         return self.file.open("rb")
 
@@ -61,8 +64,7 @@ def find_sources(path: Path) -> Iterator[Source]:
         raise ImageError(f"{path} does not exist.", "Check the name of the DICOM folder, file or zip.")
     if not path.is_dir():
         check_regular(path)
-        with path.open("rb") as stream:
-            head = stream.read(_PREAMBLE + len(_MAGIC))
+        head = _head(path)
         if head.startswith(b"PK"):
             yield from _entries(path)
         elif is_dicom(head):
@@ -71,8 +73,7 @@ def find_sources(path: Path) -> Iterator[Source]:
             raise ImageError(f"{path} is not a DICOM file.", "Give a DICOM file, or the folder or zip of a study.")
         return
     for file in _files(path):
-        with file.open("rb") as stream:
-            head = stream.read(_PREAMBLE + len(_MAGIC))
+        head = _head(file)
         if is_dicom(head):
             yield Source(file)
         elif head.startswith(b"PK") and file.suffix.lower() == ".zip":
@@ -81,6 +82,15 @@ def find_sources(path: Path) -> Iterator[Source]:
             raise _not_dicom(file.name, str(path))
         elif not head and not file.suffix:
             warnings.warn(f"{file} is empty and is not used: was it an image?", InputWarning, stacklevel=2)
+
+
+def _head(file: Path) -> bytes:
+    """Return the first 132 bytes of a file; raise `ImageError` if they cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_PREAMBLE + len(_MAGIC))
+    except OSError as error:
+        raise ImageError(f"{file} cannot be read: {error.strerror}.", "Check its permissions and its disk.") from error
 
 
 def is_dicom(head: bytes) -> bool:
@@ -131,7 +141,7 @@ def _entries(file: Path) -> Iterator[Source]:
     for entry in archive.entries:
         if any(is_ignored(part) for part in entry.split("/")):
             continue
-        head = archive.read(entry, _PREAMBLE + len(_MAGIC))
+        head = next(archive.blocks(entry, _PREAMBLE + len(_MAGIC)), b"")
         if is_dicom(head):
             yield Source(file, entry, archive)
         elif head.startswith(b"PK\x03\x04") and entry.lower().endswith(".zip"):
