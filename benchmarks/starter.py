@@ -1,6 +1,6 @@
 """Measure trained weights on synthetic and on real cases, and write them as starter weights with these tables.
 
-    python benchmarks/starter.py RUN NAME WORK
+    python benchmarks/starter.py RUN NAME WORK ["further words on the training"]
 
 RUN is the run folder of a training with `--data synthetic`. The folder of the real cases is ANYMRI_REAL_DATA; what does
 not exist there is left out. Writes src/anymri/weights/starter/NAME.safetensors, docs/starter-NAME.csv and, to be pasted
@@ -24,7 +24,7 @@ from anymri.weights.store import load_weights, save_weights
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 # Synthetic cases on which no weights are trained or chosen.
-SEED, COUNT = 1000, 24
+SEED, COUNT = 1000, 12
 SUMMARY = (
     "Trained on synthetic brains only, never on a patient: for trying, teaching and labelling that a person corrects. "
     "Not for patients."
@@ -64,7 +64,7 @@ def dice_of(weights, data, output, scheme):
     return {subset: {region: float(np.mean(v)) for region, v in regions.items()} for subset, regions in values.items()}
 
 
-def main(run, name, work):
+def main(run, name, work, further=""):
     work.mkdir(parents=True, exist_ok=True)
     write_cohort(work / "synthetic", COUNT, seed=SEED, style="realistic")
     tables = [
@@ -86,7 +86,13 @@ def main(run, name, work):
         dice = dice_of(run, work / f"{case}.csv", work / f"on-{case}", scheme)
         tables.append({"data": f"{case}, {kind} label", "cases": 1, "dice": dice})
     system, card = load_weights(run)
-    facts = {"summary": SUMMARY, "operative": "pre", "data": DATA, "licence": "Apache-2.0", "tables": tables}
+    facts = {
+        "summary": SUMMARY,
+        "operative": "pre",
+        "data": f"{DATA} {further}".strip(),
+        "licence": "Apache-2.0",
+        "tables": tables,
+    }
     STARTERS.mkdir(exist_ok=True)
     save_weights(
         STARTERS / f"{name}.safetensors", system.state_dict(), WeightsCard.model_validate(card.model_dump() | facts)
@@ -108,4 +114,4 @@ def main(run, name, work):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])

@@ -83,9 +83,9 @@ RECIPES = {
         preprocessing=BRAIN_ALONE,
         validation_share=0.05,
         stages=[
-            small_patches(epochs=8, subsets=DROPOUT, optimiser=Optimiser(learning_rate=5e-3)),
+            small_patches(epochs=16, subsets=DROPOUT, optimiser=Optimiser(learning_rate=5e-3)),
             large_patches(
-                64, epochs=3, steps_per_epoch=30, batch_size=2, subsets=DROPOUT, optimiser=Optimiser(learning_rate=3e-3)
+                64, epochs=6, steps_per_epoch=60, batch_size=2, subsets=DROPOUT, optimiser=Optimiser(learning_rate=3e-3)
             ),
         ],
     ),
