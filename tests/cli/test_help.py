@@ -90,3 +90,15 @@ def test_misspelt_commands_and_options_name_the_closest(arguments, words):
 def test_debug_shows_the_traceback():
     result = anymri_alone("systems", "x_hved", "--debug")
     assert result.returncode != 0 and "Traceback" in result.stderr and "UnknownSystemError" in result.stderr
+
+
+def test_a_home_that_cannot_be_written_causes_no_messages_of_libraries(tmp_path):
+    (tmp_path / "home").write_text("a file")
+    code = (
+        "import sys\nfrom anymri.cli import main\nsys.argv = ['anymri', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    import matplotlib\n    matplotlib.get_cachedir()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MPL"))}
+    environment["HOME"] = str(tmp_path / "home")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "anymri" in done.stdout and done.stderr == ""

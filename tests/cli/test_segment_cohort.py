@@ -84,6 +84,14 @@ def test_shards_fill_one_folder(workshop, cohort):
     check_refused(segmented(cohort, workshop, "--shard", "3/2"), "'3/2'", "--shard 2/8")
 
 
+def test_a_cohort_is_searched_once_and_its_notes_are_shown_once(workshop, cohort, monkeypatch):
+    shutil.copy(next(cohort.rglob("*-t1c.nii.gz")), cohort / "stray.nii.gz")
+    monkeypatch.delattr("anymri.inference.cohort.find_sources")
+    result = segmented(cohort, workshop)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("stray.nii.gz") == 1
+
+
 def test_an_output_that_a_file_blocks_is_refused_once(workshop, cohort):
     (cohort.parent / "out").write_text("a file")
     check_refused(segmented(cohort, workshop), "cannot be written")

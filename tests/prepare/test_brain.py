@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from anymri.data.image import read_image
 from anymri.errors import ConfigurationError, ImageError, InputWarning, MissingExtraError
 from anymri.prepare import brain_tools
 from anymri.prepare.brain import find_brain, has_skull, vote
+from anymri.prepare.grid import Grid
+from anymri.prepare.resampling import resample
 from anymri.synthesis.phantoms import phantom
 from prepare.moved import as_image
 
@@ -106,6 +109,26 @@ def test_scan_without_a_brain_is_refused(monkeypatch):
         find_brain(as_image(np.random.default_rng(0).random((9, 9, 9))), "fallback")
     with pytest.raises(ImageError, match="background"):
         find_brain(head, "background")
+
+
+@pytest.mark.parametrize("modality", ["T1", "T2", "FLAIR"])
+@pytest.mark.parametrize("step", [(2, 2, 2), (1, 1, 4)])
+def test_the_dim_edge_of_a_scan_that_was_interpolated_after_stripping_is_not_brain(modality, step):
+    array = phantom(4, 48).images[modality].astype(np.float32).repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    fine = as_image(array, (SPACING / 2,) * 3)
+    shape = tuple(int(np.ceil(side / each)) for side, each in zip(fine.shape, step, strict=True))
+    affine = fine.affine @ np.diag([*step, 1.0])
+    affine[:3, 3] += fine.affine[:3, :3] @ ((np.array(step) - 1) / 2)
+    scan = replace(fine, array=resample(fine.array, fine.affine, Grid(shape, affine)), affine=affine)
+    truth = resample(find_brain(fine).mask, fine.affine, Grid(shape, affine)) >= 0.5
+    assert dice(scan.array != 0, truth) < 0.93
+    assert dice(find_brain(scan).mask, truth) > 0.95
+
+
+@pytest.mark.parametrize("modality", ["T1", "T1c", "T2", "FLAIR"])
+def test_the_edge_of_a_scan_that_was_stripped_last_is_brain(modality):
+    brain, _ = brain_and_head(modality)
+    assert dice(find_brain(brain).mask, ndimage.binary_fill_holes(brain.array != 0)) == 1
 
 
 def test_missing_tools_are_named_with_their_install_line(monkeypatch):

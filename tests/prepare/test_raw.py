@@ -142,6 +142,14 @@ def test_a_dicom_folder_or_one_of_its_files_is_given_for_a_modality(tmp_path):
     assert list(read_raw(scans={"t1c": files[3]}).scans) == ["T1c"]
 
 
+def test_a_series_that_is_named_for_another_modality_loses_that_of_its_headers(tmp_path):
+    (file, *_) = write_dicom(tmp_path / "one", "FLAIR")
+    for given in (tmp_path / "one", file, tmp_path / "one" / ".." / "one"):
+        assert list(read_raw(tmp_path, {"t1": given}).scans) == ["T1"]
+    with pytest.raises(CohortError, match=r"One DICOM series is given as T1 and as T2: series 4 \(t2_tirm"):
+        read_raw(scans={"t1": tmp_path / "one", "t2": file})
+
+
 def test_a_folder_without_a_series_is_refused_by_name(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match=r"empty \(T1c\)"):

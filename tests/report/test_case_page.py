@@ -30,7 +30,7 @@ STEP = {
     "scan": "FLAIR",
     "what": "registration",
     "why": "The FLAIR scan was moved onto the T1c scan.",
-    "figures": {"shift_mm": 4.25, "overlap": 0.94},
+    "figures": {"residual_mm": 0.25, "overlap": 0.94},
     "seconds": 12.5,
 }
 
@@ -146,7 +146,7 @@ def test_the_page_lists_the_steps_of_the_preparation(folder):
     changed(folder, "provenance.json", configuration__preparation=[STEP])
     seen = Page(write_case_page(folder).read_text()).seen
     assert "FLAIR, registration : The FLAIR scan was moved onto the T1c scan." in seen
-    assert "(shift mm 4.25, overlap 0.94)" in seen and "Preparation 12 s" in seen
+    assert "(residual 0.25 mm, overlap 0.94)" in seen and "Preparation 12 s" in seen
 
 
 def test_the_page_of_a_case_without_tumour_says_so_and_does_not_exclude_one(folder):
@@ -164,6 +164,14 @@ def test_the_page_does_not_round_a_little_enhancement_to_none(folder, volume, te
     changed(folder, "measurements.json", regions__ET=found | little)
     seen = Page(write_case_page(folder).read_text()).seen
     assert text in seen
+
+
+@pytest.mark.parametrize("measurable", [True, False])
+def test_the_page_says_that_a_lesion_is_not_measurable(folder, measurable):
+    lesions = json.loads((folder / "measurements.json").read_text())["regions"]["ET"]["lesions"]
+    changed(folder, "measurements.json", regions__ET__lesions=[lesions[0] | {"measurable": measurable}])
+    seen = Page(write_case_page(folder).read_text()).seen
+    assert ("cm², not measurable by that rule." in seen) != measurable
 
 
 def test_the_page_warns_that_enhancement_is_an_estimate_without_t1c(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 import warnings
 
@@ -36,6 +37,8 @@ def main() -> None:
     warnings.simplefilter("always", AnymriWarning)
     if strict:
         warnings.simplefilter("error", InputWarning)
+    # matplotlib logs two lines if it cannot write its cache, as in a read-only home; the figures are the same.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     plain = warnings.showwarning
     warnings.showwarning = lambda message, category, *where, **rest: (
         stderr.print(Text("Note: ", style="bold yellow") + Text(visible(str(message))), soft_wrap=True)

@@ -15,6 +15,7 @@ from anymri.cli.console import console
 from anymri.text import duration, visible
 
 if TYPE_CHECKING:
+    from anymri.data.sources import Source
     from anymri.inference.cohort import CohortOutcome
 
 # Exit code if some cases failed.
@@ -22,7 +23,7 @@ SOME_FAILED = 3
 
 
 def segment_many(
-    cohort: Path,
+    cohort: Path | Sequence[Source],
     output: Path,
     weights: Sequence[Path],
     *,
@@ -32,6 +33,7 @@ def segment_many(
 ) -> int:
     """Segment the cases of a cohort, print how they ended and return the exit code: 0, or 3 if some failed.
 
+    cohort    its folder or CSV manifest, or its cases
     shard     as "2/8"
     work      fields of `anymri.inference.cohort_work.Work`
     settings  further arguments of `segment_cohort`: device, lane, combine, flips, engine, address, workers

@@ -132,7 +132,8 @@ class Result:
         """Write the result into a folder and return the path of the label map; docs/results.md describes the files.
 
         segmentation.nii.gz                    label map
-        measurements.json, measurements.csv    all measurements, the same in both
+        measurements.json                      all measurements
+        measurements.csv                       those of regions, classes and lesions, one per row
         statistics.json                        volume in mm3 and mean intensity on `reference`, with the keys of
                                                TotalSegmentator
         probability-WT.nii.gz, -TC, -ET        float32 in 0..1, with the precision of half floats

@@ -27,6 +27,14 @@ ALIGNED, NOT_ALIGNED = 0.9, 0.85
 # Scans on one grid that were registered before have at least this overlap.
 _OVERLAP_SPACING_MM = 2.0
 
+# Method of `anymri.prepare.brain.find_brain` -> sentence of the record.
+_HOW_FOUND = {
+    "background": "The scan shows the brain alone, which is what differs from the background.",
+    "deepbet": "The brain was found by deepbet.",
+    "hd-bet": "The brain was found by HD-BET.",
+    "fallback": "The brain was found by simple thresholds, which is rough.",
+}
+
 
 def best_scan(raw: RawStudy) -> str:
     """Return the modality that the others are brought onto.
@@ -58,7 +66,7 @@ def find_brains(raw: RawStudy, method: str, record: Record) -> dict[str, BrainMa
             why = f"The brain mask {mask.path.name} is used."
         else:
             brain = find_brain(scan.image, method)
-            why = f"The brain was found by the method {brain.method}."
+            why = _HOW_FOUND[brain.method]
         if not brain.mask.any():
             raise ImageError(
                 f"No brain was found in {scan.image.path} ({modality}).",

@@ -15,6 +15,7 @@ from anymri.data.preprocessing import background_value
 from anymri.errors import ConfigurationError, ImageError, InputWarning
 from anymri.prepare import brain_tools
 from anymri.prepare.rough_brain import largest, rough_brain
+from anymri.prepare.smeared_edge import without_smeared_edge
 
 METHODS = ("auto", "background", "deepbet", "hd-bet", "fallback")
 # Brains with their fluid have 1000 to 1800 mL in adults, heads without neck more than 3000.
@@ -98,7 +99,7 @@ def _background(image: Image) -> NDArray[np.bool_]:
             f"{image.path} has no constant background, so that it does not give a brain mask.",
             "Use another method with --brain.",
         )
-    return brain
+    return _sharpened(brain, image)
 
 
 def _fallback(image: Image) -> NDArray[np.bool_]:
@@ -115,7 +116,7 @@ def _chosen(image: Image) -> tuple[str, NDArray[np.bool_]]:
     """Return the method of "auto" and its mask."""
     brain = _foreground(image)
     if brain is not None and not _is_head(brain, image):
-        return "background", brain
+        return "background", _sharpened(brain, image)
     tools = brain_tools.installed()
     method = tools[0] if tools else "fallback"
     return method, _run(image, method)
@@ -128,6 +129,17 @@ def _run(image: Image, method: str) -> NDArray[np.bool_]:
 
 def _is_head(object_: NDArray[np.bool_], image: Image) -> bool:
     return bool(np.count_nonzero(object_) * image.voxel_volume_ml > LARGEST_BRAIN_ML)
+
+
+def _sharpened(brain: NDArray[np.bool_], image: Image) -> NDArray[np.bool_]:
+    """Return what differs from the background without an edge that interpolation has smeared."""
+    value = background_value(image.array)
+    if value is None or not brain.any():
+        return brain
+    box = ndimage.find_objects(brain.view(np.uint8), max_label=1)[0]
+    sharpened = np.zeros_like(brain)
+    sharpened[box] = without_smeared_edge(brain[box], np.abs(image.array[box] - np.float32(value)))
+    return sharpened
 
 
 def _foreground(image: Image) -> NDArray[np.bool_] | None:

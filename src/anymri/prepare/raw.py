@@ -134,12 +134,14 @@ def _of_case(case: Case, brain_mask: Path | None) -> RawStudy:
 def _of_found(found: Found, given: Mapping[str, Path], brain_mask: Path | None, dicom_study: int | None) -> RawStudy:
     """Return the raw study of what was found, in which the scans that were named overrule the others."""
     named = {modality: as_given(modality, path, dicom_study) for modality, path in given.items()}
-    chosen = choose([each for each in found.candidates if each.path not in given.values()], named)
+    taken = {_identity(each.series) for each in named.values() if each.series is not None}
+    others = [each for each in found.candidates if each.path not in given.values()]
+    chosen = choose([each for each in others if each.series is None or _identity(each.series) not in taken], named)
     scans = {modality: _scan(candidate) for modality, candidate in chosen.scans.items()}
     if not scans:
-        others = " ".join((*found.left_out, *chosen.left_out))
+        unused = " ".join((*found.left_out, *chosen.left_out))
         raise CohortError(
-            f"{found.name} does not have a scan that is T1, T1c, T2 or FLAIR: {others}",
+            f"{found.name} does not have a scan that is T1, T1c, T2 or FLAIR: {unused}",
             "Name the scans to use by --t1, --t1c, --t2 and --flair.",
         )
     series = [scan.series for scan in scans.values() if scan.series is not None]
@@ -147,6 +149,7 @@ def _of_found(found: Found, given: Mapping[str, Path], brain_mask: Path | None, 
         from anymri.prepare.dicom import check_one_patient
 
         check_one_patient(series)
+        _check_one_modality(scans)
     mask = brain_mask or found.brain_mask
     case = Case(found.name, {m: scan.image.path for m, scan in scans.items()}, found.label, mask)
     files = {role: path for role, path in case.files().items() if role not in scans or scans[role].series is None}
@@ -160,6 +163,24 @@ def _of_found(found: Found, given: Mapping[str, Path], brain_mask: Path | None, 
         case=case,
         inputs=inputs,
     )
+
+
+def _identity(series: Series) -> tuple[object, ...]:
+    """Return what two readings of one series have in common, also from a folder and from an archive."""
+    return series.series_uid, series.headers[0].get("SOPInstanceUID"), series.frames
+
+
+def _check_one_modality(scans: Mapping[str, RawScan]) -> None:
+    """Raise `CohortError` if one DICOM series is the scan of two modalities."""
+    modalities: dict[tuple[object, ...], str] = {}
+    for modality, scan in scans.items():
+        if scan.series is not None:
+            first = modalities.setdefault(_identity(scan.series), modality)
+            if first != modality:
+                raise CohortError(
+                    f"One DICOM series is given as {first} and as {modality}: {scan.series.title}.",
+                    "Give a different scan for each, or only one of the two.",
+                )
 
 
 def _scan(candidate: Candidate) -> RawScan:

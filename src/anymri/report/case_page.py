@@ -20,7 +20,7 @@ from anymri.analysis.tables import MEAN, regions_in, subset_table
 from anymri.errors import RunError
 from anymri.files import TextError, read_text, write_text
 from anymri.report import case_text
-from anymri.report.case_montage import CONVENTION
+from anymri.report.case_steps import steps
 from anymri.report.figures import as_png
 from anymri.report.pages import Picture, html_table, render
 from anymri.report.redaction import sentence
@@ -51,7 +51,7 @@ def write_case_page(folder: Path | str, picture: Figure | bytes | None = None, w
         scans=case_text.scans(measured, inputs),
         missing=case_text.missing(measured),
         gains=None if (gains := case_text.gains_grid(measured)) is None else html_table(gains),
-        steps=[case_text.step(each, inputs) for each in provenance["configuration"].get("preparation", ())],
+        steps=steps(provenance["configuration"].get("preparation", ()), inputs),
         limits=case_text.limits(measured, provenance),
         provenance=case_text.provenance(provenance),
         created=str(provenance.get("created", ""))[:10],
@@ -97,6 +97,6 @@ def _embedded(picture: Figure | bytes, measured: Mapping[str, Any]) -> Picture:
     slices = "Slices with the most tumour; the axial one is that of the largest diameters, where there are any."
     return Picture(
         f"data:image/png;base64,{base64.b64encode(image).decode('ascii')}",
-        f"{slices} {CONVENTION}",
+        slices,
         f"Axial, coronal and sagittal slices of the scans with {found}.",
     )

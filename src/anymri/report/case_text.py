@@ -54,6 +54,8 @@ def findings(measured: Measured) -> list[str]:
                 f"{largest['perpendicular_mm']:.0f} mm in an axial slice (RANO), product "
                 f"{largest['product_mm2'] / 100:.1f} cm²"
             )
+            if not largest["measurable"]:
+                text += ", not measurable by that rule"
         sentences.append(f"{text}.")
         if sum(lesion["measurable"] for lesion in lesions) > 1:
             total = enhancing["sum_of_products_mm2"] / 100
@@ -140,7 +142,8 @@ def missing(measured: Measured) -> list[str]:
         return ["All four scans were used."]
     text = f"{' and '.join(_listed(absent))} {'was' if len(absent) == 1 else 'were'} not used."
     if not measured.get("expected_dice"):
-        text += " No evaluation of the weights is at hand that shows what they would bring."
+        it = "it" if len(absent) == 1 else "they"
+        text += f" No evaluation of the weights is at hand that shows what {it} would bring."
     return [text]
 
 
@@ -159,15 +162,6 @@ def gains_grid(measured: Measured) -> Grid | None:
         "which the weights were evaluated. It is not a prediction for this patient.",
     )
     return Grid("What a missing scan would bring", ("scan",), [Group("", regions)], rows, reading)
-
-
-def step(values: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, str]:
-    """Return a step of the preparation as texts: scan, what, why, figures."""
-    figures = values.get("figures") or {}
-    shown = ", ".join(f"{str(name).replace('_', ' ')} {_plain(value)}" for name, value in figures.items())
-    texts = {"scan": values.get("scan", ""), "what": values.get("what", ""), "why": values.get("why", "")}
-    cleaned = {name: without_folders(str(text), inputs) for name, text in texts.items()}
-    return cleaned | {"figures": without_folders(shown, inputs)}
 
 
 def limits(measured: Measured, provenance: Mapping[str, Any]) -> list[str]:
@@ -220,11 +214,3 @@ def _ml(volume: float) -> str:
 def _listed(words: Sequence[str]) -> list[str]:
     """Return the words as two parts to join by "and": all but the last with commas, and the last."""
     return [", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return " x ".join(_plain(each) for each in value)
-    return str(value)

@@ -134,7 +134,7 @@ def _figures(scan: ScanReport) -> dict[str, str]:
 
 
 def _pairs(found: Examination) -> Table:
-    table = _table(("scan", "onto", "overlap by header", "registered", "residual", "shift", "angle", "accepted"))
+    table = _table(("scan", "onto", "overlap before", "after", "residual", "shift", "angle", "accepted"))
     for pair in found.pairs:
         accepted = {None: "", True: "yes", False: "no"}[pair.accepted]
         row = (

@@ -128,7 +128,7 @@ def segment(
         settings: dict[str, Any] = {"device": device, "lane": lane, "combine": combine, "flips": tta, "engine": engine}
         settings |= {"address": address, "workers": workers}
         used = weights_for(weights, None if subset is None else Subset.parse(subset))
-        raise typer.Exit(segment_many(case, output, used, shard=shard, work=work, **settings))
+        raise typer.Exit(segment_many(sources or case, output, used, shard=shard, work=work, **settings))
     _refuse(shard=shard, address=address, workers=workers)
     from anymri.inference.assembly import chosen_subset
     from anymri.inference.ensemble import load_model
@@ -186,12 +186,16 @@ def find_several(place: Path) -> list[Source]:
     from anymri.data.source_search import find_sources
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InputWarning)  # they are issued when the files are read
+        with warnings.catch_warnings(record=True) as issued:
+            warnings.simplefilter("always", InputWarning)
             sources = find_sources(place)
     except AnymriError:  # reading the case raises the error that fits
         return []
-    return [] if len(sources) < 2 or _is_one_study(place, sources) else sources
+    if len(sources) < 2 or _is_one_study(place, sources):  # the warnings are issued when the case is read
+        return []
+    for warning in issued:
+        warnings.warn(warning.message, stacklevel=2)
+    return sources
 
 
 def _is_one_study(place: Path, sources: Sequence[Source]) -> bool:
