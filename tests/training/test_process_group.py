@@ -42,7 +42,7 @@ def workshop(tmp_path_factory):
     [
         ("means", "u_hved", means_over_samples, MEANS),
         ("u_hved", "u_hved", None, (*ONE_STEP, "accumulate=2")),
-        ("adversarial", "ra_hved", None, (*ADVERSARIAL, "accumulate=2")),
+        pytest.param(*("adversarial", "ra_hved", None, (*ADVERSARIAL, "accumulate=2")), marks=pytest.mark.acceptance),
     ],
     ids=["as one batch", "with noise and Dice per micro-batch", "against a discriminator"],
 )
