@@ -31,7 +31,8 @@ def load(name):
 
 def arrays(name):
     """Return the stored outputs of a fixture by key `case/output`."""
-    return np.load(FOLDER / f"{name}.npz")
+    with np.load(FOLDER / f"{name}.npz") as stored:
+        return dict(stored)
 
 
 def reference_state(fixture, dtype=torch.float32):

@@ -40,7 +40,8 @@ class Trajectory:
             pytest.skip(f"{path.name} is not in {folder}")
         self.system, self.classes = system, classes
         self.json = json.loads(path.read_text())
-        self.stored = np.load(path.with_suffix(".npz"))
+        with np.load(path.with_suffix(".npz")) as stored:
+            self.stored = dict(stored)
         self.order = [parse_modality(name) for name in self.json["modality_order"]]
         self.tolerance = self.json["tolerance"]
         length = {"epochs": self.json["epochs"], "steps_per_epoch": self.json["steps_per_epoch"]}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from anymri.errors import RunError
 from anymri.systems import registry
@@ -48,7 +49,7 @@ class Learner:
         optimiser = make_optimiser(stage.optimiser, network)
         average = None
         if stage.averaging is not None:
-            average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(stage.averaging))  # type: ignore[no-untyped-call]
+            average = AveragedModel(network, multi_avg_fn=partial(move_average, stage.averaging))
         return cls(network, optimiser, make_schedule(stage, optimiser, repeated), average)
 
     def state(self) -> dict[str, Any]:
@@ -207,6 +208,12 @@ class Learners:
     def _advance_schedules(self, *validation_loss: float) -> None:
         for each in self.each.values():
             each.schedule.step(*validation_loss)
+
+
+def move_average(decay: float, averages: Sequence[Tensor], weights: Sequence[Tensor], number: object) -> None:
+    """Move averages towards weights, in place; called by torch with the number of averaged steps, which is not used."""
+    for average, weight in zip(averages, weights, strict=True):
+        average.lerp_(weight, 1 - decay)
 
 
 def seed_of(*numbers: int) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, max_pool3d
 
 from anymri.systems.batch import Batch
-from anymri.systems.losses import StepLoss, class_channels, cross_entropy_loss, soft_dice_loss
+from anymri.systems.losses import StepLoss, class_channels, region_channels, soft_dice_loss
 from anymri.systems.unet_dropout.network import UNetDropout, UNetDropoutPrediction
 
 TUMOUR_WEIGHT = 3.0  # of a tumour voxel in the cross-entropy of tumour against background
@@ -25,7 +25,7 @@ def losses(system: UNetDropout, batch: Batch) -> StepLoss:
     """Return the losses of one step, see `split_losses`."""
     prediction = system(batch.images, batch.available)
     assert isinstance(prediction, UNetDropoutPrediction) and prediction.coarse is not None
-    return split_losses(prediction.logits.float(), prediction.coarse.float(), batch.labels)
+    return split_losses(prediction.class_logits.float(), prediction.coarse.float(), batch.labels)
 
 
 def split_losses(logits: Tensor, coarse: Tensor, labels: Tensor) -> StepLoss:
@@ -64,13 +64,12 @@ def split_losses(logits: Tensor, coarse: Tensor, labels: Tensor) -> StepLoss:
 
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Return soft Dice loss and cross-entropy.
+    """Return the soft Dice loss of the regions.
 
     probabilities  (B, K, X, Y, Z) in 0..1
     labels         (B, X, Y, Z) int64, classes
     """
-    target = class_channels(labels, probabilities.shape[1])
-    return {"dice": soft_dice_loss(probabilities, target), "ce": cross_entropy_loss(probabilities, target)}
+    return {"dice": soft_dice_loss(probabilities, region_channels(labels, probabilities.shape[1]))}
 
 
 def _dice_loss(probabilities: Tensor, target: Tensor) -> Tensor:

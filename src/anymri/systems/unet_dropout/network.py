@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from anymri.errors import ConfigurationError
 from anymri.modalities import MODALITIES
-from anymri.regions import OutputKind
+from anymri.regions import REGIONS, OutputKind
 from anymri.systems.contract import Encoding, Prediction, System
 
 # Intensities beyond these are clipped: standard deviations from the mean of the brain.
@@ -37,16 +37,21 @@ class UNetDropoutEncoding(Encoding):
 
 @dataclass(kw_only=True)
 class UNetDropoutPrediction(Prediction):
-    """Prediction with the output of deep supervision.
+    """Prediction with what the losses need.
 
-    coarse  in training, logits of the whole tumour at the second level, (B, 1, X/4, Y/4, Z/4); otherwise None
+    class_logits  logits of the exclusive classes, background first, (B, classes, X, Y, Z)
+    coarse        in training, logits of the whole tumour at the second level, (B, 1, X/4, Y/4, Z/4); otherwise None
     """
 
+    class_logits: Tensor
     coarse: Tensor | None
 
 
 class UNetDropout(System[UNetDropoutEncoding]):
     """U-Net over all modalities; missing ones are zero, and their absence is an input of every block.
+
+    It learns exclusive classes, and predicts regions: the probability of a region is the sum over its classes. So a
+    voxel that is surely tumour, but not surely which part, is tumour.
 
     The levels work on cubes of 2^3 voxels, then 4^3, 8^3 and so on: most of the cost of a U-Net is at the full
     resolution, which has no level here.
@@ -56,7 +61,7 @@ class UNetDropout(System[UNetDropoutEncoding]):
     blocks       convolutions of each level of the encoder, finest first; the decoder has one less, but at least one
     """
 
-    output_kind: ClassVar[OutputKind] = "classes"
+    output_kind: ClassVar[OutputKind] = "regions"
 
     def __init__(
         self,
@@ -112,8 +117,19 @@ class UNetDropout(System[UNetDropoutEncoding]):
             features = self.decoder[level](self.up[level](features) + skips.pop(), presence)
             if level == 1 and self.training:
                 coarse = self.coarse_head(features)
-        logits = depth_to_space(self.head(features))
-        return UNetDropoutPrediction(logits, self.output_kind, coarse=coarse)
+        classes = depth_to_space(self.head(features))
+        return UNetDropoutPrediction(region_logits(classes), self.output_kind, class_logits=classes, coarse=coarse)
+
+
+def region_logits(logits: Tensor) -> Tensor:
+    """Return the logits of the regions, (B, K - 1, X, Y, Z), for those of K exclusive classes, (B, K, X, Y, Z)."""
+    classes = range(logits.shape[1])
+    regions = []
+    for region in list(REGIONS)[: len(classes) - 1]:
+        inside = [each for each in classes if each in REGIONS[region]]
+        outside = [each for each in classes if each not in REGIONS[region]]
+        regions.append(logits[:, inside].logsumexp(1) - logits[:, outside].logsumexp(1))
+    return torch.stack(regions, dim=1)
 
 
 class Level(nn.Module):
