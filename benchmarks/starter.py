@@ -3,7 +3,7 @@
     python benchmarks/starter.py RUN NAME WORK ["further words on the training"]
 
 RUN is the run folder of a training with `--data synthetic`. The folder of the real cases is ANYMRI_REAL_DATA; what does
-not exist there is left out. Writes src/anymri/weights/starter/NAME.safetensors, docs/starter-NAME.csv and, to be pasted
+not exist there is left out. Writes src/anymri/weights/starter/NAME.safetensors, docs/NAME.csv and, to be pasted
 into docs/weights.md, a table of the real cases to standard output.
 """
 
@@ -97,7 +97,7 @@ def main(run, name, work, further=""):
     save_weights(
         STARTERS / f"{name}.safetensors", system.state_dict(), WeightsCard.model_validate(card.model_dump() | facts)
     )
-    with (DOCS / f"starter-{name}.csv").open("w", newline="") as stream:
+    with (DOCS / f"{name}.csv").open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["data", "subset", "region", "dice"])
         for table in tables:

@@ -100,18 +100,39 @@ def test_a_small_demo_writes_its_table_segmentations_and_page(tmp_path, monkeypa
     assert len(list((tmp_path / "demo" / "segmentations").glob("*/segmentation.nii.gz"))) == 4
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Folder of the whole demo, as `make demo` writes it."""
+    folder = tmp_path_factory.mktemp("whole") / "demo"
+    result = anymri_alone("demo", "-o", folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
 @pytest.mark.acceptance
-def test_the_demo_learns_the_cost_of_a_missing_modality(tmp_path):
-    """The whole demo, as `make demo` runs it, with bounds below what it reaches and far above chance."""
+def test_the_demo_learns_the_cost_of_a_missing_modality(demo):
+    """Bounds are below what it reaches and far above chance."""
     import pandas as pd
 
-    result = anymri_alone("demo", "-o", tmp_path / "demo")
-    assert result.returncode == 0, result.stderr
-    metrics = pd.read_csv(tmp_path / "demo" / "evaluation" / "metrics.csv").query("metric == 'dice'")
+    metrics = pd.read_csv(demo / "evaluation" / "metrics.csv").query("metric == 'dice'")
     mean = metrics.groupby(["region", "subset"])["value"].mean()
     with_t1c = mean["ET"].index.str.contains("T1c")
-    assert mean["WT"]["T1+T1c+T2+FLAIR"] >= 0.80
-    assert mean["ET"][with_t1c].mean() >= mean["ET"][~with_t1c].mean() + 0.25
-    page = (tmp_path / "demo" / "report.html").read_text()
+    assert mean["WT"]["T1+T1c+T2+FLAIR"] >= 0.60
+    assert mean["ET"][with_t1c].mean() >= mean["ET"][~with_t1c].mean() + 0.20
+    page = (demo / "report.html").read_text()
     assert page.count("data:image") >= 4 and "T1c+FLAIR" in page
-    assert len(list((tmp_path / "demo" / "segmentations").glob("*/segmentation.nii.gz"))) == 4
+    assert len(list((demo / "segmentations").glob("*/segmentation.nii.gz"))) == 4
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("subset", "whole", "core"), [("T1+T1c+T2+FLAIR", 0.75, 0.55), ("FLAIR", 0.70, 0)])
+def test_the_demo_finds_the_tumour_of_a_real_scan(demo, real_data, tmp_path, subset, whole, core):
+    """Goals of the project, with the label map of an expert."""
+    from anymri import evaluate
+
+    case = real_data / "brats-gli-00000-000"
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "cohort" / case.name).symlink_to(case)
+    found = evaluate(demo / "run", tmp_path / "cohort", tmp_path / "evaluation", subsets=[subset], metrics=["dice"])
+    dice = {row["region"]: row["value"] for row in found.rows}
+    assert dice["WT"] >= whole and dice["TC"] >= core, dice

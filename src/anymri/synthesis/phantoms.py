@@ -80,6 +80,7 @@ def write_cohort(
     style: Style = "plain",
     spacing: float = 1.0,
     missing: bool = False,
+    easy: bool = False,
 ) -> list[Path]:
     """Write `count` cases in the layout of BraTS 2023 and return their folders, `PHANTOM-<seed><case>-000`.
 
@@ -91,6 +92,7 @@ def write_cohort(
     size     plain: voxels of 1 mm along each axis
     spacing  realistic: side of a voxel in millimetres, 1 to 4
     missing  realistic: leave out the scans that the case does not have
+    easy     realistic: large, clearly visible tumours and few mimics
     """
     if not 1 <= count <= MOST_CASES:
         raise ConfigurationError(f"A cohort of {count} phantoms cannot be written.", f"Use 1 to {MOST_CASES} cases.")
@@ -105,17 +107,19 @@ def write_cohort(
         if style == "plain":
             record: dict[str, Any] = {"phantom_version": VERSION, "seed": seed, "case": index, "size": size}
             return _write_case(case, lambda: phantom((seed, index), size), record)
-        options = {"spacing": float(spacing), "missing": missing}
+        options = {"spacing": float(spacing), "missing": missing, "easy": easy}
         record = {"realistic_version": REALISTIC_VERSION, "seed": seed, "case": index, **options}
-        return _write_case(case, lambda: realistic_phantom(seed, index, spacing, missing), record)
+        return _write_case(case, lambda: realistic_phantom(seed, index, spacing, missing, easy), record)
 
     with locked(folder):
         return [write(index) for index in range(count)]
 
 
-def realistic_phantom(seed: int, index: int, spacing: float = 1.0, missing: bool = False) -> Phantom:
-    """Return a realistic case as scans are stored; with `missing`, only of the modalities that the case has."""
-    case = generate(seed, index, spacing)
+def realistic_phantom(
+    seed: int, index: int, spacing: float = 1.0, missing: bool = False, easy: bool = False
+) -> Phantom:
+    """Return a realistic case as scans are stored; see `write_cohort` for `missing` and `easy`."""
+    case = generate(seed, index, spacing, easy=easy)
     names = case.available if missing else MODALITIES
     top = np.iinfo(np.int16).max
     images = {name: (np.clip(np.rint(case.images[name]), 1, top) * case.brain).astype(np.int16) for name in names}

@@ -59,7 +59,7 @@ def run_demo(folder: Path, test_cases: int = TEST_CASES, spacing: float = 1.0, a
 def _write_test_cohort(folder: Path, test_cases: int, spacing: float) -> None:
     from anymri.synthesis.phantoms import write_cohort
 
-    write_cohort(folder / "test-cohort", test_cases, seed=TEST_SEED, style="realistic", spacing=spacing)
+    write_cohort(folder / "test-cohort", test_cases, seed=TEST_SEED, style="realistic", spacing=spacing, easy=True)
 
 
 def _train(folder: Path, assignments: Sequence[str]) -> None:

@@ -24,6 +24,9 @@ def phantom(
     missing: Annotated[
         bool, typer.Option("--missing", help="Realistic: 60 % of the cases without some of the scans.")
     ] = False,
+    easy: Annotated[
+        bool, typer.Option("--easy", help="Realistic: large, clearly visible tumours, few mimics.")
+    ] = False,
 ) -> None:
     """Write a cohort of procedural brains with tumours.
 
@@ -31,5 +34,5 @@ def phantom(
     """
     from anymri.synthesis.phantoms import write_cohort
 
-    cases = write_cohort(output, count, seed=seed, size=size, style=style, spacing=spacing, missing=missing)
+    cases = write_cohort(output, count, seed=seed, size=size, style=style, spacing=spacing, missing=missing, easy=easy)
     console.print(f"{len(cases)} cases in {output}; label scheme brats2023.", soft_wrap=True)
