@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from anymri.data.preprocessing import Preprocessing
+from anymri.errors import ConfigurationError
 from anymri.training.cohort.missing import one_modality, several_modalities
 from anymri.training.cohort.synthetic import PATCHES_PER_CASE, SyntheticCases, synthetic_case, validation_cases
 from anymri.training.configuration import resolve
@@ -95,3 +96,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     _, card = load_weights(tmp_path / "whole")
     assert card.trained_on == [SyntheticCases.of(configured().recipe).description]
     assert card.label_scheme == "brats2023" and card.preprocessing.coarsening == 4
+
+
+@pytest.mark.parametrize("setting", ["missing=0.4", "split.folds=2", "subsets=fixed"])
+def test_settings_about_the_files_of_cases_are_refused(tmp_path, setting):
+    with pytest.raises(ConfigurationError, match=rf"which {setting.split('=')[0].split('.')[0]} would need"):
+        train(configured(setting), tmp_path / "run", Recorder())
+    assert not (tmp_path / "run" / "config.yaml").exists()

@@ -14,8 +14,9 @@ from anymri.data.cache import CachedCase, in_memory
 from anymri.data.case import Case, Study
 from anymri.data.image import Image
 from anymri.data.preprocessing import Preprocessing, preprocess
+from anymri.errors import ConfigurationError
 from anymri.synthesis.realistic.generator import VERSION, generate
-from anymri.systems.recipes.schema import Recipe
+from anymri.systems.recipes.schema import Recipe, Split
 
 # Patches of a case, and the cases among which they alternate: so many are in memory.
 PATCHES_PER_CASE, AT_ONCE = 4, 16
@@ -41,9 +42,24 @@ class SyntheticCases(Sequence[CachedCase]):
 
     @classmethod
     def of(cls, recipe: Recipe) -> SyntheticCases:
-        """Return the cases of a recipe."""
+        """Return the cases of a recipe; see `check`."""
+        cls.check(recipe)
         patches = max(stage.epochs * stage.patches_per_epoch for stage in recipe.stages)
         return cls(recipe.seed, ceil(patches / PATCHES_PER_CASE), recipe.preprocessing)
+
+    @staticmethod
+    def check(recipe: Recipe) -> None:
+        """Raise `ConfigurationError` for settings that are about the files or the names of cases."""
+        named = {
+            "missing": any(recipe.missing_rates.values()),
+            "split": recipe.split != Split(),
+            "subsets": any(stage.fixes_subsets for stage in recipe.stages),
+        }
+        if wrong := [name for name, is_set in named.items() if is_set]:
+            raise ConfigurationError(
+                f"Synthetic cases have all modalities and no list of names, which {' and '.join(wrong)} would need.",
+                "Leave these settings as they are, or write a cohort: anymri phantom --style realistic -o COHORT",
+            )
 
     @property
     def description(self) -> str:
