@@ -139,17 +139,14 @@ def train(
 
     need("train", "lightning", "monai", "tensorboard")
     from anymri.training.callbacks import TrainingCallback
-    from anymri.training.configuration import SYNTHETIC, resolve
+    from anymri.training.configuration import path_options, resolve
     from anymri.training.engine import train as run_training
     from anymri.training.run import Run
-    from anymri.weights.locate import find_weights
 
     options = {
-        "data": data if str(data) == SYNTHETIC else Path(data).absolute(),
+        **path_options(data, cache, initial_weights),
         "label_scheme": label_scheme,
-        "initial_weights": None if initial_weights is None else find_weights(Path(initial_weights)).absolute(),
         "device": device,
-        "cache": None if cache is None else Path(cache).absolute(),
         "loggers": tuple(loggers),
     }
     # JSON is YAML, which assignments are read as.

@@ -103,7 +103,7 @@ class Ensemble:
 
     @property
     def card(self) -> WeightsCard:
-        """Card of the first weights with the systems, origins and training cases of all; their tables do not apply."""
+        """Card of the first weights, with the systems, origins and training cases of all and without their tables."""
         cards = [member.card for member in self.members]
         mirrored_along = f", mirrored along {', '.join(self.flips)}" if self.flips else ""
         origins = "; ".join(f"{card.system}: {card.origin}" for card in cards)

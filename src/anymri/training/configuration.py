@@ -21,6 +21,7 @@ from anymri.systems.registry import spec
 from anymri.text import listed, shortened, shown
 from anymri.training import plain_yaml
 from anymri.training.assignments import Location, assign, typed_name
+from anymri.weights.locate import find_weights
 
 M = TypeVar("M", bound=BaseModel)
 # Largest number of problems in one error.
@@ -73,6 +74,20 @@ class TrainingConfiguration(BaseModel):
     def to_yaml(self) -> str:
         """Return the configuration as YAML for `--config`."""
         return plain_yaml.write(self.model_dump(mode="json"))
+
+
+def path_options(
+    data: Path | str | None, cache: Path | str | None, initial_weights: Path | str | None
+) -> dict[str, Path | None]:
+    """Return the options of `resolve` that are paths, absolute; `SYNTHETIC` stays, and weights become their file.
+
+    Raises `WeightsError` if there are no such weights.
+    """
+    return {
+        "data": None if data is None else Path(data) if str(data) == SYNTHETIC else Path(data).absolute(),
+        "cache": None if cache is None else Path(cache).absolute(),
+        "initial_weights": None if initial_weights is None else find_weights(Path(initial_weights)).absolute(),
+    }
 
 
 def resolve(

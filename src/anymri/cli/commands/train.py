@@ -47,10 +47,9 @@ def train(
     from anymri.extras import need
 
     need("train", "lightning", "monai", "tensorboard")
-    from anymri.training.configuration import SYNTHETIC, resolve
+    from anymri.training.configuration import path_options, resolve
     from anymri.training.launch import Launch
     from anymri.training.run import Run
-    from anymri.weights.locate import find_weights
 
     console.quiet = Launch.from_environment().rank > 0
     run = Run(output)
@@ -61,11 +60,7 @@ def train(
         raise ConfigurationError("A system was not named.", "Name one, as in: anymri train u_hved; see: anymri systems")
     else:
         run.check_new()
-    if data is not None and str(data) != SYNTHETIC:
-        data = data.absolute()
-    paths = {"data": data, "cache": cache and cache.absolute()}
-    if initial_weights is not None:
-        paths["initial_weights"] = find_weights(initial_weights).absolute()
+    paths = path_options(data, cache, initial_weights)
     options = {**paths, "label_scheme": label_scheme, "device": device, "loggers": loggers or None}
     configuration = resolve(system, recipe, options, config, assignments or [])
     console.print(configuration.to_yaml(), soft_wrap=True)
