@@ -1,10 +1,10 @@
-"""Measure trained weights on synthetic and on real cases, and write them as starter weights with these tables.
+"""Calibrate trained weights, measure them on synthetic and real cases, and write them as starter weights.
 
     python benchmarks/starter.py RUN NAME WORK ["further words on the training"]
 
 RUN is the run folder of a training with `--data synthetic`. The folder of the real cases is ANYMRI_REAL_DATA; what does
-not exist there is left out. Writes src/anymri/weights/starter/NAME.safetensors, docs/NAME.csv and, to be pasted
-into docs/weights.md, a table of the real cases to standard output.
+not exist there is left out. Writes src/anymri/weights/starter/NAME.safetensors with its tables and docs/NAME.csv.
+Prints tables of Dice and calibration, for docs/weights.md.
 """
 
 import csv
@@ -14,10 +14,15 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from anymri.evaluation.runner import evaluate
+from anymri.inference.segmenter import Segmenter
 from anymri.modalities import MODALITIES, SUBSETS
 from anymri.synthesis.phantoms import write_cohort
+from anymri.systems.losses import region_channels
+from anymri.training.cohort.synthetic import VALIDATION_SEEDS, synthetic_case
 from anymri.weights.card import WeightsCard
 from anymri.weights.folders import STARTERS
 from anymri.weights.store import load_weights, save_weights
@@ -25,6 +30,8 @@ from anymri.weights.store import load_weights, save_weights
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 # Synthetic cases on which no weights are trained or chosen.
 SEED, COUNT = 1000, 12
+CALIBRATION_CASES = 16
+METRICS = ("dice", "ece")
 SUMMARY = (
     "Trained on synthetic brains only, never on a patient: for trying, teaching and labelling that a person corrects. "
     "Not for patients."
@@ -55,25 +62,45 @@ def real_cases():
         yield f"BRATS-2013-{n}", "brats2013", expert, scans, label, mask
 
 
-def dice_of(weights, data, output, scheme):
-    """Return subset -> region -> Dice of the cases that have the subset."""
-    values = defaultdict(lambda: defaultdict(list))
-    for row in evaluate(weights, data, output, label_scheme=scheme, metrics=("dice",), device="cpu").rows:
-        if row["metric"] == "dice" and row["value"] is not None and not np.isnan(row["value"]):
-            values[row["subset"]][row["region"]].append(row["value"])
-    return {subset: {region: float(np.mean(v)) for region, v in regions.items()} for subset, regions in values.items()}
+def measured(segmenter, data, output, scheme):
+    """Return metric -> subset -> region -> mean of the cases that have the subset, for Dice and calibration error."""
+    values = {metric: defaultdict(lambda: defaultdict(list)) for metric in METRICS}
+    for row in evaluate(segmenter, data, output, label_scheme=scheme, metrics=METRICS).rows:
+        if row["metric"] in METRICS and row["value"] is not None and not np.isnan(row["value"]):
+            values[row["metric"]][row["subset"]][row["region"]].append(row["value"])
+    return {
+        metric: {subset: {r: float(np.mean(v)) for r, v in regions.items()} for subset, regions in subsets.items()}
+        for metric, subsets in values.items()
+    }
+
+
+def temperatures(segmenter):
+    """Return for each subset the temperature with the smallest cross-entropy in the brain of synthetic cases."""
+    grid = torch.linspace(-0.7, 1.6, 47).exp()
+    sums = {str(subset): torch.zeros(len(grid)) for subset in SUBSETS}
+    for index in range(CALIBRATION_CASES):
+        case = synthetic_case(VALIDATION_SEEDS + SEED, index, segmenter.card.preprocessing).read()
+        brain = (case.images != case.background[:, None, None, None]).any(0)
+        labels = case.classes.long()
+        for subset, found in zip(SUBSETS, segmenter.predict(case, SUBSETS), strict=True):
+            logits = found.logits[:, brain]
+            if found.kind == "classes":
+                losses = [cross_entropy((logits / t).T, labels[brain]) for t in grid]
+            else:
+                target = region_channels(labels[None], len(logits))[0][:, brain]
+                losses = [binary_cross_entropy_with_logits(logits / t, target) for t in grid]
+            sums[str(subset)] += torch.stack(losses)
+    return {subset: round(float(grid[losses.argmin()]), 2) for subset, losses in sums.items()}
 
 
 def main(run, name, work, further=""):
     work.mkdir(parents=True, exist_ok=True)
+    system, card = load_weights(run)
+    segmenter = Segmenter(system, card)
+    chosen = temperatures(segmenter)
+    uncalibrated, segmenter = segmenter, Segmenter(system, card.model_copy(update={"temperatures": chosen}))
     write_cohort(work / "synthetic", COUNT, seed=SEED, style="realistic")
-    tables = [
-        {
-            "data": f"{COUNT} synthetic cases at 1 mm, seed {SEED}",
-            "cases": COUNT,
-            "dice": dice_of(run, work / "synthetic", work / "on-synthetic", "brats2023"),
-        }
-    ]
+    results = {(f"{COUNT} synthetic cases at 1 mm, seed {SEED}", COUNT): (work / "synthetic", "brats2023")}
     folder = Path(os.environ.get("ANYMRI_REAL_DATA", "real"))
     for case, scheme, kind, scans, label, mask in real_cases():
         if not (folder / label).is_file():
@@ -83,14 +110,19 @@ def main(run, name, work, further=""):
             writer = csv.DictWriter(stream, row)
             writer.writeheader()
             writer.writerow({k: v if k == "case" else folder.absolute() / v for k, v in row.items()})
-        dice = dice_of(run, work / f"{case}.csv", work / f"on-{case}", scheme)
-        tables.append({"data": f"{case}, {kind} label", "cases": 1, "dice": dice})
-    system, card = load_weights(run)
+        results[f"{case}, {kind} label", 1] = (work / f"{case}.csv", scheme)
+    tables, errors = [], []
+    for number, ((data, cases), (path, scheme)) in enumerate(results.items()):
+        values = measured(segmenter, path, work / f"results-{number}", scheme)
+        before = measured(uncalibrated, path, work / f"uncalibrated-{number}", scheme)
+        tables.append({"data": data, "cases": cases, "dice": values["dice"]})
+        errors.append((before["ece"], values["ece"]))
     facts = {
         "summary": SUMMARY,
         "operative": "pre",
         "data": f"{DATA} {further}".strip(),
         "licence": "Apache-2.0",
+        "temperatures": chosen,
         "tables": tables,
     }
     STARTERS.mkdir(exist_ok=True)
@@ -99,10 +131,12 @@ def main(run, name, work, further=""):
     )
     with (DOCS / f"{name}.csv").open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["data", "subset", "region", "dice"])
-        for table in tables:
+        writer.writerow(["data", "subset", "region", "dice", "ece_uncalibrated", "ece"])
+        for table, (before, after) in zip(tables, errors, strict=True):
             for subset, regions in table["dice"].items():
-                writer.writerows([table["data"], subset, region, f"{value:.4f}"] for region, value in regions.items())
+                for region, value in regions.items():
+                    row = [value, before[subset][region], after[subset][region]]
+                    writer.writerow([table["data"], subset, region, *(f"{each:.4f}" for each in row)])
     print("| scans |", " | ".join(table["data"] for table in tables), "|")
     print("|---|", "--:|" * len(tables), sep="")
     for subset in map(str, SUBSETS):
@@ -111,6 +145,9 @@ def main(run, name, work, further=""):
             regions = table["dice"].get(subset)
             cells.append(" / ".join(f"{100 * value:.0f}" for value in regions.values()) if regions else "")
         print(f"| {subset} |", " | ".join(cells), "|")
+    for table, (before, after) in zip(tables, errors, strict=True):
+        means = (100 * np.mean([v for regions in each.values() for v in regions.values()]) for each in (before, after))
+        print(f"calibration error in the brain, percent, {table['data']}:", *(f"{mean:.2f}" for mean in means))
 
 
 if __name__ == "__main__":

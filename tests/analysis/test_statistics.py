@@ -55,6 +55,11 @@ def test_subsets_are_grouped_by_size():
     ]
 
 
+def compared(systems, groups):
+    """Compare the Dice of WT."""
+    return compare_systems({(name, "WT"): case_table(rows, "dice", "WT") for name, rows in systems.items()}, groups)
+
+
 def test_holm_steps_down_and_is_monotonic():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
@@ -72,7 +77,7 @@ def test_holm_keeps_the_order_and_is_between_no_correction_and_bonferroni(p_valu
 
 def test_a_system_that_is_better_in_every_case_is_significantly_so():
     a, b = random_rows(1, shift=0.4), random_rows(2)
-    tests = compare_systems({"a": a, "b": b}, "dice", BY_COUNT, ["WT"])
+    tests = compared({"a": a, "b": b}, BY_COUNT)
     assert [test.group for test in tests] == list(BY_COUNT) and {test.cases for test in tests} == {12}
     one = tests[1]
     by_case = [
@@ -86,8 +91,8 @@ def test_a_system_that_is_better_in_every_case_is_significantly_so():
 
 def test_swapping_the_systems_only_changes_the_sign():
     a, b = random_rows(1), random_rows(2)
-    (there,) = compare_systems({"a": a, "b": b}, "dice", {"all": NAMES}, ["WT"])
-    (back,) = compare_systems({"b": b, "a": a}, "dice", {"all": NAMES}, ["WT"])
+    (there,) = compared({"a": a, "b": b}, {"all": NAMES})
+    (back,) = compared({"b": b, "a": a}, {"all": NAMES})
     assert there.difference == -back.difference and there.p_value == back.p_value
     assert there.rank_biserial == -back.rank_biserial and there.cohens_dz == -back.cohens_dz
 
@@ -95,9 +100,7 @@ def test_swapping_the_systems_only_changes_the_sign():
 def test_the_order_of_rows_does_not_change_statistics():
     a, b = random_rows(1), random_rows(2)
     mixed = b.sample(frac=1, random_state=0)
-    assert compare_systems({"a": a, "b": b}, "dice", BY_COUNT, ["WT"]) == compare_systems(
-        {"a": a, "b": mixed}, "dice", BY_COUNT, ["WT"]
-    )
+    assert compared({"a": a, "b": b}, BY_COUNT) == compared({"a": a, "b": mixed}, BY_COUNT)
     assert modality_contributions(case_table(b, "dice", "WT")) == modality_contributions(
         case_table(mixed, "dice", "WT")
     )
@@ -105,16 +108,16 @@ def test_the_order_of_rows_does_not_change_statistics():
 
 def test_only_common_cases_are_paired():
     a, b = random_rows(1, cases=12), random_rows(2, cases=8)
-    (test,) = compare_systems({"a": a, "b": b}, "dice", {"all": NAMES}, ["WT"])
+    (test,) = compared({"a": a, "b": b}, {"all": NAMES})
     assert test.cases == 8
     same = a[a["case"].isin(b["case"])]
-    (expected,) = compare_systems({"a": same, "b": b}, "dice", {"all": NAMES}, ["WT"])
+    (expected,) = compared({"a": same, "b": b}, {"all": NAMES})
     assert test == expected
 
 
 def test_equal_systems_do_not_differ():
     a = random_rows(1)
-    (test,) = compare_systems({"a": a, "b": a.copy()}, "dice", {"all": NAMES}, ["WT"])
+    (test,) = compared({"a": a, "b": a.copy()}, {"all": NAMES})
     assert (test.p_value, test.difference, test.rank_biserial) == (1, 0, 0) and np.isnan(test.cohens_dz)
 
 
@@ -122,7 +125,7 @@ def test_systems_without_a_common_case_are_refused():
     b = random_rows(2)
     b["case"] = "other " + b["case"]
     with pytest.raises(RunError, match="any evaluated case in common"):
-        compare_systems({"a": random_rows(1), "b": b}, "dice", {"all": NAMES}, ["WT"])
+        compared({"a": random_rows(1), "b": b}, {"all": NAMES})
 
 
 def test_contributions_are_mean_gains_over_all_orders():
@@ -152,18 +155,18 @@ def test_differences_by_rounding_are_no_differences():
     a = random_rows(1)
     b = a.assign(value=a["value"] * (1 + 1e-15) + 1e-16)
     assert (a["value"] != b["value"]).any()
-    for test in compare_systems({"a": a, "b": b}, "dice", BY_COUNT, ["WT"]):
+    for test in compared({"a": a, "b": b}, BY_COUNT):
         assert (test.p_value, test.difference, test.rank_biserial) == (1, 0, 0) and np.isnan(test.cohens_dz)
 
 
 def test_equal_differences_tie_and_have_no_effect_size():
     a = random_rows(1)
-    (test,) = compare_systems({"a": a, "b": a.assign(value=a["value"] + 0.1)}, "dice", {"all": NAMES}, ["WT"])
+    (test,) = compared({"a": a, "b": a.assign(value=a["value"] + 0.1)}, {"all": NAMES})
     assert test.p_value == pytest.approx(2 / 2**12) and test.rank_biserial == -1 and np.isnan(test.cohens_dz)
 
 
 def test_statistics_of_ten_systems_take_seconds():
     systems = {f"s{k}": random_rows(k, cases=200) for k in range(10)}
     start = time.perf_counter()
-    assert len(compare_systems(systems, "dice", {name: [name] for name in NAMES}, ["WT"])) == 45 * 15
+    assert len(compared(systems, {name: [name] for name in NAMES})) == 45 * 15
     assert time.perf_counter() - start < 5

@@ -90,3 +90,13 @@ def test_subsets_share_one_encoding_per_window(monkeypatch):
     monkeypatch.setattr(system, "encode", lambda *given: calls.append(len(given[0])) or encode(*given))
     predict(system, prepared(torch.randn(4, 40, 32, 32)), SUBSETS, Windows((32, 32, 32), 0.5))
     assert calls == [2]
+
+
+@pytest.mark.parametrize("values", ["probabilities", "logits"])
+def test_the_temperature_of_a_subset_divides_its_logits(values):
+    system, images = small_system(), torch.randn(4, 32, 32, 32)
+    windows = Windows((32, 32, 32), 0.5, values=values, temperatures={"T2": 2.5})
+    for subset, divisor, found in zip(SOME, (2.5, 1), predict(system, prepared(images), SOME, windows), strict=True):
+        with torch.inference_mode():
+            logits = system(images[None], subset.as_tensor()).logits[0]
+        torch.testing.assert_close(found.probabilities, (logits / divisor).softmax(0), rtol=1e-4, atol=1e-5)

@@ -65,7 +65,9 @@ def shown(figure):
             sorted(text.get_text() for text in axes.texts),
             sorted(np.round(line.get_ydata(), 9).tolist() for line in axes.get_lines()),
             sorted(
-                np.round(each.get_offsets()[:, 0], 9).tolist() for each in axes.collections if len(each.get_offsets())
+                sorted(np.round(each.get_offsets()[:, 0], 9).tolist())
+                for each in axes.collections
+                if len(each.get_offsets())
             ),
             sorted(round(bar.get_width(), 9) for bar in axes.patches),
         )
@@ -110,9 +112,9 @@ def test_the_dots_of_a_heat_map_are_the_modalities_of_its_columns(two):
     centres = {round(text.get_position()[0], 6) for text in cells.texts if "." in text.get_text()}
     filled = {}
     for line in dots.get_lines():
-        x, y = round(float(line.get_xdata()[0]), 6), int(line.get_ydata()[0])
         if line.get_markerfacecolor() != "white":
-            filled.setdefault(x, set()).add(("FLAIR", "T1", "T1c", "T2")[y])
+            for x, y in line.get_xydata().round(6):
+                filled.setdefault(float(x), set()).add(("FLAIR", "T1", "T1c", "T2")[int(y)])
     assert [filled[x] for x in sorted(filled)] == [set(subset) for subset in SUBSETS]
     assert set(filled) < centres and len(centres) == 16
 
@@ -166,13 +168,13 @@ def test_every_case_is_a_dot_and_the_line_is_the_median(two, shared):
     for region in REGIONS:
         for size in SIZES:
             axes = next(panels)
-            dots = [each for each in axes.collections if isinstance(each, PathCollection)]
-            medians = [each.get_segments()[0][0][0] for each in axes.collections if isinstance(each, LineCollection)]
-            for values, drawn, median in zip(shared.values(), dots, medians, strict=True):
+            (dots,) = (each.get_offsets() for each in axes.collections if isinstance(each, PathCollection))
+            (lines,) = (each.get_segments() for each in axes.collections if isinstance(each, LineCollection))
+            for row, values in enumerate(shared.values()):
                 table = values.xs(region, level="region").unstack("subset")
                 expected = 100 * table[SIZES[size]].dropna().mean(axis=1)
-                np.testing.assert_allclose(drawn.get_offsets()[:, 0], sorted(expected))
-                assert median == pytest.approx(expected.median())
+                np.testing.assert_allclose(dots[np.round(dots[:, 1]) == row, 0], sorted(expected))
+                assert lines[row][0][0] == pytest.approx(expected.median()) and lines[row].mean(0)[1] == row
 
 
 def test_dots_spread_within_their_row_and_differ_from_their_neighbours():

@@ -11,7 +11,7 @@ from anymri.synthesis.realistic.lesions import KINDS, Plan
 from anymri.synthesis.realistic.space import Space, smooth_field
 from anymri.synthesis.realistic.stripping import MARGIN_MM, TIGHT_MM, Stripping, draw_stripping, strip
 from anymri.synthesis.realistic.tissues import Tissues
-from anymri.synthesis.realistic.tumours import grow
+from anymri.synthesis.realistic.tumours import EDGE_SHARE, grow
 
 SPACE = Space((40, 40, 40), 2.0)
 WHERE = np.arange(np.prod(SPACE.shape))
@@ -94,7 +94,8 @@ def test_oedema_of_one_lesion_does_not_cover_the_core_of_another():
 
 def test_soft_shares_agree_with_the_labels():
     tumour, _ = grown([plan("ring")])
-    assert (tumour.oedema[tumour.labels > 0] >= 0.5).all()
+    assert (tumour.oedema[tumour.labels > 0] >= EDGE_SHARE[0]).all()
+    assert (tumour.oedema[tumour.labels == 0] <= EDGE_SHARE[1]).all()
     assert (tumour.core[np.isin(tumour.labels, (NCR, ET))] >= 0.5).all()
     assert (tumour.necrosis[tumour.labels == NCR] > 0.5).all()
     assert (tumour.necrosis[tumour.labels == ET] <= 0.5).all()

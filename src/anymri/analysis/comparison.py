@@ -109,7 +109,7 @@ class MetricComparison:
         if len(self.common) < 2:
             return {}
         groups = {**{subset: [subset] for subset in self.subsets}, MEAN: self.subsets}
-        tests = compare_systems(self.common, self.metric, groups, self.regions)
+        tests = compare_systems(self.tables, groups)
         return {(test.group, test.region, frozenset((test.first, test.second))): test for test in tests}
 
     def is_worse(self, name: str, row: str, region: str) -> bool:

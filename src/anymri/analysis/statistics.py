@@ -79,9 +79,12 @@ def case_values(table: pd.DataFrame, region: str, subsets: Iterable[str]) -> pd.
     region  a region; or a modality: then only subsets without it count, because given modalities are not reconstructed
     """
     wanted = [subset for subset in subsets if region not in Subset.parse(subset)]
-    if not wanted:
+    columns = table.columns.get_indexer(pd.Index(wanted))
+    if not wanted or (columns < 0).any():
         return pd.Series(dtype=float)
-    return table.reindex(columns=wanted).dropna().mean(axis="columns")
+    values = table.to_numpy(dtype=float)[:, columns]
+    scored = ~np.isnan(values).any(axis=1)
+    return pd.Series(values[scored].mean(axis=1), index=table.index[scored])
 
 
 def bootstrap_mean(values: Floats, resamples: int = RESAMPLES) -> Interval:
@@ -102,22 +105,22 @@ def by_number_of_modalities(subsets: Iterable[str]) -> dict[str, list[str]]:
 
 
 def compare_systems(
-    systems: Mapping[str, pd.DataFrame], metric: str, groups: Mapping[str, Iterable[str]], regions: Iterable[str]
+    tables: Mapping[tuple[str, str], pd.DataFrame], groups: Mapping[str, Iterable[str]]
 ) -> list[PairedTest]:
     """Compare every two systems in every group of subsets and region, paired over the cases that both have.
 
-    systems  name -> rows of `metrics.csv`
-    groups   name -> subsets whose mean is compared
+    tables  system, region -> `case_table`; every system has all regions
+    groups  name -> subsets whose mean is compared
 
     Holm's correction covers all tests of this call. Raises `RunError` if two systems do not share any case.
     """
-    _check_shared(systems)
+    systems, regions = (list(dict.fromkeys(names)) for names in zip(*tables, strict=True))
+    _check_shared({name: set().union(*(tables[name, region].index for region in regions)) for name in systems})
     tests = []
     for region in regions:
-        tables = {name: case_table(metrics, metric, region) for name, metrics in systems.items()}
         for group, subsets in groups.items():
             wanted = list(subsets)
-            by_system = {name: case_values(table, region, wanted) for name, table in tables.items()}
+            by_system = {name: case_values(tables[name, region], region, wanted) for name in systems}
             values = pd.DataFrame(by_system).to_numpy(dtype=float).T  # NaN for a case that a system does not have
             for (first, a), (second, b) in combinations(zip(systems, values, strict=True), 2):
                 both = ~np.isnan(a - b)
@@ -172,8 +175,7 @@ def _paired(first: str, second: str, group: str, region: str, difference: Floats
     return PairedTest(first, second, group, region, len(difference), mean, p_value, p_value, biserial, dz)
 
 
-def _check_shared(systems: Mapping[str, pd.DataFrame]) -> None:
-    cases = {name: set(metrics["case"].unique()) for name, metrics in systems.items()}
+def _check_shared(cases: Mapping[str, set[str]]) -> None:
     for first, second in combinations(cases, 2):
         if not cases[first] & cases[second]:
             raise RunError(

@@ -58,7 +58,7 @@ def test_grid(comparison: MetricComparison) -> Grid:
     """Return the tests of every two systems, paired over their common cases."""
     groups = by_number_of_modalities(comparison.subsets)
     rows = []
-    tests = compare_systems(comparison.common, comparison.metric, groups, comparison.regions)
+    tests = compare_systems(comparison.tables, groups)
     for test in tests:
         words = [f"{test.first} - {test.second}", test.region, test.group]
         numbers = [

@@ -5,7 +5,7 @@ By default the positions and weights are those of MONAI's `sliding_window_infere
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from math import ceil, prod
 from typing import Any, NamedTuple, Self
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from anymri.data.prepared import Prepared
+from anymri.modalities import Subset
 from anymri.systems.contract import System
 from anymri.systems.crops import Sides
 from anymri.weights.card import WeightsCard
@@ -30,14 +31,18 @@ Place = tuple[slice, slice, slice]
 
 
 class Windows(NamedTuple):
-    """Layout of the windows over a volume; volumes shorter than a window are padded with the background.
+    """Layout of the windows over a volume, and how their logits become probabilities.
 
-    sides     voxels along x, y and z, where the system does not fix them
-    overlap   share of a window that its neighbour covers
-    blending  weights of the voxels of a window: `gaussian` or `gaussian_nnunet`, highest in its middle, or `constant`
-    values    what is averaged where windows overlap: `probabilities` or `logits`
-    steps     distance of windows: rounded `down` or `up`, or `equal`; see `Recipe.window_steps`
-    fitted    whether the sides are fitted to the volume; see `Recipe.window_fitted`
+    Volumes shorter than a window are padded with the background.
+
+    sides         voxels along x, y and z, where the system does not fix them
+    overlap       share of a window that its neighbour covers
+    blending      weights of the voxels of a window: `gaussian` or `gaussian_nnunet`, highest in its middle, or
+                  `constant`
+    values        what is averaged where windows overlap: `probabilities` or `logits`
+    steps         distance of windows: rounded `down` or `up`, or `equal`; see `Recipe.window_steps`
+    fitted        whether the sides are fitted to the volume; see `Recipe.window_fitted`
+    temperatures  subset -> number by which its logits are divided; see `WeightsCard.temperatures`
     """
 
     sides: Sides
@@ -46,6 +51,7 @@ class Windows(NamedTuple):
     values: str = "probabilities"
     steps: str = "down"
     fitted: bool = False
+    temperatures: Mapping[str, float] = {}
 
     @classmethod
     def of(cls, card: WeightsCard) -> Self:
@@ -57,6 +63,7 @@ class Windows(NamedTuple):
             card.window_values,
             card.window_steps,
             card.window_fitted,
+            card.temperatures,
         )
 
     def starts(self, sides: Sides) -> tuple[list[int], list[int], list[int]]:
@@ -90,6 +97,7 @@ class Tiling:
         windows = windows.fitted_to((a, b, c), system)
         self.sides = windows.sides
         self.blends_logits = windows.values == "logits"
+        self._temperatures = windows.temperatures
         padded = longer((a, b, c), self.sides)
         x, y, z = (slice((p - s) // 2, (p - s) // 2 + s) for s, p in zip((a, b, c), padded, strict=True))
         self.inside: Place = (x, y, z)
@@ -102,6 +110,10 @@ class Tiling:
         self.sums = torch.zeros(self.shape, device="cpu")
         for place in self.places:
             self.sums[place] += self.weights
+
+    def temperature(self, subset: Subset) -> float:
+        """Return the number by which the logits of a subset are divided."""
+        return self._temperatures.get(str(subset), 1.0)
 
     def groups(self) -> Iterator[list[Place]]:
         """Yield the places of windows that go through the network together."""

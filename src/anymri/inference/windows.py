@@ -113,6 +113,7 @@ class SubsetDecoder:
         self.subset = subset
         self.missing = [m for m in MODALITIES if m not in subset] if reconstruct else []
         self.blends_logits = tiling.blends_logits
+        self.temperature = tiling.temperature(subset)
         self.blend = Blend(tiling)
 
     @torch.inference_mode()
@@ -121,6 +122,8 @@ class SubsetDecoder:
         device = encoded.encoding.present.device
         available = self.subset.as_tensor(len(encoded.places)).to(device)
         prediction = self.system.decode(encoded.encoding, available, reconstruct=bool(self.missing))
+        if self.temperature != 1:
+            prediction.logits = prediction.logits / self.temperature
         values = prediction.logits if self.blends_logits else prediction.probabilities()
         if prediction.reconstruction is not None:
             values = torch.cat([values, prediction.reconstruction[:, ~available[0]]], dim=1)

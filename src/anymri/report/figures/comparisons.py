@@ -135,20 +135,21 @@ def case_strips(comparison: MetricComparison) -> Figure:
     shown: dict[str, list[float]] = {region: [] for region in comparison.regions}
     for region, line in zip(comparison.regions, panels, strict=True):
         for subsets, axes in zip(groups.values(), line, strict=True):
-            for row, name in enumerate(rows):
-                values = scaled(comparison.metric) * _cases(comparison, name, region, subsets)
-                axes.scatter(
-                    values,
-                    row + spread(len(values)),
-                    s=float(np.clip(240 / max(len(values), 1), 3, 14)),
-                    color=looks[name].colour,
-                    alpha=0.6,
-                    linewidths=0,
-                    rasterized=True,
-                )
-                if len(values):  # behind the dots, and longer than their spread
-                    axes.vlines(np.median(values), row - 0.42, row + 0.42, color=INK, lw=1.4, zorder=0.9)
-                shown[region] += values.tolist()
+            found = [scaled(comparison.metric) * _cases(comparison, name, region, subsets) for name in rows]
+            axes.scatter(
+                np.concatenate(found),
+                np.concatenate([row + spread(len(values)) for row, values in enumerate(found)]),
+                s=np.concatenate([np.full(len(v), np.clip(240 / max(len(v), 1), 3, 14)) for v in found]),
+                c=[looks[name].colour for name, values in zip(rows, found, strict=True) for _ in values],
+                alpha=0.6,
+                linewidths=0,
+                rasterized=True,
+                in_layout=False,
+            )
+            medians = {row: np.median(values) for row, values in enumerate(found) if len(values)}
+            places = np.array(list(medians))  # lines are behind the dots, and longer than their spread
+            axes.vlines(list(medians.values()), places - 0.42, places + 0.42, color=INK, lw=1.4, zorder=0.9)
+            shown[region] += np.concatenate(found).tolist()
             tidy(axes, grid="x")
             axes.tick_params(axis="y", length=0)
     for group, axes in zip(groups, panels[0], strict=True):

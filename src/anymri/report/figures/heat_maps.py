@@ -140,6 +140,7 @@ def _draw_cells(
             fontsize=TEXT_POINTS,
             color=text_on(mesh.cmap(mesh.norm(value))) if np.isfinite(value) else INK,
             weight="bold" if bold else "normal",
+            in_layout=False,  # inside the axes in any case, and its size need not be computed
         )
     if axes.get_ylim()[0] < axes.get_ylim()[1]:
         axes.invert_yaxis()
@@ -150,26 +151,22 @@ def _draw_quoted(axes: Axes, values: NDArray[np.float64], edges: Sequence[float]
     for (row, column), value in np.ndenumerate(values):
         where = ((edges[column] + edges[column + 1]) / 2, above + row + 0.5)
         text = format_value(value, metric)
-        axes.text(*where, text, ha="center", va="center", fontsize=TEXT_POINTS, color=INK, style="italic")
+        axes.text(
+            *where, text, ha="center", va="center", fontsize=TEXT_POINTS, color=INK, style="italic", in_layout=False
+        )
 
 
 def _draw_dots(axes: Axes, names: Sequence[str], edges: Sequence[float]) -> None:
     """Draw which modalities the columns have, as in the tables of papers; nothing under the mean."""
-    for i, name in enumerate(names):
-        if name == MEAN:
-            continue
-        subset = Subset.parse(name)
-        for row, modality in enumerate(MODALITY_COLUMNS):
-            filled = modality in subset
-            axes.plot(
-                (edges[i] + edges[i + 1]) / 2,
-                row + 0.5,
-                "o",
-                ms=4.5,
-                mew=0.8,
-                mfc=INK if filled else "white",
-                mec=INK if filled else "#AAAAAA",
-            )
+    middles = {name: (edges[i] + edges[i + 1]) / 2 for i, name in enumerate(names) if name != MEAN}
+    places = [
+        (middle, row + 0.5, modality in Subset.parse(name))
+        for name, middle in middles.items()
+        for row, modality in enumerate(MODALITY_COLUMNS)
+    ]
+    for filled, face, edge in ((True, INK, INK), (False, "white", "#AAAAAA")):
+        x, y = ([place[axis] for place in places if place[2] == filled] for axis in (0, 1))
+        axes.plot(x, y, "o", ms=4.5, mew=0.8, mfc=face, mec=edge, in_layout=False)
 
 
 def _without_frame(axes: Axes) -> None:

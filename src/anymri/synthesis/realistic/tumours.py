@@ -19,7 +19,8 @@ from anymri.synthesis.realistic.tissues import Tissues
 # Resistance of tissues against the tumour, in radii of the tumour: oedema follows the white matter.
 GREY_RESISTANCE, FLUID_RESISTANCE, VENTRICLE_RESISTANCE = (0.05, 0.5), (0.2, 0.8), 2.5
 OTHER_SIDE_RESISTANCE, BUTTERFLY = 0.8, 0.15  # of the other hemisphere, and how often it does not resist
-EDGE_MM = (1.5, 5.0)  # width of the fading edge of the oedema
+EDGE_MM = (1.5, 9.0)  # width of the fading edge of the oedema
+EDGE_SHARE = (0.15, 0.5)  # share of oedema at which the label ends: experts include most of the fading edge
 FEWEST_VOXELS = 8
 
 
@@ -81,7 +82,7 @@ def grow(
         reach = _reach(rng, plan, offset, local, resists)
         edge = value_of_smallest(reach, plan.volume_ml * 1000 / spacing**3)
         softness = max(spacing, rng.uniform(*EDGE_MM)) / radius
-        share = np.clip((edge - reach) * np.float32(1 / softness) + np.float32(0.5), 0, 1)
+        share = np.clip((edge - reach) * np.float32(1 / softness) + np.float32(rng.uniform(*EDGE_SHARE)), 0, 1)
         oedema[where] = np.maximum(oedema[where], share)
         whole = reach <= edge
         labels[where] = np.where(whole & (labels[where] == 0), np.uint8(ED), labels[where])

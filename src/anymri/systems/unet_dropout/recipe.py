@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from anymri.data.preprocessing import Preprocessing
 from anymri.modalities import MODALITIES
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
 from anymri.systems.recipes.schema import Optimiser, Recipe, Stage
 from anymri.systems.recipes.sources import OURS
+from anymri.systems.recipes.synthetic import PREPROCESSING, on_synthetic_cases, synthetic_stage
 from anymri.systems.unet_dropout import CARD
 from anymri.systems.unet_dropout.losses import losses
 
@@ -16,37 +16,16 @@ OBJECTIVES = {"train": losses}
 
 # Each modality is dropped in half of the steps, so that all 15 subsets occur.
 DROPOUT = dict.fromkeys(MODALITIES, 0.5)
-BRAIN_ALONE = Preprocessing(normalisation="zscore_background_zero")
+BRAIN_ALONE = PREPROCESSING.model_copy(update={"coarsening": 1})
 
 
 def _on_synthetic_cases(about: str, **training: Any) -> Recipe:
-    """Return a recipe for synthetic cases at 2 mm.
+    """Return a recipe for synthetic cases.
 
     training  epochs, steps per epoch and validations
     """
-    return Recipe(
-        system="unet_dropout",
-        about=about,
-        source="ours; losses and schedule after two prototypes (docs/weights.md)",
-        network=dict(CARD.presets["small"]),
-        preprocessing=BRAIN_ALONE.model_copy(update={"coarsening": 2}),
-        precision="bf16-if-fast",
-        window_values="logits",
-        stages=[
-            Stage(
-                batch_size=2,
-                copies=2,
-                crop=(64, 72, 64),
-                foreground_oversampling=0.8,
-                subsets="one_and_several",
-                augmentation="flip",
-                optimiser=Optimiser(name="adamw", learning_rate=2e-3, second_moment=0.99, clip_norm=3.0),
-                averaging=0.99,
-                schedule="warm_cosine_by_step",
-                **training,
-            )
-        ],
-    )
+    stage = synthetic_stage(2e-3, copies=2, crop=(64, 72, 64), subsets="one_and_several", **training)
+    return on_synthetic_cases("unet_dropout", about, dict(CARD.presets["small"]), [stage])
 
 
 RECIPES = {
@@ -93,7 +72,6 @@ RECIPES = {
         "That of the starter weights, for --data synthetic: brains that are made in training, at 2 mm. About an hour "
         "on one core that has instructions for bfloat16.",
         epochs=36,
-        steps_per_epoch=100,
         validation_epochs=12,
     ),
     "demo": _on_synthetic_cases(

@@ -88,7 +88,8 @@ def prepare(configuration: TrainingConfiguration, progress: Progress, check: boo
     """
     scheme = label_scheme(configuration.label_scheme)
     if configuration.is_synthetic:
-        return Cohort(scheme, SyntheticCases.of(configuration.recipe), validation_cases(configuration.recipe), {})
+        made = SyntheticCases.of(configuration.recipe, configuration.initial_weights is not None)
+        return Cohort(scheme, made, validation_cases(configuration.recipe), {})
     found = find_cohort(configuration.data).labelled(configuration.data)
     cases = found.cases
     recipe = configuration.recipe

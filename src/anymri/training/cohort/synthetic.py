@@ -20,8 +20,8 @@ from anymri.systems.recipes.schema import Recipe, Split
 
 # Patches of a case, and the cases among which they alternate: so many are in memory.
 PATCHES_PER_CASE, AT_ONCE = 4, 16
-# Share of easy cases, see `generate`, at the beginning and at the end of a training.
-EASY = (0.8, 0.2)
+# Share of easy cases, see `generate`, for random and for trained weights; the first falls to the second.
+EASY_AT_FIRST, EASY = 0.8, 0.2
 VALIDATION_CASES = 12
 VALIDATION_SEEDS = 2**32  # added to the seed of the recipe
 
@@ -33,19 +33,25 @@ class SyntheticCases(Sequence[CachedCase]):
     seed           seed of the recipe
     total          number of cases that the training uses
     preprocessing  that of the recipe; cases are made on its grid
+    easy_at_first  share of easy cases at the beginning of the training
     """
 
     seed: int
     total: int
     preprocessing: Preprocessing
+    easy_at_first: float = EASY_AT_FIRST
     _made: dict[int, CachedCase] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, recipe: Recipe) -> SyntheticCases:
-        """Return the cases of a recipe; see `check`."""
+    def of(cls, recipe: Recipe, is_trained: bool = False) -> SyntheticCases:
+        """Return the cases of a recipe; see `check`.
+
+        is_trained  the training begins with trained weights, which need no more easy cases than at the end
+        """
         cls.check(recipe)
         patches = max(stage.epochs * stage.patches_per_epoch for stage in recipe.stages)
-        return cls(recipe.seed, ceil(patches / PATCHES_PER_CASE), recipe.preprocessing)
+        easy = EASY if is_trained else EASY_AT_FIRST
+        return cls(recipe.seed, ceil(patches / PATCHES_PER_CASE), recipe.preprocessing, easy)
 
     @staticmethod
     def check(recipe: Recipe) -> None:
@@ -64,7 +70,8 @@ class SyntheticCases(Sequence[CachedCase]):
     @property
     def description(self) -> str:
         """What determines the cases."""
-        return f"generator {VERSION}, seed {self.seed}, cases 0 to {self.total - 1}"
+        easy = f"{100 * self.easy_at_first:.0f} % easy at first"
+        return f"generator {VERSION}, seed {self.seed}, cases 0 to {self.total - 1}, {easy}"
 
     def __len__(self) -> int:
         return self.total
@@ -80,8 +87,7 @@ class SyntheticCases(Sequence[CachedCase]):
         if not 0 <= index < self.total:
             raise IndexError(index)
         if index not in self._made:
-            easy, hard = EASY
-            share = easy + (hard - easy) * index / self.total
+            share = self.easy_at_first + (EASY - self.easy_at_first) * index / self.total
             is_easy = np.random.default_rng([self.seed, index]).random() < share
             made = synthetic_case(self.seed, index, self.preprocessing, bool(is_easy))
             while len(self._made) >= AT_ONCE:
