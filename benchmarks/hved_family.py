@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from anymri.layers import mlstm
 from anymri.modalities import ALL, SUBSETS
 from anymri.systems import registry
-from anymri.systems.families.hved.blocks import GATE_SIDE, AttentiveJoin, SpatialGate
+from anymri.systems.families.hved.blocks import GATE_SIDE, AttentiveJoin
 from anymri.systems.xlstm_hved.save import AttentionMap
 from measure import counted, decode_all, gmacs, images, peak_gb, show, this_peak_gb
 from parallel_mlstm import parallel_mlstm
@@ -29,7 +29,12 @@ CLOSE = 1e-4
 
 
 def two_convolutions(self, pooled):
-    return self.pointwise(self.depthwise(pad(pooled, [GATE_SIDE // 2] * 6))).sigmoid()
+    padded = pad(pooled, [GATE_SIDE // 2] * 6)
+    gates = [
+        gate.pointwise(gate.depthwise(maps))
+        for gate, maps in ((self.skip_gate, padded), (self.upsampled_gate, padded[:, :2]))
+    ]
+    return torch.cat(gates, dim=1).sigmoid()
 
 
 def once_per_modality(attend):
@@ -42,7 +47,7 @@ def once_per_modality(attend):
 def plain_form():
     """Return a context in which the layers compute as the published code does."""
     stack = ExitStack()
-    stack.enter_context(patch.object(SpatialGate, "forward", two_convolutions))
+    stack.enter_context(patch.object(AttentiveJoin, "gates", two_convolutions))
     stack.enter_context(patch.object(AttentionMap, "forward", once_per_modality(AttentionMap.forward)))
     stack.enter_context(patch.object(mlstm, "mlstm", parallel_mlstm))
     return stack

@@ -2,49 +2,59 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from anymri.systems.families.hved.blocks import AttentiveJoin, SpatialGate, channel_pool
-
-
-@pytest.fixture(params=[2, 4])
-def gate(request):
-    torch.manual_seed(request.param)
-    return SpatialGate(request.param).double()
+from anymri.systems.families.hved.blocks import AttentiveJoin, channel_pool
 
 
-def as_published(gate, pooled):
-    """Return the gate as two convolutions, depthwise then pointwise, after zero padding."""
-    layer = gate.depthwise
-    maps = torch.nn.functional.conv3d(pooled, layer.weight, layer.bias, padding=3, groups=layer.groups)
-    return gate.pointwise(maps).sigmoid()
+@pytest.fixture
+def join():
+    torch.manual_seed(0)
+    return AttentiveJoin().double()
 
 
-def pooled_maps(gate):
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(2, gate.depthwise.in_channels, 5, 8, 9, generator=generator, dtype=torch.float64)
+@pytest.fixture(params=[(6, 8, 10), (5, 8, 9)], ids=["packed", "odd"])
+def pooled(request):
+    """Return the pooled maps of upsampled features and of a skip."""
+    return torch.randn(2, 4, *request.param, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def as_published(join, pooled):
+    """Return each gate as two convolutions, depthwise then pointwise, after zero padding."""
+    gates = []
+    for gate, read in ((join.skip_gate, pooled), (join.upsampled_gate, pooled[:, :2])):
+        layer = gate.depthwise
+        maps = torch.nn.functional.conv3d(read, layer.weight, layer.bias, padding=3, groups=layer.groups)
+        gates.append(gate.pointwise(maps).sigmoid())
+    return torch.cat(gates, dim=1)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_gate_equals_its_two_convolutions(gate, training):
-    pooled = pooled_maps(gate)
-    torch.testing.assert_close(gate.train(training)(pooled), as_published(gate, pooled), rtol=0, atol=1e-12)
+def test_gates_equal_their_two_convolutions(join, pooled, training):
+    torch.testing.assert_close(join.train(training).gates(pooled), as_published(join, pooled), rtol=0, atol=1e-12)
 
 
-def test_gate_changes_with_its_weights(gate):
-    pooled = pooled_maps(gate)
-    before = gate.eval()(pooled)
+def test_counted_gates_equal_their_two_convolutions(join, pooled):
+    with FlopCounterMode(display=False):
+        gates = join.gates(pooled)
+    torch.testing.assert_close(gates, as_published(join, pooled), rtol=0, atol=1e-12)
+
+
+def test_gates_change_with_their_weights(join, pooled):
+    before = join.eval().gates(pooled)
     with torch.no_grad():
-        gate.depthwise.weight.mul_(-2)
-    after = gate(pooled)
+        join.skip_gate.depthwise.weight.mul_(-2)
+    after = join.gates(pooled)
     assert not torch.allclose(before, after)
-    torch.testing.assert_close(after, as_published(gate, pooled), rtol=0, atol=1e-12)
+    torch.testing.assert_close(after, as_published(join, pooled), rtol=0, atol=1e-12)
 
 
-def test_gradients_of_a_gate_equal_those_of_its_two_convolutions(gate):
-    pooled = pooled_maps(gate).requires_grad_()
-    leaves = [pooled, *gate.parameters()]
+def test_gradients_of_gates_equal_those_of_their_two_convolutions(join, pooled):
+    pooled.requires_grad_()
+    leaves = [pooled, *join.parameters()]
     ours, expected = (
-        torch.autograd.grad(output.square().sum(), leaves) for output in (gate(pooled), as_published(gate, pooled))
+        torch.autograd.grad(output.square().sum(), leaves)
+        for output in (join.gates(pooled), as_published(join, pooled))
     )
     for found, reference in zip(ours, expected, strict=True):
         torch.testing.assert_close(found, reference, rtol=1e-9, atol=1e-9)

@@ -1,18 +1,132 @@
-"""Instance norm that takes a single voxel."""
+"""Instance norm of features that are channels last, with the leaky ReLU that follows it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from anymri.layers.convolution import channels_last, fast
+
+EPS = 1e-5
+# Numbers per row in which features are read, at least, and rows whose float32 sums are still exact enough.
+ROW = 256
+ROWS = 4096
+
+
+def instance_norm(
+    features: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = EPS,
+    slope: float = 1.0,
+) -> Tensor:
+    """Return (B, C, X, Y, Z) normalised per sample and channel, then leaky ReLU.
+
+    A single voxel, which torch's module refuses, becomes the bias.
+
+    weight, bias  (C,) gains and biases
+    slope         of the leaky ReLU for negative values; 1 for none
+    """
+    if fast(features) and features.dtype == torch.float32:
+        tokens = channels_last(features).permute(0, 2, 3, 4, 1)
+        normed: Tensor = _InstanceNorm.apply(tokens, weight, bias, eps, slope)  # type: ignore[no-untyped-call]
+        return normed.permute(0, 4, 1, 2, 3)
+    cudnn = torch.backends.cudnn.enabled
+    normed = torch.instance_norm(features, weight, bias, None, None, True, 0.0, eps, cudnn)
+    return normed if slope == 1 else functional.leaky_relu(normed, slope, inplace=True)
 
 
 class InstanceNorm(nn.InstanceNorm3d):
-    """Instance norm with gains and biases. A single voxel, which torch's module refuses, becomes the bias."""
+    """Instance norm and leaky ReLU, see `instance_norm`; `gains`: with weight and bias."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, affine=True)
+    def __init__(self, channels: int, eps: float = EPS, gains: bool = True, slope: float = 1.0) -> None:
+        super().__init__(channels, eps, affine=gains)
+        self.slope = slope
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the normalised features, (B, C, X, Y, Z)."""
-        cudnn = torch.backends.cudnn.enabled
-        return torch.instance_norm(features, self.weight, self.bias, None, None, True, 0.0, self.eps, cudnn)
+        return instance_norm(features, self.weight, self.bias, self.eps, self.slope)
+
+
+class _InstanceNorm(torch.autograd.Function):
+    """Instance norm and leaky ReLU of (B, X, Y, Z, C) float32, contiguous.
+
+    torch's norm copies these features to another layout and back, or sums all voxels of a channel in float32 one by
+    one, which loses digits. Here several voxels side by side are one row of a matrix, whose columns have few numbers;
+    the moments of the columns of a channel are combined afterwards.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, tokens: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float
+    ) -> Tensor:
+        rows = _rows(tokens)
+        repeats = rows.shape[-1] // tokens.shape[-1]
+        moments = [torch.batch_norm_update_stats(sample, None, None, 0.0) for sample in rows]
+        means = _by_channel([mean for mean, _ in moments], repeats)
+        variances = _by_channel([variance for _, variance in moments], repeats)
+        # Of constant features, a rounded mean would leave something that the norm amplifies; this sum rounds less.
+        mean = _by_channel(rows.sum(1).unbind(), repeats).sum(1) / tokens[0, ..., 0].numel()
+        deviation = (variances.mean(1) + (means - mean[:, None]).square().mean(1) + eps).rsqrt()
+        scale = deviation if weight is None else deviation * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        output = torch.addcmul(_repeated(shift, repeats), rows, _repeated(scale, repeats)).view_as(tokens)
+        if slope != 1:
+            functional.leaky_relu(output, slope, inplace=True)
+        ctx.slope = slope
+        ctx.save_for_backward(tokens, mean, deviation, scale, output if slope != 1 else None)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
+        tokens, mean, deviation, scale, output = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        if output is not None:
+            gradient = torch.ops.aten.leaky_relu_backward(gradient, output, ctx.slope, True)
+        rows, gradients = _rows(tokens), _rows(gradient)
+        repeats = rows.shape[-1] // tokens.shape[-1]
+        sums = [
+            torch.ops.aten.native_batch_norm_backward(
+                gradients[b], rows[b], None, None, None, mean[b].repeat(repeats), deviation[b].repeat(repeats),
+                True, 0.0, [False, True, True],
+            )[1:]
+            for b in range(len(rows))
+        ]  # fmt: skip
+        to_weight = _by_channel([each for each, _ in sums], repeats).sum(1)
+        to_bias = _by_channel([each for _, each in sums], repeats).sum(1)
+        count = tokens[0, ..., 0].numel()
+        slope = -scale * deviation * to_weight / count
+        shift = -scale * to_bias / count - slope * mean
+        to_tokens = torch.addcmul(_repeated(shift, repeats), rows, _repeated(slope, repeats))
+        to_tokens.addcmul_(gradients, _repeated(scale, repeats))
+        needs = ctx.needs_input_grad
+        return (
+            to_tokens.view_as(tokens),
+            to_weight.sum(0) if needs[1] else None,
+            to_bias.sum(0) if needs[2] else None,
+            None,
+            None,
+        )
+
+
+def _rows(tokens: Tensor) -> Tensor:
+    """Return (B, X, Y, Z, C) as (B, R, W): each row has the channels of one or more voxels."""
+    samples, *sides, channels = tokens.shape
+    rows, width = sides[0] * sides[1] * sides[2], channels
+    while rows % 2 == 0 and (width < ROW or rows > ROWS):
+        rows, width = rows // 2, width * 2
+    return tokens.view(samples, rows, width)
+
+
+def _by_channel(columns: Sequence[Tensor], repeats: int) -> Tensor:
+    """Return one value per column of the rows of each sample, (W,) each, as (B, repeats, C)."""
+    return torch.stack(list(columns)).view(len(columns), repeats, -1)
+
+
+def _repeated(values: Tensor, repeats: int) -> Tensor:
+    """Return values per channel, (B, C), as those of a row, (B, 1, repeats * C)."""
+    return values.repeat(1, repeats)[:, None]

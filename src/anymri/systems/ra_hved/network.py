@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from anymri.layers.convolution import Conv3d
 from anymri.layers.gaussians import Gaussians, Posterior
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
@@ -40,7 +41,7 @@ class Encoder(nn.Module):
     def __init__(self, width: int, reduction: bool, dropout: float) -> None:
         super().__init__()
         channels = [width * 2**scale for scale in range(SCALES)]
-        self.stem = nn.Conv3d(1, width, 1)
+        self.stem = Conv3d(1, width, 1)
         self.dropout = nn.Dropout3d(dropout)
         self.levels = nn.ModuleList(
             encoder_convs(source, target) for source, target in zip([width, *channels], channels, strict=False)

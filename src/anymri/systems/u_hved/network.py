@@ -15,7 +15,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from anymri.layers.convolution import Conv3d
 from anymri.layers.gaussians import Gaussians
+from anymri.layers.instance_norm import InstanceNorm
 from anymri.layers.streams import encode_each
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
@@ -30,9 +32,8 @@ NORM_EPS = 1e-6
 def pre(in_channels: int, out_channels: int) -> nn.Sequential:
     """Return a block of instance norm, leaky ReLU and a 3x3x3 convolution without bias."""
     block = nn.Sequential()
-    block.add_module("norm", nn.InstanceNorm3d(in_channels, eps=NORM_EPS, affine=True))
-    block.add_module("activation", nn.LeakyReLU(NEGATIVE_SLOPE))
-    block.add_module("conv", nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False))
+    block.add_module("norm", InstanceNorm(in_channels, NORM_EPS, slope=NEGATIVE_SLOPE))
+    block.add_module("conv", Conv3d(in_channels, out_channels, 3, padding=1, bias=False))
     return block
 
 
@@ -42,7 +43,7 @@ class Encoder(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         channels = [width * 2**scale for scale in range(SCALES)]
-        self.stem = nn.Conv3d(1, width, 1, bias=False)
+        self.stem = Conv3d(1, width, 1, bias=False)
         self.levels = nn.ModuleList(
             nn.Sequential(pre(source, target), pre(target, target))
             for source, target in zip([width, *channels], channels, strict=False)
@@ -67,7 +68,7 @@ class Decoder(nn.Module):
         self.levels = nn.ModuleList(
             nn.Sequential(pre(3 * skip, 2 * skip), pre(2 * skip, skip)) for skip in reversed(skips[:-1])
         )
-        self.out = nn.Conv3d(skips[0], out_channels, 1, bias=False)
+        self.out = Conv3d(skips[0], out_channels, 1, bias=False)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """Return (B, out_channels, X, Y, Z) from skips (B, C, X, Y, Z), finest first."""

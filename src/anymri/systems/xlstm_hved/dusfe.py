@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from anymri.layers.batch_norm import BatchNorm
+from anymri.layers.convolution import Conv3d
 from anymri.systems.families.hved.blocks import Decoder, decoder_levels
 
 
@@ -18,10 +20,10 @@ class Branch(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv3d(channels, 1, 1)
+        self.squeeze = Conv3d(channels, 1, 1)
         self.channel_gate = nn.Linear(channels, channels)
-        self.place_gate = nn.Conv3d(1, 1, 3, padding=1)
-        self.norm = nn.BatchNorm3d(channels)
+        self.place_gate = Conv3d(1, 1, 3, padding=1)
+        self.norm = BatchNorm(channels)
 
     def forward(self, features: Tensor, channels: Tensor, place: Tensor) -> Tensor:
         """Return the gated features of this branch, (B, C, X, Y, Z).
@@ -40,7 +42,7 @@ class DuSFE(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = nn.Linear(2 * channels, channels)
-        self.place = nn.Conv3d(2, 1, 1)
+        self.place = Conv3d(2, 1, 1)
         self.image = Branch(channels)
         self.segmentation = Branch(channels)
 
@@ -70,8 +72,8 @@ class CoupledDecoder(nn.Module):
         super().__init__()
         self.levels = decoder_levels(channels, widths, "attentive")
         self.exchanges = nn.ModuleList(DuSFE(width) for width in widths[:exchanges])
-        self.maps = nn.ModuleDict({name: nn.Conv3d(widths[-1], count, 1) for name, count in streams.items()})
-        self.out = nn.Conv3d(sum(streams.values()), out_channels, 1)
+        self.maps = nn.ModuleDict({name: Conv3d(widths[-1], count, 1) for name, count in streams.items()})
+        self.out = Conv3d(sum(streams.values()), out_channels, 1)
 
     def forward(
         self, pyramid: Sequence[Tensor], image_decoders: nn.ModuleDict, reconstruct: bool

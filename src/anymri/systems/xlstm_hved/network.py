@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from anymri.layers.convolution import Conv3d
 from anymri.layers.gaussians import Gaussians, Posterior
 from anymri.layers.mlstm import VisionLSTM
 from anymri.layers.streams import encode_each
@@ -120,7 +121,7 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         self.levels = nn.ModuleList(
             nn.ModuleDict(
                 {
-                    name: EncoderLevel(nn.MaxPool3d(2) if depth else nn.Conv3d(1, width, 1), source, target)
+                    name: EncoderLevel(nn.MaxPool3d(2) if depth else Conv3d(1, width, 1), source, target)
                     for name in self.modalities
                 }
             )

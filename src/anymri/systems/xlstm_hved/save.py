@@ -10,6 +10,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from anymri.layers.batch_norm import BatchNorm
+from anymri.layers.convolution import Conv3d
 from anymri.systems.families.hved.blocks import channel_pool, encoder_convs
 
 MOMENTUM = 0.1
@@ -18,9 +20,9 @@ MOMENTUM = 0.1
 def separable_conv(channels: int, momentum: float) -> nn.Sequential:
     """Return a block of depthwise 3x3x3 convolution without bias, 1x1x1 convolution with bias, batch norm and ReLU."""
     block = nn.Sequential()
-    block.add_module("depthwise", nn.Conv3d(channels, channels, 3, padding=1, groups=channels, bias=False))
-    block.add_module("pointwise", nn.Conv3d(channels, channels, 1))
-    block.add_module("norm", nn.BatchNorm3d(channels, momentum=momentum))
+    block.add_module("depthwise", Conv3d(channels, channels, 3, padding=1, groups=channels, bias=False))
+    block.add_module("pointwise", Conv3d(channels, channels, 1))
+    block.add_module("norm", BatchNorm(channels, momentum=momentum))
     block.add_module("activation", nn.ReLU())
     return block
 
@@ -36,7 +38,7 @@ class AttentionMap(nn.Module):
         super().__init__()
         momentum = 1 - (1 - MOMENTUM) ** uses
         self.convs = nn.Sequential(separable_conv(channels, momentum), separable_conv(channels, momentum))
-        self.map = nn.Conv3d(2, 1, 1, bias=False)
+        self.map = Conv3d(2, 1, 1, bias=False)
 
     def forward(self, guide: Tensor) -> Tensor:
         """Return the factors, (B, 1, X, Y, Z) in 0..1."""
@@ -50,7 +52,7 @@ class Guide(nn.Module):
 
     def __init__(self, modalities: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(modalities, channels[0], 1)
+        self.stem = Conv3d(modalities, channels[0], 1)
         self.levels = nn.ModuleList(encoder_convs(source, target) for source, target in pairwise(channels))
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -12,9 +12,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.functional import conv3d
+
+from anymri.layers.convolution import Conv3d, fast
+from anymri.layers.instance_norm import InstanceNorm
+from anymri.layers.packed_convolution import packed_conv3d
 
 NEGATIVE_SLOPE = 0.01
 GATE_SIDE = 7
+# Voxels of a gate that are computed at once: with two gates, 16 numbers.
+GATE_BLOCK = (2, 2, 2)
 # Number of maps that the depthwise convolution of a gate makes of each pooled map.
 GATE_MULTIPLIER = 4
 # Name of the image decoder that reconstructs all modalities.
@@ -26,9 +33,8 @@ Join = Literal["attentive", "upsampled_first", "skip_first"]
 def single_conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """Return a block of instance norm, leaky ReLU and a 3x3x3 convolution."""
     block = nn.Sequential()
-    block.add_module("norm", nn.InstanceNorm3d(in_channels))
-    block.add_module("activation", nn.LeakyReLU(NEGATIVE_SLOPE))
-    block.add_module("conv", nn.Conv3d(in_channels, out_channels, 3, stride, padding=1))
+    block.add_module("norm", InstanceNorm(in_channels, gains=False, slope=NEGATIVE_SLOPE))
+    block.add_module("conv", Conv3d(in_channels, out_channels, 3, stride, padding=1))
     return block
 
 
@@ -46,9 +52,8 @@ def decoder_convs(in_channels: int, out_channels: int) -> nn.Sequential:
 def basic_conv(in_channels: int, out_channels: int, side: int, groups: int = 1) -> nn.Sequential:
     """Return a block of a convolution without bias, instance norm and leaky ReLU."""
     block = nn.Sequential()
-    block.add_module("conv", nn.Conv3d(in_channels, out_channels, side, padding=side // 2, groups=groups, bias=False))
-    block.add_module("norm", nn.InstanceNorm3d(out_channels))
-    block.add_module("activation", nn.LeakyReLU(NEGATIVE_SLOPE))
+    block.add_module("conv", Conv3d(in_channels, out_channels, side, padding=side // 2, groups=groups, bias=False))
+    block.add_module("norm", InstanceNorm(out_channels, gains=False, slope=NEGATIVE_SLOPE))
     return block
 
 
@@ -82,12 +87,12 @@ def channel_pool(features: Tensor) -> Tensor:
 
 
 class SpatialGate(nn.Module):
-    """Gate that turns pooled maps, (B, P, X, Y, Z), into one factor in 0..1 per voxel, (B, 1, X, Y, Z).
+    """Weights of a gate that turns pooled maps, (B, P, X, Y, Z), into one factor in 0..1 per voxel.
 
     As published, it is a depthwise 7x7x7 convolution to 4P maps and a 1x1x1 convolution of these, both with bias and
     without activation between them. The two equal one dense convolution P -> 1 with a quarter of the multiply-adds, and
-    run as that one. It is computed again in each pass: a few thousand multiply-adds against a billion keep it equal to
-    its weights, and gradients reach these as published.
+    run as that one: `folded`. It is computed again in each pass: a few thousand multiply-adds against a billion keep it
+    equal to its weights, and gradients reach these as published.
     """
 
     def __init__(self, pooled: int) -> None:
@@ -95,13 +100,6 @@ class SpatialGate(nn.Module):
         maps = GATE_MULTIPLIER * pooled
         self.depthwise = nn.Conv3d(pooled, maps, GATE_SIDE, groups=pooled)
         self.pointwise = nn.Conv3d(maps, 1, 1)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        """Return the factors, (B, 1, X, Y, Z) in 0..1."""
-        if pooled.device.type == "cpu":
-            # In this layout the forward pass takes half the time, the backward pass a third.
-            pooled = pooled.contiguous(memory_format=torch.channels_last_3d)
-        return functional.conv3d(pooled, *self.folded(), padding=GATE_SIDE // 2).sigmoid()
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight (1, P, 7, 7, 7) and bias (1,) of the dense convolution."""
@@ -126,8 +124,22 @@ class AttentiveJoin(nn.Module):
     def forward(self, upsampled: Tensor, skip: Tensor) -> Tensor:
         """Return (B, C1 + C2, X, Y, Z) of upsampled features (B, C1, X, Y, Z) and a skip (B, C2, X, Y, Z)."""
         pooled = channel_pool(upsampled)
-        skip_gate = self.skip_gate(torch.cat([pooled, channel_pool(skip)], dim=1))
-        return torch.cat([upsampled * (1 + self.upsampled_gate(pooled)), skip * (1 + skip_gate)], dim=1)
+        skip_gate, upsampled_gate = self.gates(torch.cat([pooled, channel_pool(skip)], dim=1)).chunk(2, dim=1)
+        return torch.cat([upsampled * (1 + upsampled_gate), skip * (1 + skip_gate)], dim=1)
+
+    def gates(self, pooled: Tensor) -> Tensor:
+        """Return the factors of the skip and of the upsampled features, (B, 2, X, Y, Z) in 0..1.
+
+        pooled  (B, 4, X, Y, Z): the pooled maps of the upsampled features and of the skip
+        """
+        of_skip, of_upsampled = self.skip_gate.folded(), self.upsampled_gate.folded()
+        if not fast(pooled):
+            padding = GATE_SIDE // 2
+            gates = [conv3d(pooled, *of_skip, padding=padding), conv3d(pooled[:, :2], *of_upsampled, padding=padding)]
+            return torch.cat(gates, dim=1).sigmoid()
+        # One convolution for both: the second gate has no weights for the skip.
+        weight = torch.cat([of_skip[0], functional.pad(of_upsampled[0], (0, 0, 0, 0, 0, 0, 0, 2))])
+        return packed_conv3d(pooled, weight, torch.cat([of_skip[1], of_upsampled[1]]), GATE_BLOCK).sigmoid()
 
 
 class DecoderLevel(nn.Module):
@@ -172,7 +184,7 @@ class Decoder(nn.Module):
     def __init__(self, skips: Sequence[int], widths: Sequence[int], out_channels: int, join: Join) -> None:
         super().__init__()
         self.levels = decoder_levels(skips, widths, join)
-        self.out = nn.Conv3d(widths[-1], out_channels, 1)
+        self.out = Conv3d(widths[-1], out_channels, 1)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """Return (B, out_channels, X, Y, Z) from skips (B, C, X, Y, Z), finest first."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from anymri.layers.convolution import Conv3d
+from anymri.layers.instance_norm import InstanceNorm
 from anymri.systems.families.hved.blocks import initialise
 
 LEVELS = 4
@@ -20,11 +22,11 @@ class PatchDiscriminator(nn.Module):
         widths = [width * 2**depth for depth in range(LEVELS)]
         self.blocks = nn.Sequential()
         for depth, (source, target) in enumerate(zip([in_channels, *widths], widths, strict=False)):
-            self.blocks.append(nn.Conv3d(source, target, 4, stride=1 if depth == 0 else 2, padding=1))
+            self.blocks.append(Conv3d(source, target, 4, stride=1 if depth == 0 else 2, padding=1))
             if depth > 0:
-                self.blocks.append(nn.InstanceNorm3d(target))
+                self.blocks.append(InstanceNorm(target, gains=False))
             self.blocks.append(nn.LeakyReLU(0.2))
-        self.last = nn.Conv3d(widths[-1], 1, 4, padding=1, bias=False)
+        self.last = Conv3d(widths[-1], 1, 4, padding=1, bias=False)
         initialise(self)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,0 +1,121 @@
+"""Convolutions over volumes on oneDNN, whatever the batch and the size.
+
+On a CPU, torch computes a float32 convolution of a single small crop by its own slow kernels: oneDNN, several times
+faster, is chosen only for batches, groups, kernels beyond 3 voxels, or B * C * X * Y > 20,480
+(`ConvParams::use_mkldnn` of torch). Here small crops are computed by oneDNN too: without gradients by its operator,
+else as a batch of two halves. Features are kept channels last, the layout in which oneDNN reorders nothing. Elsewhere,
+and in graphs that are traced, compiled or counted, these are torch's convolutions.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+Triple = tuple[int, int, int]
+
+ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+# torch takes oneDNN for a single crop beyond this product of channels and the first two sides.
+SMALL = 20480
+
+
+def conv3d(
+    features: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Triple = (1, 1, 1),
+    padding: Triple = (0, 0, 0), dilation: Triple = (1, 1, 1), groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """Return what `torch.nn.functional.conv3d` returns, (B, O, X', Y', Z'), on a CPU channels last.
+
+    features  (B, C, X, Y, Z)
+    weight    (O, C / groups, k, k, k)
+    bias      (O,)
+    padding   voxels of zeros on both sides of x, y and z
+    """
+    if not fast(features):
+        return functional.conv3d(features, weight, bias, stride, padding, dilation, groups)
+    features = channels_last(features)
+    if weight[0, 0].numel() == 1 and stride == (1, 1, 1) and padding == (0, 0, 0) and groups == 1:
+        return _from_tokens(functional.linear(_tokens(features), weight.flatten(1), bias))
+    if _taken_by_torch(features, weight, groups):
+        return functional.conv3d(features, weight, bias, stride, padding, dilation, groups)
+    if not torch.is_grad_enabled():
+        return torch.mkldnn_convolution(features, weight, bias, padding, stride, dilation, groups)
+    return _in_halves(features, weight, bias, stride, padding, dilation, groups)
+
+
+def fast(features: Tensor) -> bool:
+    """Return whether features are computed by oneDNN, channels last: on a CPU, outside traced and counted graphs."""
+    return (
+        features.device.type == "cpu"
+        and ONEDNN
+        and not is_in_torch_dispatch_mode()
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    )
+
+
+def channels_last(features: Tensor) -> Tensor:
+    """Return (B, C, X, Y, Z) with the channels of a voxel side by side in memory; the same tensor where they are."""
+    if features.shape[1] == 1:
+        # The strides of a single channel are ambiguous: these are the ones that count as channels last.
+        return features.reshape(len(features), *features.shape[2:], 1).movedim(-1, 1)
+    return features.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _tokens(features: Tensor) -> Tensor:
+    """Return (B, C, X, Y, Z) as (B, X, Y, Z, C)."""
+    return features.permute(0, 2, 3, 4, 1)
+
+
+def _from_tokens(tokens: Tensor) -> Tensor:
+    """Return (B, X, Y, Z, C) as (B, C, X, Y, Z)."""
+    return tokens.permute(0, 4, 1, 2, 3)
+
+
+def _taken_by_torch(features: Tensor, weight: Tensor, groups: int) -> bool:
+    """Return whether torch itself takes oneDNN, or whether the operator is not the right one: autocast, other types."""
+    count, channels, x, y, _ = features.shape
+    return (
+        features.dtype != torch.float32
+        or torch.is_autocast_enabled("cpu")
+        or count > 1
+        or groups > 1
+        or (weight.shape[-1] > 3 and weight.shape[-2] > 3)
+        or channels * x * y > SMALL
+    )
+
+
+def _in_halves(
+    features: Tensor, weight: Tensor, bias: Tensor | None,
+    stride: Triple, padding: Triple, dilation: Triple, groups: int,
+) -> Tensor:  # fmt: skip
+    """Return the convolution of one crop, computed as a batch of two halves along x: torch takes oneDNN for batches.
+
+    So does its backward pass. The halves of an odd number of output voxels share one of them.
+    """
+    reach = dilation[0] * (weight.shape[2] - 1) + 1
+    sides = (features.shape[2] + 2 * padding[0] - reach) // stride[0] + 1
+    if sides < 2:
+        return functional.conv3d(features, weight, bias, stride, padding, dilation, groups)
+    half = (sides + 1) // 2
+    length, second = (half - 1) * stride[0] + reach, (sides - half) * stride[0]
+    padded = functional.pad(features, (0, 0, 0, 0, padding[0], padding[0]))
+    halves = torch.cat([padded[:, :, :length], padded[:, :, second : second + length]])
+    output = _tokens(functional.conv3d(halves, weight, bias, stride, (0, padding[1], padding[2]), dilation, groups))
+    whole = output.flatten(0, 1) if sides % 2 == 0 else torch.cat([output[0], output[1, 1:]])
+    return _from_tokens(whole[None])
+
+
+class Conv3d(nn.Conv3d):
+    """`torch.nn.Conv3d`, computed by `conv3d`."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        stride, padding, dilation = (cast("Triple", each) for each in (self.stride, self.padding, self.dilation))
+        if self.padding_mode != "zeros":
+            input = functional.pad(input, self._reversed_padding_repeated_twice, self.padding_mode)
+            padding = (0, 0, 0)
+        return conv3d(input, weight, bias, stride, padding, dilation, self.groups)

@@ -1,0 +1,112 @@
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from anymri.layers import convolution
+from anymri.layers.convolution import Conv3d, conv3d
+from anymri.layers.packed_convolution import packed_conv3d
+
+# Channels, output channels, sides, kernel, stride, padding, groups: small ones that torch computes by its slow kernels,
+# odd numbers of outputs, one output along x, single channels and kernels, and one that torch gives to oneDNN itself.
+SHAPES = {
+    "small": (4, 6, (8, 6, 10), 3, 1, 1, 1),
+    "strided": (4, 6, (8, 6, 10), 3, 2, 1, 1),
+    "odd": (4, 6, (5, 5, 5), 3, 2, 1, 1),
+    "flat": (4, 6, (1, 4, 3), 3, 1, 1, 1),
+    "one channel": (1, 4, (8, 8, 8), 3, 1, 1, 1),
+    "side 1": (4, 3, (8, 6, 7), 1, 1, 0, 1),
+    "side 1 of one channel": (1, 4, (9, 8, 8), 1, 1, 0, 1),
+    "side 1 strided": (4, 3, (8, 8, 8), 1, 2, 0, 1),
+    "even kernel": (3, 5, (8, 8, 8), 4, 2, 1, 1),
+    "groups": (4, 4, (6, 7, 8), 3, 1, 1, 4),
+    "large": (8, 2, (52, 52, 3), 3, 1, 1, 1),
+}
+
+
+@pytest.fixture(params=SHAPES)
+def arguments(request):
+    channels, outputs, sides, side, stride, padding, groups = SHAPES[request.param]
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(1, channels, *sides, generator=generator)
+    weight = torch.randn(outputs, channels // groups, side, side, side, generator=generator)
+    bias = torch.randn(outputs, generator=generator)
+    return [each.requires_grad_() for each in (features, weight, bias)], (stride,) * 3, (padding,) * 3, groups
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_convolution_and_gradients_equal_those_of_torch(arguments, batch):
+    [features, *parameters], stride, padding, groups = arguments
+    features = features.detach().repeat(batch, 1, 1, 1, 1).requires_grad_()
+    leaves = [features, *parameters]
+    ours = conv3d(*leaves, stride, padding, groups=groups)
+    expected = functional.conv3d(*leaves, stride, padding, groups=groups)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-4)
+    direction = torch.randn_like(expected)
+    pairs = zip(*(torch.autograd.grad(output, leaves, direction) for output in (ours, expected)), strict=True)
+    for found, reference in pairs:
+        torch.testing.assert_close(found, reference, rtol=1e-5, atol=1e-3)
+
+
+def test_convolution_without_gradients_equals_that_of_torch_and_has_channels_last(arguments):
+    leaves, stride, padding, groups = arguments
+    with torch.inference_mode():
+        ours = conv3d(*leaves, stride, padding, groups=groups)
+        torch.testing.assert_close(
+            ours, functional.conv3d(*leaves, stride, padding, groups=groups), rtol=1e-5, atol=1e-4
+        )
+    assert ours.stride(1) == 1
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_small_crops_are_not_computed_by_the_slow_kernels_of_torch(gradients):
+    features, weight = torch.randn(1, 4, 8, 8, 8), torch.randn(4, 4, 3, 3, 3, requires_grad=gradients)
+    with torch.set_grad_enabled(gradients), torch.profiler.profile() as profile:
+        output = conv3d(features, weight, padding=(1, 1, 1))
+        if gradients:
+            output.sum().backward()
+    names = {event.key for event in profile.key_averages()}
+    assert any("mkldnn_convolution" in name for name in names)
+    assert not any("slow_conv" in name for name in names)
+
+
+def test_convolution_runs_without_onednn(arguments, monkeypatch):
+    leaves, stride, padding, groups = arguments
+    expected = conv3d(*leaves, stride, padding, groups=groups)
+    monkeypatch.setattr(convolution, "fast", lambda _: False)
+    found = conv3d(*leaves, stride, padding, groups=groups)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_module_pads_by_reflection_as_that_of_torch():
+    torch.manual_seed(0)
+    module, features = Conv3d(4, 6, 3, stride=2, padding=1, padding_mode="reflect"), torch.randn(1, 4, 8, 8, 8)
+    torch.testing.assert_close(module(features), torch.nn.Conv3d.forward(module, features))
+    plain = torch.nn.Conv3d(4, 6, 3, stride=2, padding=1, padding_mode="reflect")
+    plain.load_state_dict(module.state_dict())
+    torch.testing.assert_close(module(features), plain(features), rtol=1e-5, atol=1e-5)
+
+
+def test_multiply_adds_are_counted():
+    features, weight = torch.randn(1, 4, 8, 8, 8), torch.randn(4, 4, 3, 3, 3)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        conv3d(features, weight, padding=(1, 1, 1))
+    assert counter.get_total_flops() == 2 * weight.numel() * 8**3
+
+
+def test_bfloat16_under_autocast_gives_bfloat16():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv3d(torch.randn(1, 4, 8, 8, 8), torch.randn(4, 4, 3, 3, 3)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("block", [(2, 2, 2), (1, 2, 4), (1, 1, 2)])
+@pytest.mark.parametrize("side", [3, 7])
+def test_packed_convolution_and_gradients_equal_the_plain_ones(block, side):
+    generator = torch.Generator().manual_seed(0)
+    shapes = (2, 3, 4, 8, 8), (2, 3, side, side, side), (2,)
+    leaves = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    ours, expected = packed_conv3d(*leaves, block), functional.conv3d(*leaves, padding=side // 2)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-10)
+    pairs = zip(*(torch.autograd.grad(output.square().sum(), leaves) for output in (ours, expected)), strict=True)
+    for found, reference in pairs:
+        torch.testing.assert_close(found, reference, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,50 @@
+import pytest
+import torch
+from torch.nn.functional import leaky_relu
+
+from anymri.layers.batch_norm import BatchNorm
+from anymri.layers.instance_norm import InstanceNorm, instance_norm
+
+SLOPE = 0.2
+
+
+def plain(features, weight=None, bias=None, eps=1e-5, slope=1.0):
+    return leaky_relu(torch.instance_norm(features, weight, bias, None, None, True, 0.0, eps, False), slope)
+
+
+@pytest.mark.parametrize("slope", [1.0, SLOPE])
+@pytest.mark.parametrize("gains", [True, False])
+@pytest.mark.parametrize("shape", [(2, 4, 16, 24, 8), (1, 5, 7, 5, 3), (2, 40, 4, 2, 2)], ids=str)
+def test_norm_and_gradients_equal_those_of_torch(shape, gains, slope):
+    torch.manual_seed(0)
+    leaves = [torch.randn(shape) * 2 + 3, *(torch.randn(shape[1]) for _ in range(2 * gains))]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    ours, expected = instance_norm(*leaves, slope=slope), plain(*leaves, slope=slope)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+    direction = torch.randn(shape)
+    pairs = zip(*(torch.autograd.grad(output, leaves, direction) for output in (ours, expected)), strict=True)
+    for found, reference in pairs:
+        torch.testing.assert_close(found, reference, rtol=1e-5, atol=1e-4)
+
+
+def test_norm_of_many_voxels_is_exact():
+    features = torch.randn(1, 2, 96, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 + 30
+    expected = plain(features.double(), slope=SLOPE)
+    torch.testing.assert_close(instance_norm(features, slope=SLOPE).double(), expected, rtol=0, atol=2e-5)
+
+
+def test_constant_features_become_zero():
+    assert instance_norm(torch.full((1, 8, 32, 32, 32), 5.123)).abs().max() < 1e-3
+
+
+def test_single_voxel_becomes_the_bias():
+    norm = InstanceNorm(3)
+    torch.nn.init.normal_(norm.bias)
+    torch.testing.assert_close(norm(torch.randn(2, 3, 1, 1, 1))[0, :, 0, 0, 0], norm.bias, rtol=0, atol=1e-3)
+
+
+def test_batch_norm_of_channels_last_is_exact_in_training():
+    features = torch.randn(1, 4, 64, 64, 64, generator=torch.Generator().manual_seed(0)) + 3
+    norm = BatchNorm(4)
+    found = norm(features.contiguous(memory_format=torch.channels_last_3d))
+    torch.testing.assert_close(found.double(), plain(features.double()), rtol=0, atol=1e-5)
