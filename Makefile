@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Test processes; each computes with one thread.
 WORKERS ?= 2
 
-.PHONY: demo test acceptance fuzz format clean
+.PHONY: demo test acceptance fuzz bench format clean
 
 # Phantoms, training, evaluation and a report in the folder demo/.
 demo: $(STAMP)
@@ -30,6 +30,10 @@ FILES ?= 5000
 FIRST ?= 0
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(RUN)/python -m robustness.fuzz $(FILES) $(FIRST)
+
+# What each system costs on this machine, see docs/performance.md.
+bench: $(STAMP)
+	$(RUN)/python benchmarks/systems.py
 
 format: $(STAMP)
 	$(RUN)/ruff check --fix

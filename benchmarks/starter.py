@@ -62,10 +62,10 @@ def real_cases():
         yield f"BRATS-2013-{n}", "brats2013", expert, scans, label, mask
 
 
-def measured(segmenter, data, output, scheme):
+def measured(weights, data, output, scheme):
     """Return metric -> subset -> region -> mean of the cases that have the subset, for Dice and calibration error."""
     values = {metric: defaultdict(lambda: defaultdict(list)) for metric in METRICS}
-    for row in evaluate(segmenter, data, output, label_scheme=scheme, metrics=METRICS).rows:
+    for row in evaluate(weights, data, output, label_scheme=scheme, metrics=METRICS, device="cpu").rows:
         if row["metric"] in METRICS and row["value"] is not None and not np.isnan(row["value"]):
             values[row["metric"]][row["subset"]][row["region"]].append(row["value"])
     return {
@@ -96,9 +96,8 @@ def temperatures(segmenter):
 def main(run, name, work, further=""):
     work.mkdir(parents=True, exist_ok=True)
     system, card = load_weights(run)
-    segmenter = Segmenter(system, card)
-    chosen = temperatures(segmenter)
-    uncalibrated, segmenter = segmenter, Segmenter(system, card.model_copy(update={"temperatures": chosen}))
+    chosen, calibrated = temperatures(Segmenter(system, card)), work / "calibrated.safetensors"
+    save_weights(calibrated, system.state_dict(), card.model_copy(update={"temperatures": chosen}))
     write_cohort(work / "synthetic", COUNT, seed=SEED, style="realistic")
     results = {(f"{COUNT} synthetic cases at 1 mm, seed {SEED}", COUNT): (work / "synthetic", "brats2023")}
     folder = Path(os.environ.get("ANYMRI_REAL_DATA", "real"))
@@ -113,8 +112,8 @@ def main(run, name, work, further=""):
         results[f"{case}, {kind} label", 1] = (work / f"{case}.csv", scheme)
     tables, errors = [], []
     for number, ((data, cases), (path, scheme)) in enumerate(results.items()):
-        values = measured(segmenter, path, work / f"results-{number}", scheme)
-        before = measured(uncalibrated, path, work / f"uncalibrated-{number}", scheme)
+        values = measured(calibrated, path, work / f"results-{number}", scheme)
+        before = measured(run, path, work / f"uncalibrated-{number}", scheme)
         tables.append({"data": data, "cases": cases, "dice": values["dice"]})
         errors.append((before["ece"], values["ece"]))
     facts = {
