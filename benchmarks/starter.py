@@ -17,9 +17,12 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from anymri.data.case import read_study
+from anymri.data.layouts import find_cases
+from anymri.evaluation.metrics.reconstruction import ssim
 from anymri.evaluation.runner import evaluate
 from anymri.inference.segmenter import Segmenter
-from anymri.modalities import MODALITIES, SUBSETS
+from anymri.modalities import MODALITIES, SUBSETS, Subset
 from anymri.synthesis.phantoms import write_cohort
 from anymri.systems.losses import region_channels
 from anymri.training.cohort.synthetic import VALIDATION_SEEDS, synthetic_case
@@ -93,6 +96,15 @@ def temperatures(segmenter):
     return {subset: round(float(grid[losses.argmin()]), 2) for subset, losses in sums.items()}
 
 
+def flair_from_others(segmenter, study):
+    """Return SSIM in the brain of FLAIR: reconstructed from the other three scans, and T2 in its place."""
+    prepared, given = segmenter.prepare(study), Subset.parse("T1+T1c+T2")
+    (found,) = segmenter.predict(prepared.only(given), [given], reconstruct=True)
+    scans = prepared.scans
+    brain = scans["FLAIR"] != float(prepared.background[MODALITIES.index("FLAIR")])
+    return [ssim(each, scans["FLAIR"], brain) for each in (found.reconstructed["FLAIR"].numpy(), scans["T2"])]
+
+
 def main(run, name, work, further=""):
     work.mkdir(parents=True, exist_ok=True)
     system, card = load_weights(run)
@@ -147,6 +159,13 @@ def main(run, name, work, further=""):
     for table, (before, after) in zip(tables, errors, strict=True):
         means = (100 * np.mean([v for regions in each.values() for v in regions.values()]) for each in (before, after))
         print(f"calibration error in the brain, percent, {table['data']}:", *(f"{mean:.2f}" for mean in means))
+    if system.reconstructs:
+        segmenter = Segmenter(system, card)
+        for (data, _), (path, _) in results.items():
+            cases = [case for case in find_cases(path) if set(case.scans) == set(MODALITIES)]
+            values = [flair_from_others(segmenter, read_study(case)) for case in cases]
+            if values:
+                print(f"SSIM of FLAIR, from the others and T2 in its place, {data}:", *np.mean(values, axis=0).round(3))
 
 
 if __name__ == "__main__":
