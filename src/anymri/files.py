@@ -202,6 +202,16 @@ def remove_leftovers(folder: Path, held: bool = False) -> None:
             _remove(leftover)
 
 
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: `$ANYMRI_CACHE`, or `anymri` in the user's cache folder.
+
+    It need not exist, and may be read-only.
+    """
+    if named := os.environ.get("ANYMRI_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anymri"
+
+
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file, which is read once per process unless its size or time changes.
 

@@ -35,6 +35,7 @@ EXTRAS = {
     "report": ("pandas", "matplotlib", "jinja2"),
     "prepare": ("SimpleITK",),
     "parquet": ("pyarrow",),
+    "export": ("onnx", "onnxscript", "openvino"),
 }
 
 
@@ -65,6 +66,8 @@ def outcomes(workshop, case, tmp_path_factory):
         "table": ["table", folder / "score"],
         "plot": ["plot", folder / "score", "-o", folder / "plot"],
         "report": ["report", folder / "score"],
+        "export": ["export", run, "-o", folder / "export"],
+        "lane": ["segment", case, "--weights", run, "--lane", "openvino", "-o", folder / "lane"],
     }
     extras = [package for packages in EXTRAS.values() for package in packages]
     return dict(zip(commands, without(extras, commands.values()), strict=True)), folder
@@ -86,6 +89,8 @@ def test_the_core_segments_scores_and_prints_recipes(outcomes):
         ("table", "report"),
         ("plot", "report"),
         ("report", "report"),
+        ("export", "export"),
+        ("lane", "export"),
     ],
 )
 def test_a_command_without_its_extra_names_the_install_line_before_any_work(outcomes, command, extra):

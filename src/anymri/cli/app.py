@@ -11,6 +11,7 @@ from anymri.cli.commands.convert import convert
 from anymri.cli.commands.demo import demo
 from anymri.cli.commands.doctor import doctor
 from anymri.cli.commands.evaluate import evaluate
+from anymri.cli.commands.export import export
 from anymri.cli.commands.phantom import phantom
 from anymri.cli.commands.plot import plot
 from anymri.cli.commands.recipe import recipe
@@ -47,6 +48,7 @@ for command in (
     plot,
     report,
     convert,
+    export,
     reproduce,
     demo,
 ):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from anymri.cli.console import console
+from anymri.cli.console import console, print_lane
 from anymri.text import duration, visible
 
 if TYPE_CHECKING:
@@ -43,9 +43,15 @@ def segment_many(
     from anymri.inference.cohort_work import Work
 
     chosen = None if shard is None else Shard.parse(shard)
+    model: Any = list(weights)
+    if settings.get("lane") == "auto" and settings["engine"] == "local":
+        from anymri.inference.ensemble import load_model
+
+        model = load_model(model, *(settings[name] for name in ("device", "lane", "combine", "flips")))
+        print_lane("auto", model)
     with cohort_progress(console) as progress:
         outcome = segment_cohort(
-            cohort, output, list(weights), shard=chosen, work=Work(**(work or {})), progress=progress, **settings
+            cohort, output, model, shard=chosen, work=Work(**(work or {})), progress=progress, **settings
         )
     page = write_page(output, weights)
     print_outcome(outcome)

@@ -12,6 +12,7 @@ from anymri.text import visible
 
 if TYPE_CHECKING:
     from anymri.evaluation.result import Evaluation
+    from anymri.inference.ensemble import Model
 
 
 class PlainConsole(Console):
@@ -26,6 +27,12 @@ class PlainConsole(Console):
 
 
 console = PlainConsole()
+
+
+def print_lane(asked: str, model: Model) -> None:
+    """Print which lane a model computes in and why, if it was chosen automatically."""
+    if asked == "auto":
+        console.print(f"Lane: {model.lane.name} ({model.lane.why})", soft_wrap=True)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

@@ -9,7 +9,9 @@ import typer
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")]
-Lane = Annotated[str, typer.Option(help="How the network is computed: torch (float32).")]
+Lane = Annotated[
+    str, typer.Option(help="How the network is computed: torch, torch-bf16, openvino, auto; see docs/performance.md.")
+]
 Metrics = Annotated[str | None, typer.Option(help="Comma-separated metric names; default: dice,hd95.")]
 Quote = Annotated[
     list[str] | None, typer.Option(help="Published results to show beside, marked as quoted; repeatable.")

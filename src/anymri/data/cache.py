@@ -27,7 +27,7 @@ from anymri.data.case import Case, read_study
 from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import Preprocessing, preprocess
 from anymri.errors import OutputError
-from anymri.files import read_text, sha256, temporary_path
+from anymri.files import cache_folder, read_text, sha256, temporary_path
 from anymri.modalities import MODALITIES
 from anymri.regions import REGIONS, LabelScheme, region_mask
 
@@ -40,9 +40,7 @@ _STORED_VOXELS = 5000
 
 def default_folder() -> Path:
     """Return the default cache: `$ANYMRI_CACHE`, or `anymri/patches` in the user's cache folder."""
-    if named := os.environ.get("ANYMRI_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anymri" / "patches"
+    return cache_folder() if os.environ.get("ANYMRI_CACHE") else cache_folder() / "patches"
 
 
 @dataclass(frozen=True)

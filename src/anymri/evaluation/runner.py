@@ -19,6 +19,7 @@ from anymri.evaluation.metrics.reconstruction import ReconstructedScans
 from anymri.evaluation.protocols import Protocol, find_protocol
 from anymri.evaluation.result import Evaluation
 from anymri.evaluation.rows import MISSING_STATUS, CaseMetrics
+from anymri.inference.lanes import DEFAULT
 from anymri.inference.segmenter import Segmenter
 from anymri.inference.windows import check_reconstructs, predict
 from anymri.modalities import SUBSETS, Subset, as_subset
@@ -51,7 +52,7 @@ def evaluate(
     progress      called with the name of a case, and how many of how many cases are done before it
     subsets       subsets of modalities, for example ["T1c+FLAIR", "T2"]; by default all 15
     metrics       names of metrics, see docs/evaluation.md; by default those of the protocol
-    lane          how the network is computed: torch (float32)
+    lane          how the network is computed, see `Segmenter.load`
     protocol      anymri, which is the same for all systems, or reference: as the authors of the system test
 
     Raises an `AnymriError` that names the file or option and the remedy.
@@ -83,6 +84,8 @@ def evaluate(
         "conventions": conventions(chosen),
         "subsets": [str(subset) for subset in wanted],
     }
+    if segmenter.lane != DEFAULT:
+        settings["lane"] = segmenter.lane.name
     files = {name: case.files() for name, case in cases.items()}
 
     has_tumour: list[bool] = []
@@ -93,7 +96,7 @@ def evaluate(
         return evaluate_case(segmenter, study, scheme, wanted, chosen, tested)
 
     facts = {"data": str(data), "skipped": found.skipped, "weights": segmenter.card.model_dump(mode="json")}
-    plan = Plan("evaluate", settings, facts, segmenter.inputs, files, str(segmenter.device))
+    plan = Plan("evaluate", settings, facts, segmenter.inputs, files, segmenter.computed_on)
     rows = evaluate_all(output, plan, evaluate_one, progress)
     if len(has_tumour) == len(cases) and not any(has_tumour):
         warn_without_tumour(Path(data))

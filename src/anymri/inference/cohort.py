@@ -20,6 +20,7 @@ from anymri.inference.cohort_folder import CohortFolder
 from anymri.inference.cohort_summary import write_summary
 from anymri.inference.cohort_work import End, Work, claim, finish, segment_source
 from anymri.inference.ensemble import Model, load_model
+from anymri.inference.lanes import AUTO, LANES
 from anymri.progress import Progress, silent
 from anymri.weights.locate import find_weights
 
@@ -69,7 +70,7 @@ def segment_cohort(
               the weights, the settings or its result have changed
     weights   a weights file, run folder or name of installed weights; several for an ensemble; or a loaded model
     device    auto, cpu, cuda, cuda:1, mps
-    lane      how the network is computed: torch (float32)
+    lane      how the network is computed, see `Segmenter.load`; the engine ray takes any but auto
     combine   how an ensemble combines its members: mean, staple
     flips     axes along which scans are mirrored too, as "x" or "xyz"
     work      what is done with each case; by default segmented from all modalities that exist, and saved
@@ -93,6 +94,11 @@ def segment_cohort(
             f"There is no engine named {engine!r}.", f"{did_you_mean(engine, ENGINES)}Known: {', '.join(ENGINES)}."
         )
     if engine == "ray":
+        if lane == AUTO:
+            raise ConfigurationError(
+                "The engine ray does not choose a lane: its machines may choose different ones.",
+                f"Name one of {', '.join(LANES)}.",
+            )
         need("cluster", "ray", purpose="The engine ray")
     target = Path(output).absolute()
     doing = replace(work or Work(), strict=_is_strict())
@@ -102,7 +108,7 @@ def segment_cohort(
     if engine == "ray" and not paths:
         raise ConfigurationError("A loaded model cannot be sent to a Ray cluster.", "Give the weights by their path.")
     model = load_model(weights, "cpu" if engine == "ray" else device, lane, combine, flips)
-    folder = CohortFolder(target, doing.settings(model, lane))
+    folder = CohortFolder(target, doing.settings(model))
     folder.check(sources)
     chosen = sources if shard is None else shard.of(sources)
     ends = {source.name: End(source.name, "kept") for source in chosen if folder.is_done(source)}

@@ -58,13 +58,13 @@ class Work:
             read_and_prepare, **{name: self.options[name] for name in _OF_READING if name in self.options}
         )
 
-    def settings(self, model: Model, lane: str) -> dict[str, Any]:
+    def settings(self, model: Model) -> dict[str, Any]:
         """Return all that a result depends on beside its inputs."""
         weights = [each["sha256"] for each in model.inputs.values()]
         ensemble = {name: getattr(model, name, None) for name in ("combine", "flips")}
         mine = {"options": self.options, "saving": self.saving, "further": self.further}
         calls = {"read": _described(self.read), "export": _described(self.export)}
-        every = {"weights": sorted(weights), "lane": lane, **ensemble, **mine, **calls}
+        every = {"weights": sorted(weights), "lane": model.lane.name, **ensemble, **mine, **calls}
         plain: dict[str, Any] = json.loads(json.dumps(every, default=str))
         return plain
 

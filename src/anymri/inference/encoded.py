@@ -142,7 +142,9 @@ class _TensorFile:
 
     def store(self, tensor: Tensor) -> Tensor:
         """Append a tensor of the CPU and return it mapped from the file; raise `OutputError` if the disk is full."""
-        array = tensor.contiguous().numpy()
+        # NumPy has no bfloat16.
+        stored = tensor.contiguous().view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor.contiguous()
+        array = stored.numpy()
         try:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="anymri-"))
@@ -157,7 +159,7 @@ class _TensorFile:
                 "Free space there, set TMPDIR to another folder, or allow more memory (memory_limit).",
             ) from error
         self.bytes += array.nbytes
-        return torch.from_numpy(mapped)
+        return torch.from_numpy(mapped).view(tensor.dtype)
 
     def close(self) -> None:
         """Delete the file."""

@@ -20,6 +20,7 @@ from anymri.extras import need
 from anymri.files import locked
 from anymri.inference import combining
 from anymri.inference.assembly import Predicted, Wanted, assemble, check_space, chosen_space, chosen_subset
+from anymri.inference.lanes import Lane, on_device
 from anymri.inference.result import Result, check_output
 from anymri.inference.segmenter import Segmenter, as_raw
 from anymri.inference.uncertainty import disagreement, region_probabilities
@@ -78,7 +79,7 @@ class Ensemble:
 
         weights  weights files or run folders, each at most once
         device   auto (a GPU if there is one, else the CPU), cpu, cuda, cuda:1, mps
-        lane     how the networks are computed: torch (float32)
+        lane     how the networks are computed, see `Segmenter.load`; `auto` chooses for each of them
 
         Raises the errors of `Segmenter.load`, and `ConfigurationError` if the weights do not fit together.
         """
@@ -94,6 +95,12 @@ class Ensemble:
     def device(self) -> torch.device:
         """Where the networks compute."""
         return self.members[0].device
+
+    @property
+    def lane(self) -> Lane:
+        """The lanes of the members as one."""
+        lanes = [member.lane for member in self.members]
+        return Lane(" + ".join(dict.fromkeys(lane.name for lane in lanes)), "; ".join(lane.why for lane in lanes))
 
     @property
     def inputs(self) -> Inputs:
@@ -152,7 +159,9 @@ class Ensemble:
                 ready = prepare(ready, brain, n4, registration, needed={*chosen, *([target] if target else [])})
             predicted = self.predict(ready.study, chosen)
             wanted = Wanted(target, probabilities, uncertainty, smallest_ml)
-            result = assemble(ready, predicted, wanted, self.card, ready.inputs | self.inputs, str(self.device))
+            result = assemble(
+                ready, predicted, wanted, self.card, ready.inputs | self.inputs, on_device(self.device, self.lane)
+            )
             if output is not None:
                 result.save(output)
         return result

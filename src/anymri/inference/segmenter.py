@@ -19,7 +19,7 @@ from anymri.files import locked, sha256
 from anymri.inference.assembly import Predicted, Wanted, assemble, check_space, chosen_space, chosen_subset
 from anymri.inference.device import pick_device
 from anymri.inference.encoded import MEMORY_LIMIT_BYTES, EncodedVolume
-from anymri.inference.lanes import check_lane
+from anymri.inference.lanes import DEFAULT, Lane, check_lane, enter, on_device
 from anymri.inference.result import Result, check_output
 from anymri.inference.tiling import Windows
 from anymri.inference.windows import VolumePrediction, predict
@@ -42,14 +42,18 @@ class Segmenter:
     weights  file of the weights; None for a network in training
     inputs   file of the weights with its hash, for provenance; empty for a network in training
     windows  how windows cover a volume
+    lane     how the network is computed
     """
 
-    def __init__(self, system: System[Any], card: WeightsCard, weights: Path | None = None) -> None:
+    def __init__(
+        self, system: System[Any], card: WeightsCard, weights: Path | None = None, lane: Lane = DEFAULT
+    ) -> None:
         self.system = system
         self.card = card
         self.weights = weights
         self.inputs = {} if weights is None else hashed({"weights": weights})
         self.windows = Windows.of(card)
+        self.lane = lane
 
     @classmethod
     def load(cls, weights: Path | str | None = None, device: str = "auto", lane: str = "torch") -> Self:
@@ -57,9 +61,11 @@ class Segmenter:
 
         weights  a weights file, run folder or name of installed weights; by default the best installed for all subsets
         device   auto (a GPU if there is one, else the CPU), cpu, cuda, cuda:1, mps
-        lane     how the network is computed: torch (float32)
+        lane     how the network is computed: torch (float32), torch-bf16, openvino, or auto, the fastest that agrees
+                 with float32; see docs/performance.md
 
-        Raises `WeightsError` for weights that cannot be used, `ConfigurationError` for an unknown device or lane.
+        Raises `WeightsError` for weights that cannot be used, `ConfigurationError` for an unknown device or lane, and
+        for a lane that this machine does not have or whose output departs from float32.
 
         >>> import anymri
         >>> segmenter = anymri.load("RUN", device="cpu")
@@ -73,12 +79,17 @@ class Segmenter:
         system, card = load_weights(file, where)
         if sha256(file) != before:
             raise WeightsError(f"{file} was replaced while it was read.", "Run the command again.")
-        return cls(system, card, file)
+        return cls(system, card, file, enter(lane, system, card, before))
 
     @property
     def device(self) -> torch.device:
         """Where the network computes."""
         return next(self.system.parameters()).device
+
+    @property
+    def computed_on(self) -> str:
+        """Device and lane for provenance, as "cpu" or "cpu, torch-bf16"."""
+        return on_device(self.device, self.lane)
 
     def segment(
         self,
@@ -133,7 +144,7 @@ class Segmenter:
                 chosen, prediction.probabilities.numpy(), prediction.kind, prepared.box, reconstructed
             )
             wanted = Wanted(target, probabilities, uncertainty, smallest_ml)
-            result = assemble(ready, predicted, wanted, self.card, ready.inputs | self.inputs, str(self.device))
+            result = assemble(ready, predicted, wanted, self.card, ready.inputs | self.inputs, self.computed_on)
             if output is not None:
                 result.save(output)
         return result
@@ -195,7 +206,7 @@ def segment(
     weights      a weights file, run folder or name of installed weights; by default the best installed for the subset
     subset       modalities to use, for example "T1c+FLAIR"; by default all that exist
     device       auto, cpu, cuda, cuda:1, mps
-    lane         how the network is computed: torch (float32)
+    lane         how the network is computed, see `Segmenter.load`
     output       folder in which the result is saved; by default nothing is written
     dicom_study  number from 1 of the DICOM study to use, if there are several
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_exporting
 
 Stream = Callable[[Tensor], list[Tensor]]
+# Outputs of the streams, in their order: one list of tensors per modality, None for a modality that no sample has.
+Outputs = list[list[Tensor] | None]
 
 
 def encode_each(streams: nn.ModuleDict | Mapping[str, Stream], images: Tensor, present: Tensor) -> list[Tensor]:
@@ -15,14 +18,16 @@ def encode_each(streams: nn.ModuleDict | Mapping[str, Stream], images: Tensor, p
 
     The arguments are those of `encode_existing`. Missing modalities are zero.
     """
-    encoded = encode_existing(streams, images, present)
-    blank = [torch.zeros_like(scale) for scale in next(scales for scales in encoded if scales is not None)]
-    return [torch.stack(scale, dim=1) for scale in zip(*(scales or blank for scales in encoded), strict=True)]
+    return stacked(encode_existing(streams, images, present))
 
 
-def encode_existing(
-    streams: nn.ModuleDict | Mapping[str, Stream], images: Tensor, present: Tensor
-) -> list[list[Tensor] | None]:
+def stacked(outputs: Sequence[list[Tensor] | None]) -> list[Tensor]:
+    """Return outputs of streams with the modalities stacked, (B, M, ...) each; missing modalities are zero."""
+    blank = [torch.zeros_like(scale) for scale in next(scales for scales in outputs if scales is not None)]
+    return [torch.stack(scale, dim=1) for scale in zip(*(scales or blank for scales in outputs), strict=True)]
+
+
+def encode_existing(streams: nn.ModuleDict | Mapping[str, Stream], images: Tensor, present: Tensor) -> Outputs:
     """Return one list of outputs per modality, each (B, C, X, Y, Z); None for a modality that every sample misses.
 
     Outputs are zero in samples without the modality.
@@ -37,9 +42,21 @@ def encode_existing(
 
 
 def _encode_existing(stream: Stream, image: Tensor, exists: Tensor) -> list[Tensor] | None:
+    if is_exporting():  # a graph computes all samples, because it cannot depend on values
+        return [s.where(exists.view(-1, *[1] * (s.ndim - 1)), s.new_zeros(())) for s in stream(image)]
     if exists.all():
         return stream(image)
     if not exists.any():
         return None
     scales = stream(image[exists])
     return [s.new_zeros(len(image), *s.shape[1:]).index_copy(0, exists.nonzero()[:, 0], s) for s in scales]
+
+
+def surely_all(flags: Tensor) -> bool:
+    """Return whether all flags are true; false in a graph, whose flags have no values yet."""
+    return not is_exporting() and bool(flags.all())
+
+
+def surely_none(flags: Tensor) -> bool:
+    """Return whether no flag is true; false in a graph, whose flags have no values yet."""
+    return not is_exporting() and not flags.any()

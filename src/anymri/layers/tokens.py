@@ -29,11 +29,15 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return the attended tokens, (B, N, T)."""
+    def forward(self, tokens: Tensor, used: Tensor | None = None) -> Tensor:
+        """Return the attended tokens, (B, N, T).
+
+        used  (B, N) bool: the tokens that are attended to; None for all
+        """
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
-        attended = scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        mask = None if used is None else used[:, None, None]
+        attended = scaled_dot_product_attention(query, key, value, mask, dropout)
         output: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return output
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from anymri.errors import ConfigurationError, ModalityError, ShapeError
 from anymri.modalities import MODALITIES, parse_modality
 from anymri.regions import CLASSES, OutputKind
+from anymri.systems.computation import Computation
 from anymri.systems.crops import Sides, in_words
 
 
@@ -65,6 +66,10 @@ class System(nn.Module, ABC, Generic[E]):
     crop                sides of the only crop that fits, for networks with weights per position; None where all fit
                         that fulfil the above. Inference uses windows of these sides
     uses_crop_position  whether the network depends on the position of a crop in its scan (`corners`)
+
+    graph_obstacle  why the network cannot be exported as a graph, as the end of a sentence; None where it can
+
+    computation  how `encode` and `decode` are computed; lanes of inference replace it, see `anymri.inference.lanes`
     """
 
     output_kind: ClassVar[OutputKind]
@@ -72,6 +77,8 @@ class System(nn.Module, ABC, Generic[E]):
     minimum_side: int = 1
     crop: Sides | None = None
     uses_crop_position: ClassVar[bool] = False
+    graph_obstacle: ClassVar[str | None] = None
+    computation = Computation()
 
     def __init__(self, num_classes: int = 4, modalities: Sequence[str] = MODALITIES) -> None:
         super().__init__()
@@ -114,9 +121,8 @@ class System(nn.Module, ABC, Generic[E]):
         """
         self._check_images(images)
         self._check_flags(present, len(images))
-        if corners is None or not self.uses_crop_position:
-            return self._encode(images, present)
-        return self._encode_at(images, present, corners)
+        encoding: E = self.computation.encode(self, images, present, corners)
+        return encoding
 
     def decode(self, encoding: E, available: Tensor, reconstruct: bool = False) -> Prediction:
         """Return the prediction for one subset of the encoded modalities.
@@ -131,7 +137,7 @@ class System(nn.Module, ABC, Generic[E]):
                 "The subset contains a modality that was not encoded.",
                 "Decode subsets of the modalities that were given to encode.",
             )
-        return self._decode(encoding, available, reconstruct)
+        return self.computation.decode(self, encoding, available, reconstruct)
 
     def forward(self, images: Tensor, available: Tensor, corners: Tensor | None = None) -> Prediction:
         """Return the prediction for one subset from the images themselves.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anymri.cli.console import console, print_evaluation
+from anymri.cli.console import console, print_evaluation, print_lane
 from anymri.cli.options import Device, Lane, Output, comma_separated
 from anymri.errors import ConfigurationError
 from anymri.modalities import SUBSETS, Subset
@@ -41,18 +41,19 @@ def evaluate(
 
     chosen = SUBSETS if subsets is None else read_subsets(subsets)
     from anymri.evaluation.runner import evaluate as run_evaluation
+    from anymri.inference.segmenter import Segmenter
 
+    segmenter = Segmenter.load(weights, device, lane)
+    print_lane(lane, segmenter)
     with case_progress(console, "evaluating") as progress:
         evaluation = run_evaluation(
-            weights,
+            segmenter,
             data,
             output,
             label_scheme,
-            device,
-            progress,
+            progress=progress,
             subsets=chosen,
             metrics=comma_separated(metrics) if metrics else None,
-            lane=lane,
             protocol=protocol,
         )
     print_evaluation(evaluation)

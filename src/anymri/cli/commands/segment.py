@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anymri.cli.added_files import check_extras, write_added_files
-from anymri.cli.console import console
+from anymri.cli.console import console, print_lane
 from anymri.cli.options import Device, Lane, Output
 from anymri.cli.used_weights import weights_for
 from anymri.errors import AnymriError, AnymriWarning, ConfigurationError, InputWarning
@@ -138,7 +138,9 @@ def segment(
         given = {name: path for name, path in scans.items() if path is not None}
         raw = read_raw(case, given, brain_mask, dicom_study)
         used = weights_for(weights, chosen_subset(raw, subset))
-        result = load_model(used, device, lane, combine, tta).segment(raw, output=output, **options)
+        model = load_model(used, device, lane, combine, tta)
+        print_lane(lane, model)
+        result = model.segment(raw, output=output, **options)
     if statistics:
         result.save(output, statistics=True)
     print_result(result, output)

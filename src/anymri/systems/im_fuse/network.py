@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from anymri.layers.containers import ModuleDict
 from anymri.layers.mamba import FusedTokens, MambaFusion
 from anymri.layers.preactivation import STRIDE, Decoder, level_widths
-from anymri.layers.streams import encode_each
+from anymri.layers.streams import Outputs, stacked
 from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
 from anymri.systems.crops import Crop, as_sides
@@ -59,6 +58,8 @@ class IMFuse(TokenSystem[IMFuseEncoding]):
     first_skip   whether there is a skip at full resolution
     """
 
+    graph_obstacle = "its scan is a loop over the tokens, which a graph would hold step by step"
+
     def __init__(
         self,
         width: int = 8,
@@ -96,23 +97,21 @@ class IMFuse(TokenSystem[IMFuseEncoding]):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def _encode(self, images: Tensor, present: Tensor) -> IMFuseEncoding:
-        names = [self.modalities[i] for i in self.sequence]
-        streams = {name: partial(self._encode_one, name) for name in names}
-        tokens, *skips = encode_each(streams, images[:, self.sequence], present[:, self.sequence])
-        alone = skips.pop()[:, [names.index(name) for name in self.modalities]] if self.training else None
+    def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> IMFuseEncoding:
+        """Return the encoding."""
+        tokens, *skips = stacked([outputs[number] for number in self.sequence])
+        alone = skips.pop()[:, [self.sequence.index(n) for n in range(len(self.modalities))]] if self.training else None
         fused = [reader.fused() for reader in [*self.skip_readers.values(), self.token_reader]]
         return IMFuseEncoding(present, alone, skips, tokens, fused)
 
-    def _encode_one(self, name: str, image: Tensor) -> list[Tensor]:
+    def encode_one(self, number: int, image: Tensor) -> list[Tensor]:
         """Return tokens and skips of one modality, (B, 1, X, Y, Z), and in training its logits alone."""
-        *scales, tokens = self.streams[name](image)
+        *scales, tokens = self.streams[self.modalities[number]](image)
         skips = []
         for level in self.skip_levels:
             if self.skip_readers:
                 skips.append(self.skip_readers[str(level)].project(scales[level].flatten(2)))
             else:
-                number = self.modalities.index(name)
                 skips.append(self.fusions[str(level)].contribution(scales[level], number))
         alone = [self.shared_decoder(scales)] if self.training else []
         return [self.token_reader.project(tokens.mT), *skips, *alone]

@@ -175,12 +175,12 @@ class M3AE(System[M3AEEncoding]):
         if self.substitute is None:
             return torch.zeros_like(images)
         cuts = []
-        for first, last in (corners.cpu() + self._middle()).tolist():
+        for first, last in corners.to(images.device) + self._middle().to(images.device):
             cut: Tensor = self.substitute
-            for axis, (start, end, side) in enumerate(zip(first, last, self.grid, strict=True), start=2):
-                step = 1 if start <= end else -1
-                voxels = torch.arange(start, end + step, step, device=cut.device).clamp(0, side - 1)
-                cut = cut.index_select(axis, voxels)
+            for axis, side in enumerate(self.grid):
+                steps = torch.arange(images.shape[axis + 2], device=cut.device)
+                voxels = first[axis] + steps * torch.where(first[axis] <= last[axis], 1, -1)
+                cut = cut.index_select(axis + 2, voxels.clamp(0, side - 1))
             cuts.append(cut)
         return torch.cat(cuts)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import ClassVar, cast
 
@@ -19,12 +18,13 @@ from torch.nn.functional import conv3d, leaky_relu
 from anymri.errors import ConfigurationError
 from anymri.layers.containers import outputs_of_levels
 from anymri.layers.instance_norm import InstanceNorm
-from anymri.layers.streams import encode_existing
+from anymri.layers.streams import Outputs, encode_existing, surely_all, surely_none
 from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
-from anymri.systems.contract import Encoding, Prediction, System
+from anymri.systems.contract import Encoding, Prediction
 from anymri.systems.crops import Crop, as_sides, in_words, plain
+from anymri.systems.streams import StreamSystem
 
 LEVELS = 6
 NEGATIVE_SLOPE = 0.01
@@ -105,7 +105,7 @@ class MAMEncoding(Encoding):
              coarsest level, (B, C, x, y, z) each; zero in samples without it, None if all samples lack it
     """
 
-    streams: list[list[Tensor] | None]
+    streams: Outputs
 
 
 @dataclass(kw_only=True)
@@ -120,7 +120,7 @@ class MAMPrediction(Prediction):
     coarsest: Tensor
 
 
-class MAM(System[MAMEncoding]):
+class MAM(StreamSystem[MAMEncoding]):
     """Network of MaM: an encoder per modality, a transformer that reconstructs missing features, a U-Net decoder.
 
     width           channels of a modality at full resolution (published: 8); the decoder has as many per modality
@@ -175,11 +175,11 @@ class MAM(System[MAMEncoding]):
             self.positions = nn.Parameter(torch.randn(1, count * prod(coarsest), channels))
             self.transformer = nn.Sequential(Transformer(channels, mlp_width, heads, 0.0), nn.LayerNorm(channels))
 
-    def _encode(self, images: Tensor, present: Tensor) -> MAMEncoding:
-        streams = {name: partial(self._stream, number) for number, name in enumerate(self.modalities)}
-        return MAMEncoding(present, encode_existing(streams, images, present))
+    def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> MAMEncoding:
+        """Return the encoding."""
+        return MAMEncoding(present, outputs)
 
-    def _stream(self, number: int, image: Tensor) -> list[Tensor]:
+    def encode_one(self, number: int, image: Tensor) -> list[Tensor]:
         """Return what one modality, (B, 1, X, Y, Z), adds to the decoder, and its features of the coarsest level."""
         *skips, coarsest = self.encoders[self.modalities[number]](image)
         levels = cast("Iterable[DecoderLevel]", self.decoder)
@@ -206,7 +206,7 @@ class MAM(System[MAMEncoding]):
 
     def _reconstructed(self, coarsest: Tensor, available: Tensor) -> Tensor:
         """Return the features of the coarsest level, (B, M, C, x, y, z), with those of missing modalities filled in."""
-        if available.all():
+        if surely_all(available):
             return coarsest
         flags = available[..., None, None, None, None]
         if self.transformer is None:
@@ -228,7 +228,7 @@ def _available_contributions(streams: Sequence[list[Tensor] | None], available: 
     """Return what the modalities of a subset, (B, M) bool, add to a level of the decoder."""
     contributions = []
     for stream, flags in zip(streams, available.unbind(1), strict=True):
-        if stream is not None and flags.any():
+        if stream is not None and not surely_none(flags):
             contribution = stream[depth]
-            contributions.append(contribution if flags.all() else contribution * flags[:, None, None, None, None])
+            contributions.append(contribution if surely_all(flags) else contribution * flags[:, None, None, None, None])
     return contributions

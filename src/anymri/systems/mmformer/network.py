@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from anymri.layers.containers import ModuleList
 from anymri.layers.preactivation import Decoder, level_widths
-from anymri.layers.streams import encode_each
+from anymri.layers.streams import Outputs, stacked
 from anymri.layers.tokens import Transformer
 from anymri.modalities import MODALITIES
 from anymri.systems.crops import Crop, as_sides
@@ -71,13 +70,13 @@ class MMFormer(TokenSystem[MMFormerEncoding]):
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight)
 
-    def _encode(self, images: Tensor, present: Tensor) -> MMFormerEncoding:
-        streams = {name: partial(self._encode_one, number) for number, name in enumerate(self.modalities)}
-        tokens, *contributions = encode_each(streams, images, present)
+    def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> MMFormerEncoding:
+        """Return the encoding."""
+        tokens, *contributions = stacked(outputs)
         alone = contributions.pop() if self.training else None
         return MMFormerEncoding(present, alone, contributions, tokens)
 
-    def _encode_one(self, number: int, image: Tensor) -> list[Tensor]:
+    def encode_one(self, number: int, image: Tensor) -> list[Tensor]:
         """Return tokens and contributions of one modality, (B, 1, X, Y, Z), and in training its logits alone."""
         *scales, tokens = self.streams[self.modalities[number]](image)
         skips = zip(self.fusions, scales[:-1], strict=False)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from anymri.layers.convolution import Conv3d
 from anymri.layers.gaussians import Gaussians, Posterior
-from anymri.layers.streams import encode_each
+from anymri.layers.streams import Outputs, stacked
 from anymri.modalities import MODALITIES
 from anymri.systems.families.hved.blocks import (
     Decoder,
@@ -96,9 +96,14 @@ class RAHVED(HVED[GaussiansEncoding]):
         )
         initialise(self)
 
-    def _encode(self, images: Tensor, present: Tensor) -> GaussiansEncoding:
-        scales = encode_each(self.encoders, images, present)
-        return GaussiansEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in scales])
+    def encode_one(self, number: int, image: Tensor) -> list[Tensor]:
+        """Return means and log-variances of one modality, finest scale first."""
+        scales: list[Tensor] = self.encoders[self.modalities[number]](image)
+        return scales
+
+    def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> GaussiansEncoding:
+        """Return the Gaussians of all modalities."""
+        return GaussiansEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in stacked(outputs)])
 
     def _decode(self, encoding: GaussiansEncoding, available: Tensor, reconstruct: bool) -> HVEDPrediction:
         posteriors, pyramid = self._fuse(encoding, available)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv3d, dropout, pad
 
 from anymri.errors import ConfigurationError, ShapeError
-from anymri.layers.streams import encode_each
+from anymri.layers.streams import Outputs, stacked, surely_none
 from anymri.modalities import MODALITIES
 from anymri.systems.crops import Crop, Sides, as_sides, in_words, plain
 from anymri.systems.families.disentangling.blocks import (
@@ -126,7 +126,7 @@ class GatedFusion(nn.Module):
         """
         assert self.gate.bias is not None and self.join.bias is not None
         flags = available.to(to_content.dtype)
-        used = available.any(0).nonzero()[:, 0].tolist()
+        used = [number for number, flag in enumerate(available.unbind(1)) if not surely_none(flag)]
         gates = torch.einsum("bm,bmnxyz->bnxyz", flags, to_gates) + self.gate.bias[:, None, None, None]
         gates = self.gate_activation(self.gate_norm(gates)).sigmoid() * flags[..., None, None, None]
         joined = self.join.bias[:, None, None, None]
@@ -220,12 +220,12 @@ class RobustMseg(Disentangling[RobustMsegEncoding]):
         self.crop = self.trained_crop if mode else None
         return super().train(mode)
 
-    def _encode(self, images: Tensor, present: Tensor) -> RobustMsegEncoding:
-        streams = {name: partial(self._contributions, number) for number, name in enumerate(self.modalities)}
-        scales = encode_each(streams, images, present)
+    def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> RobustMsegEncoding:
+        """Return the encoding."""
+        scales = stacked(outputs)
         return RobustMsegEncoding(present, images, list(zip(scales[::2], scales[1::2], strict=True)))
 
-    def _contributions(self, number: int, image: Tensor) -> list[Tensor]:
+    def encode_one(self, number: int, image: Tensor) -> list[Tensor]:
         """Return what one modality, (B, 1, X, Y, Z), adds to the fusions: gates and content, scale by scale."""
         scales = self.content_encoders[self.modalities[number]](image)
         fusions = cast("Iterable[GatedFusion]", self.fusions)

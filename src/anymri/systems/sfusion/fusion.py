@@ -11,7 +11,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool3d
+from torch.nn.functional import avg_pool3d
 
 from anymri.layers.tokens import Attention
 
@@ -33,9 +33,9 @@ class TransformerLayer(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return tokens (B, N, E) after attention and MLP."""
-        tokens = self.attention_norm(tokens + self.dropout(self.attention(tokens)))
+    def forward(self, tokens: Tensor, used: Tensor | None = None) -> Tensor:
+        """Return tokens (B, N, E) after attention and MLP; see `Attention`."""
+        tokens = self.attention_norm(tokens + self.dropout(self.attention(tokens, used)))
         mixed: Tensor = self.mlp_norm(tokens + self.dropout(self.mlp(tokens)))
         return mixed
 
@@ -68,30 +68,39 @@ class SFusionBlock(nn.Module):
 
     def tokens(self, features: Tensor) -> Tensor:
         """Return features (B, E, V, V, V) of one modality as tokens (B, N, E), last axis fastest."""
-        return adaptive_avg_pool3d(features, self.grid).flatten(2).mT
+        return avg_pool3d(features, self.factor).flatten(2).mT
 
-    def forward(self, features: Sequence[Tensor], tokens: Sequence[Tensor]) -> Tensor:
+    def forward(self, features: Sequence[Tensor], tokens: Sequence[Tensor], available: Tensor | None = None) -> Tensor:
         """Return the fused features of n modalities, (B, E, V, V, V); those of a single modality are returned as is.
 
-        features  n tensors (B, E, V, V, V)
-        tokens    their `tokens`; the positions of a modality follow those of the modality before it
+        features   n tensors (B, E, V, V, V)
+        tokens     their `tokens`; the positions of a modality follow those of the available modality before it
+        available  (B, n) bool: the modalities to fuse, for graphs, which cannot choose them before; None for all
         """
         if len(features) == 1:
             return features[0]
         sequence = torch.cat(list(tokens), dim=1)
-        sequence = self.dropout(sequence + self.positions[: sequence.shape[1]])
+        positions, used = self.positions[: sequence.shape[1]], None
+        if available is not None:
+            place = (available.cumsum(1) - 1).clamp(min=0)
+            positions = positions.view(len(features), -1, positions.shape[-1])[place].flatten(1, 2)
+            used = available.repeat_interleave(tokens[0].shape[1], 1)
+        sequence = self.dropout(sequence + positions)
         for layer in self.layers:
-            sequence = layer(sequence)
+            sequence = layer(sequence, used)
         # One plane of tokens at a time: logits of all at once would take as much memory as the features, several times.
         planes = sequence.view(len(sequence), len(features), self.grid, self.grid**2, -1).unbind(2)
         slabs = zip(*(torch.split(each, self.factor, dim=2) for each in features), strict=True)
-        return torch.cat([self._fuse(plane, slab) for plane, slab in zip(planes, slabs, strict=True)], dim=2)
+        return torch.cat([self._fuse(*each, available) for each in zip(planes, slabs, strict=True)], dim=2)
 
-    def _fuse(self, plane: Tensor, slab: Sequence[Tensor]) -> Tensor:
+    def _fuse(self, plane: Tensor, slab: Sequence[Tensor], available: Tensor | None) -> Tensor:
         """Return a fused slab, of a plane of tokens (B, n, grid^2, E) and n slabs of features (B, E, factor, V, V)."""
         cubes = (len(slab[0]), len(slab), self.grid, self.grid, -1, *[self.factor] * 3)
         logits = self.upsample(plane).view(cubes).permute(0, 1, 4, 5, 2, 6, 3, 7)
-        weights = logits.reshape(len(slab[0]), len(slab), *slab[0].shape[1:]).softmax(1).unbind(1)
+        logits = logits.reshape(len(slab[0]), len(slab), *slab[0].shape[1:])
+        if available is not None:
+            logits = logits.masked_fill(~available[..., None, None, None, None], -torch.inf)
+        weights = logits.softmax(1).unbind(1)
         fused: Tensor = weights[0] * slab[0]
         for weight, features in zip(weights[1:], slab[1:], strict=True):
             fused = torch.addcmul(fused, weight, features)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import ceil
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_exporting
 
 from anymri.errors import ConfigurationError
-from anymri.layers.streams import encode_each
+from anymri.layers.streams import Outputs, stacked
 from anymri.modalities import MODALITIES
 from anymri.systems.crops import Crop, as_sides, in_words
 from anymri.systems.families.disentangling.blocks import (
@@ -126,19 +126,25 @@ class SFusion(Disentangling[SFusionEncoding]):
             {name: image_decoder(width, upsample, styled_eps) for name in reconstructed}
         )
 
-    def _encode(self, images: Tensor, present: Tensor) -> SFusionEncoding:
-        streams = {name: partial(self._encode_one, encoder) for name, encoder in self.content_encoders.items()}
-        scales = encode_each(streams, images, present)
+    def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> SFusionEncoding:
+        """Return the encoding."""
+        scales = stacked(outputs)
         return SFusionEncoding(present, images, scales[:SCALES], scales[SCALES:])
 
-    def _encode_one(self, encoder: nn.Module, image: Tensor) -> list[Tensor]:
+    def encode_one(self, number: int, image: Tensor) -> list[Tensor]:
         """Return the content of one modality, (B, 1, X, Y, Z), at four scales, and its tokens at four scales."""
-        scales = encoder(image)
+        scales = self.content_encoders[self.modalities[number]](image)
         fusions = cast("Iterable[SFusionBlock]", self.fusions)
         tokens = [fusion.tokens(content) for fusion, content in zip(fusions, scales, strict=True)]
         return [*scales, *tokens]
 
     def _fuse(self, encoding: SFusionEncoding, available: Tensor) -> list[Tensor]:
+        if is_exporting():
+            flags = available[:, self.sequence]
+            return [
+                fusion([content[:, n] for n in self.sequence], [tokens[:, n] for n in self.sequence], flags)
+                for fusion, content, tokens in zip(self.fusions, encoding.content, encoding.tokens, strict=True)
+            ]
         # Samples with the same subset are fused together.
         subsets, which = torch.unique(available, dim=0, return_inverse=True)
         groups = [(which == number).nonzero()[:, 0] for number in range(len(subsets))]

@@ -11,21 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from anymri.layers.instance_norm import InstanceNorm
-from anymri.layers.streams import encode_each
+from anymri.layers.streams import Outputs, stacked, surely_all
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
-from anymri.systems.contract import Encoding, Prediction, System
+from anymri.systems.contract import Encoding, Prediction
 from anymri.systems.crops import Sides
 from anymri.systems.shaspec.blocks import Conv, kept_kernels
 from anymri.systems.shaspec.decoder import Decoder
 from anymri.systems.shaspec.encoder import COARSEST, NECK, STEM_STRIDE, Encoder
+from anymri.systems.streams import StreamSystem
 
 BIAS_STD = 0.1
 # The features of the first of these that is available replace those of missing modalities.
@@ -60,7 +60,7 @@ class ShaSpecEncoding(Encoding):
     blank: Blank | None = None
 
 
-class ShaSpec(System[ShaSpecEncoding]):
+class ShaSpec(StreamSystem[ShaSpecEncoding]):
     """Network of ShaSpec: a shared encoder, an encoder per modality, and a decoder of all modalities.
 
     width       channels of the encoders' stem, an even number (published: 64)
@@ -133,12 +133,16 @@ class ShaSpec(System[ShaSpecEncoding]):
                     self._blanks = None
 
     def _encode(self, images: Tensor, present: Tensor) -> ShaSpecEncoding:
-        streams = {name: partial(self._encode_one, number) for number, name in enumerate(self.modalities)}
         with kept_kernels(self):
-            *skips, shared, fused, summaries = encode_each(streams, images, present)
+            return super()._encode(images, present)
+
+    def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> ShaSpecEncoding:
+        """Return the encoding."""
+        *skips, shared, fused, summaries = stacked(outputs)
         return ShaSpecEncoding(present, skips, shared, fused, summaries, images.shape[2:])
 
-    def _encode_one(self, number: int, image: Tensor) -> list[Tensor]:
+    def encode_one(self, number: int, image: Tensor) -> list[Tensor]:
+        """Return what one modality adds to the decoder, its shared features, corrected ones, and its summary."""
         *skips, shared = self._encode_shared(image)
         specific = cast("Encoder", self.specific[self.modalities[number]])
         reduced = specific(image)[-1]
@@ -151,7 +155,7 @@ class ShaSpec(System[ShaSpecEncoding]):
         return [*skips, self.shared.context(reduced)]
 
     def _decode(self, encoding: ShaSpecEncoding, available: Tensor, reconstruct: bool) -> Prediction:
-        blank = None if available.all() else self._blank(encoding)
+        blank = None if surely_all(available) else self._blank(encoding)
         joined = [
             _joined(skips, blank.skips[level] if blank else None, available)
             for level, skips in enumerate(encoding.skips)
@@ -170,7 +174,7 @@ class ShaSpec(System[ShaSpecEncoding]):
         else:
             order = [self.modalities.index(m) for m in SUBSTITUTES if m in self.modalities]
             chosen = available.new_tensor(order, dtype=torch.long)[available[:, order].int().argmax(1)]
-        return torch.stack([features[choice] for features, choice in zip(shared, chosen, strict=True)])
+        return shared[torch.arange(len(shared), device=shared.device), chosen]
 
     def shared_features(self, encoding: ShaSpecEncoding, available: Tensor) -> Tensor:
         """Return the shared features at the bottleneck, (B, M, C, X, Y, Z); those of an empty image where missing."""

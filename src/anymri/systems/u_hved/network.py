@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from anymri.layers.convolution import Conv3d
 from anymri.layers.gaussians import Gaussians
 from anymri.layers.instance_norm import InstanceNorm
-from anymri.layers.streams import encode_each
+from anymri.layers.streams import Outputs, stacked
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
 from anymri.systems.contract import Prediction
@@ -117,9 +117,14 @@ class UHVED(VariationalSystem[GaussiansEncoding]):
         """Whether `decode` can reconstruct the images: only with image decoders."""
         return bool(self.image_decoders)
 
-    def _encode(self, images: Tensor, present: Tensor) -> GaussiansEncoding:
-        scales = encode_each(self.encoders, images, present)
-        return GaussiansEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in scales])
+    def encode_one(self, number: int, image: Tensor) -> list[Tensor]:
+        """Return means and log-variances of one modality, finest scale first."""
+        scales: list[Tensor] = self.encoders[self.modalities[number]](image)
+        return scales
+
+    def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> GaussiansEncoding:
+        """Return the Gaussians of all modalities."""
+        return GaussiansEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in stacked(outputs)])
 
     def _decode(self, encoding: GaussiansEncoding, available: Tensor, reconstruct: bool) -> Prediction:
         posteriors = [gaussians.product(available) for gaussians in encoding.gaussians]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from anymri.layers.convolution import Conv3d
 from anymri.layers.gaussians import Gaussians, Posterior
 from anymri.layers.mlstm import VisionLSTM
-from anymri.layers.streams import encode_each
+from anymri.layers.streams import Outputs, encode_each, stacked
 from anymri.modalities import MODALITIES
 from anymri.systems.families.hved.blocks import (
     Decoder,
@@ -134,6 +134,7 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         self.guide = None
         if save_source == "input":
             self.guide = Guide(len(self.modalities), channels if vil_gate != "none" else channels[:-1])
+        self.decodes_images = self.guide is not None
         self.vil = VisionLSTM(channels[-1]) if vil_gate != "none" else None
 
         self.image_decoders = nn.ModuleDict(
@@ -150,12 +151,19 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         else:
             self._clear_biases_of_logits()
 
-    def _encode(self, images: Tensor, present: Tensor) -> XLSTMHVEDEncoding:
-        features, gaussians = images[:, :, None], []
-        for depth in range(1 if self.attention else SCALES):
-            features, level = self._encode_level(depth, features, present)
-            gaussians.append(level)
-        return XLSTMHVEDEncoding(present, gaussians, images, features)
+    def encode_one(self, number: int, image: Tensor) -> list[Tensor]:
+        """Return the features of the last level that does not depend on attention maps, and the moments of all such."""
+        features, moments = image, []
+        for level in self.levels[: 1 if self.attention else SCALES]:
+            assert isinstance(level, nn.ModuleDict)
+            features, each = level[self.modalities[number]](features[:, None])
+            moments.append(each)
+        return [features, *moments]
+
+    def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> XLSTMHVEDEncoding:
+        """Return the encoding."""
+        features, *moments = stacked(outputs)
+        return XLSTMHVEDEncoding(present, [Gaussians(*each.chunk(2, dim=2)) for each in moments], images, features)
 
     def _encode_level(self, depth: int, features: Tensor, present: Tensor) -> tuple[Tensor, Gaussians]:
         level = self.levels[depth]

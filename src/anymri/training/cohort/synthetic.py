@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from pathlib import Path
 from typing import overload
 
 import numpy as np
 
 from anymri.data.cache import CachedCase, in_memory
-from anymri.data.case import Case, Study
-from anymri.data.image import Image
 from anymri.data.preprocessing import Preprocessing, preprocess
 from anymri.errors import ConfigurationError
 from anymri.synthesis.realistic.generator import VERSION, generate
+from anymri.synthesis.realistic.study import as_study
 from anymri.systems.recipes.schema import Recipe, Split
 
 # Patches of a case, and the cases among which they alternate: so many are in memory.
@@ -112,8 +110,4 @@ def synthetic_case(seed: int, index: int, preprocessing: Preprocessing, easy: bo
     spacing = preprocessing.coarsening
     made = generate(seed, index, float(spacing), easy=easy)
     name = f"synthetic-{seed}-{index}"
-    case = Case(name, {modality: Path(name) for modality in made.images})
-    affine = np.diag([-spacing, -spacing, spacing, 1.0])
-    reference = Image(next(iter(made.images.values())), affine, Path(name))
-    study = Study(case, made.images, affine, made.labels, made.brain, reference)
-    return in_memory(name, preprocess(study, preprocessing.model_copy(update={"coarsening": 1})))
+    return in_memory(name, preprocess(as_study(made, name), preprocessing.model_copy(update={"coarsening": 1})))

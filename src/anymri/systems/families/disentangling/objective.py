@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from anymri.layers.streams import encode_each
 from anymri.regions import OutputKind
 from anymri.systems.batch import Batch
-from anymri.systems.contract import Encoding, Prediction, System
+from anymri.systems.contract import Encoding, Prediction
 from anymri.systems.families.disentangling.blocks import ImageDecoder, SegmentationDecoder
 from anymri.systems.losses import StepLoss, class_channels, soft_dice_loss, weighted_cross_entropy_loss
+from anymri.systems.streams import StreamSystem
 
 RECONSTRUCTION_WEIGHT = 0.1
 DIVERGENCE_WEIGHT = 0.1
@@ -68,7 +69,7 @@ class Reconstructed:
 D = TypeVar("D", bound=DisentanglingEncoding)
 
 
-class Disentangling(System[D]):
+class Disentangling(StreamSystem[D]):
     """System that segments from fused content, and reconstructs the images from fused content and styles."""
 
     output_kind: ClassVar[OutputKind] = "classes"

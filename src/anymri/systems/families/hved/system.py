@@ -13,7 +13,8 @@ from torch import Tensor
 from anymri.layers.gaussians import Gaussians, Posterior
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
-from anymri.systems.contract import E, Encoding, Prediction, System
+from anymri.systems.contract import E, Encoding, Prediction
+from anymri.systems.streams import StreamSystem
 
 
 @dataclass
@@ -36,7 +37,7 @@ class HVEDPrediction(Prediction):
     posteriors: Sequence[Posterior] = ()
 
 
-class VariationalSystem(System[E]):
+class VariationalSystem(StreamSystem[E]):
     """System that draws its features from one posterior per scale.
 
     draw_noise  function of a tensor that returns standard-normal noise of its shape; called in training, finest scale

@@ -8,15 +8,15 @@ from typing import ClassVar, TypeVar
 from anymri.layers.containers import ModuleDict
 from anymri.layers.preactivation import STRIDE
 from anymri.regions import OutputKind
-from anymri.systems.contract import System
 from anymri.systems.crops import Sides
 from anymri.systems.families.tokens.blocks import SEQUENCE, TokenStream
 from anymri.systems.families.tokens.objective import TokenEncoding
+from anymri.systems.streams import StreamSystem
 
 T = TypeVar("T", bound=TokenEncoding)
 
 
-class TokenSystem(System[T]):
+class TokenSystem(StreamSystem[T]):
     """System with one stream per modality: an encoder, and a transformer over the tokens of its coarsest level.
 
     width        channels of the first encoder level (published: 8)
