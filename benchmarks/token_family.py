@@ -45,11 +45,16 @@ def timed(name):
         return system.decode(system.encode(scans, ALL.as_tensor()), SUBSETS[0].as_tensor()).logits
 
     ours = decode_all(system, scans)[0]
-    with patch("anymri.layers.mamba.selective_scan", all_states):
+    with without_numba(), patch("anymri.layers.mamba.selective_scan", all_states):
         assert (ours - one_pass()).abs().max() < CLOSE
         plain = count * median_ms(one_pass, 3)
     show(f"{name}: 15 subsets of 64^3, time", median_ms(lambda: decode_all(system, scans), 3), plain)
     show(f"{name}: the same, baseline with our scan", count * median_ms(one_pass, 3))
+
+
+def without_numba():
+    """Return a context in which torch's operators compute the scan."""
+    return patch("anymri.layers.scan_compiled._compiled", lambda *_: None)
 
 
 def all_states(u, delta, A, B, C=None, state=None):
@@ -75,11 +80,11 @@ def all_states(u, delta, A, B, C=None, state=None):
     return torch.cat(outputs, -1) if outputs else u.new_empty(samples, A.shape[0], 0), state
 
 
-def tokens(count):
+def tokens(count, channels=CHANNELS, numbers=NUMBERS):
     """Return u, delta, A, B and C; nothing else is allocated."""
-    shapes = [(1, 1, CHANNELS, count), (1, 1, CHANNELS, count), (1, 1, NUMBERS, count), (1, NUMBERS, count)]
+    shapes = [(1, 1, channels, count), (1, 1, channels, count), (1, 1, numbers, count), (1, numbers, count)]
     u, delta, B, C = (torch.empty(shape).uniform_() for shape in shapes)
-    return u, delta, -torch.arange(1.0, NUMBERS + 1).repeat(CHANNELS, 1), B, C
+    return u, delta, -torch.arange(1.0, numbers + 1).repeat(channels, 1), B, C
 
 
 def one_by_one(u, delta, A, B, C):
@@ -98,6 +103,16 @@ def scan():
     many = tokens(100 * PLAIN_TOKENS)
     ours, plain = median_ms(lambda: selective_scan(*many)) / 100, median_ms(lambda: one_by_one(*few), 3)
     show(f"scan, {CHANNELS} channels x {NUMBERS}: {PLAIN_TOKENS} tokens", ours, plain)
+
+
+def compiled_scan():
+    """Print the time of the compiled scan of three levels of the published IM-Fuse, and that of torch's operators."""
+    for count, channels, numbers in ((10_485_760, 16, 8), (1_310_720, 32, 16), (163_840, 64, 32)):
+        inputs = tokens(count, channels, numbers)
+        ours = median_ms(lambda inputs=inputs: selective_scan(*inputs), 3)
+        with without_numba():
+            plain = median_ms(lambda inputs=inputs: selective_scan(*inputs), 3)
+        show(f"compiled scan, {channels} channels x {numbers}: {count} tokens", ours, plain)
 
 
 def memory_of_scan():
@@ -132,6 +147,7 @@ if __name__ == "__main__":
                 show(f"{what}: time", 1000 * seconds)
                 show(f"{what}: memory", gigabytes, unit="GB")
             scan()
+            compiled_scan()
             for name in ("mmformer", "im_fuse"):
                 counted(name)
                 timed(name)

@@ -1,4 +1,4 @@
-"""The chunked scan, compared with its recurrence token by token."""
+"""The chunked scan of torch's operators, compared with its recurrence token by token."""
 
 import subprocess
 import sys
@@ -8,7 +8,16 @@ import torch
 
 from anymri.layers import scan_chunks
 from anymri.layers.selective_scan import selective_scan
-from recurrence import LANES, SHORTEST, STEPS, recurrence
+from recurrence import (
+    LANES,
+    SHORTEST,
+    STEPS,
+    assert_close,
+    outputs_and_gradients,
+    random_inputs,
+    recurrence,
+    without_numba,
+)
 from recurrence import small_chunks as chunks_made_small
 
 
@@ -18,33 +27,10 @@ def small_chunks():
         yield
 
 
-def random(length, group=1, samples=1, channels=3, numbers=4):
-    """Return inputs of the scan, float64; the channels remember from a few tokens to thousands."""
-    generator = torch.Generator().manual_seed(length)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    u, delta = normal(2, samples, group, channels, length)
-    delta = torch.logspace(-4, 0, channels, dtype=torch.float64)[:, None] * delta.exp()
-    A = -torch.arange(1, numbers + 1, dtype=torch.float64) * normal(channels, numbers).exp()
-    B, C = normal(samples, group, numbers, length), normal(samples, numbers, length)
-    return [u, delta, A, B, C, normal(samples, channels, numbers)]
-
-
-def outputs_and_gradients(form, inputs, dtype=torch.float64):
-    """Return the outputs of one form of the scan, and the gradients of a random weighted sum of them."""
-    inputs = [each.to(dtype).requires_grad_() for each in inputs]
-    outputs = form(*inputs)
-    generator = torch.Generator().manual_seed(0)
-    towards = [torch.randn(each.shape, generator=generator, dtype=torch.float64).to(dtype) for each in outputs]
-    return *outputs, *torch.autograd.grad(outputs, inputs, towards)
-
-
-def assert_close(found, expected, relative):
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.shape == theirs.shape
-        assert (ours.double() - theirs).abs().max() <= relative * theirs.abs().max()
+@pytest.fixture(autouse=True)
+def _torch_only():
+    with without_numba():
+        yield
 
 
 SLAB = LANES * STEPS
@@ -55,7 +41,7 @@ LENGTHS = [1, 2, *(edge + i for edge in (STEPS, LANES * SHORTEST, SLAB) for i in
 @pytest.mark.parametrize(("group", "samples"), [(1, 1), (5, 1), (2, 2)])
 @pytest.mark.usefixtures("small_chunks")
 def test_small_chunks_equal_the_recurrence(length, group, samples):
-    inputs = random(length, group, samples)
+    inputs = random_inputs(length, group, samples)
     expected = outputs_and_gradients(recurrence, inputs)
     assert_close(outputs_and_gradients(selective_scan, inputs), expected, 1e-12)
     assert_close(outputs_and_gradients(selective_scan, inputs, torch.float32), expected, 1e-5)
@@ -68,7 +54,7 @@ PARALLEL_CHUNKS = scan_chunks.CPU_LANES * scan_chunks.SHORTEST_CHUNK + 1
 
 @pytest.mark.parametrize("length", [*ONE_CHUNK, PARALLEL_CHUNKS])
 def test_chunks_of_the_usual_size_equal_the_recurrence(length):
-    inputs = random(length, channels=2, numbers=2)
+    inputs = random_inputs(length, channels=2, numbers=2)
     expected = outputs_and_gradients(recurrence, inputs)
     assert_close(outputs_and_gradients(selective_scan, inputs), expected, 1e-6)
     assert_close(outputs_and_gradients(selective_scan, inputs, torch.float32), expected, 1e-4)
@@ -77,7 +63,7 @@ def test_chunks_of_the_usual_size_equal_the_recurrence(length):
 @pytest.mark.usefixtures("small_chunks")
 def test_sequence_in_two_pieces_equals_the_sequence():
     """The first piece has no outputs."""
-    u, delta, A, B, C, state = inputs = random(3 * SLAB + 1, group=2)
+    u, delta, A, B, C, state = inputs = random_inputs(3 * SLAB + 1, group=2)
     y, last = selective_scan(*inputs)
     cut = SLAB + 5
     begin, end = ([each[..., piece] for each in (u, delta, B)] for piece in (slice(cut), slice(cut, None)))
@@ -90,7 +76,7 @@ def test_sequence_in_two_pieces_equals_the_sequence():
 
 @pytest.mark.usefixtures("small_chunks")
 def test_gradients_without_outputs_equal_those_of_the_recurrence():
-    u, delta, A, B, C, state = random(SLAB + 5, group=2)
+    u, delta, A, B, C, state = random_inputs(SLAB + 5, group=2)
 
     def last_state(form):
         return lambda *inputs: form(*inputs)[1:]
@@ -104,21 +90,21 @@ def test_gradients_without_outputs_equal_those_of_the_recurrence():
 @pytest.mark.parametrize("time", [0.0, 1e4])
 @pytest.mark.usefixtures("small_chunks")
 def test_zero_time_keeps_the_state_and_long_time_clears_it(time):
-    u, delta, A, B, C, state = (each.float() for each in random(SLAB + 5))
+    u, delta, A, B, C, state = (each.float() for each in random_inputs(SLAB + 5))
     y, last = selective_scan(torch.zeros_like(u), torch.full_like(delta, time), A, B, C, state)
     assert y.isfinite().all()
     torch.testing.assert_close(last, state if time == 0 else torch.zeros_like(state))
 
 
 def test_bfloat16_is_computed_in_float32():
-    inputs = [each.bfloat16() for each in random(50)]
+    inputs = [each.bfloat16() for each in random_inputs(50)]
     y, last = selective_scan(*inputs)
     assert y.dtype == last.dtype == torch.float32
     torch.testing.assert_close((y, last), selective_scan(*(each.float() for each in inputs)), rtol=0, atol=0)
 
 
 def test_backward_pass_keeps_the_inputs_and_one_state_per_chunk():
-    inputs = [each.float().requires_grad_() for each in random(100_000)]
+    inputs = [each.float().requires_grad_() for each in random_inputs(100_000)]
     kept = {}
 
     def pack(tensor):
@@ -134,7 +120,10 @@ def test_backward_pass_keeps_the_inputs_and_one_state_per_chunk():
 MEMORY_OF_250_000_TOKENS = """
 import re, torch
 from pathlib import Path
+from anymri.layers import scan_compiled
 from anymri.layers.selective_scan import selective_scan
+
+scan_compiled._compiled = lambda *_: None
 
 def megabytes(field):
     return int(re.search(field + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1000

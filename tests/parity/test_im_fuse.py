@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anymri.layers.mamba import Mamba
+from anymri.layers.mamba import FusedTokens, Mamba, Slab
 from anymri.systems.im_fuse.converter import our_name
 from anymri.systems.registry import spec
 from parity import filler, reference
@@ -109,6 +109,14 @@ def test_gradients_match(step):
         FIXTURE.check_gradients(case, variant, computed.gradients, lambda name: our_name(name, readers))
 
 
+def plain_sequence(mamba, tokens):
+    """Return the outputs of a block for all tokens of one sequence, (1, C, V) to the same shape."""
+    fused = FusedTokens(tokens, mamba.project(tokens), mamba.gate(tokens))
+    no_modality = fused.projected[:, None, :, :0][:, :0]
+    nothing = torch.empty(1, 0, dtype=torch.bool)
+    return mamba.advance(Slab(no_modality, nothing, fused.projected[0, :, 0], fused))[0]
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_mamba_block_matches(name):
     """Some blocks have slow decays, where an error in carrying the state would show."""
@@ -124,7 +132,7 @@ def test_mamba_block_matches(name):
     mamba.load_state_dict({key.replace("conv1d", "conv"): value for key, value in state.items()})
     shape = [block["batch"], block["length"], block["d_model"]]
     tokens = reference.noise(seed, f"{name}.x", shape).requires_grad_()
-    output = mamba.advance(mamba.project(tokens.mT)[:, None], gate=mamba.gate(tokens.mT))[0].mT
+    output = torch.cat([plain_sequence(mamba, each[None].mT) for each in tokens]).mT
     (output * reference.noise(seed, f"{name}.gy", shape)).sum().backward()
     for key, values, limit in (("y", output.detach(), "inner_rel"), ("gx", tokens.grad, "grad_rel")):
         expected = FIXTURE.stored[f"{name}/{key}"]

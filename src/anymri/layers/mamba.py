@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
 from anymri.layers.scan_chunks import slab_length
+from anymri.layers.scan_compiled import CONVOLVE, SCAN, convolve, scan, usable
 from anymri.layers.selective_scan import selective_scan
 
 # As in the library `mamba_ssm`: width of the convolution, ratio of inner to outer channels, and ratio of outer channels
@@ -27,6 +28,39 @@ STEP_SHARE = 16
 LARGEST_STATE = 256
 # Initial step sizes, log-uniform.
 SHORTEST_STEP, LONGEST_STEP, STEP_FLOOR = 1e-3, 0.1, 1e-4
+
+
+class FusedTokens(NamedTuple):
+    """Learnt fused tokens of one level, in the forms that the fusion needs; the same for all samples.
+
+    residual   (1, C, V): the tokens, for the residual of the layer
+    projected  (1, D, V) from `Mamba.project`
+    gate       (1, D, V) from `Mamba.gate`
+    """
+
+    residual: Tensor
+    projected: Tensor
+    gate: Tensor
+
+
+class Slab(NamedTuple):
+    """Neighbouring groups of a sequence.
+
+    modalities  (S, M, D, V) from `Mamba.project`, the first M tokens of each group
+    available   (S, M) bool; where false, the tokens are replaced by `missing`
+    missing     (D,), projected token of a missing modality
+    fused       the last token of each group; None if all are of modalities, and no output is needed
+    """
+
+    modalities: Tensor
+    available: Tensor
+    missing: Tensor
+    fused: FusedTokens | None
+
+    @property
+    def group(self) -> int:
+        """G, tokens per group."""
+        return self.modalities.shape[1] + (self.fused is not None)
 
 
 class Carry(NamedTuple):
@@ -81,43 +115,58 @@ class Mamba(nn.Module):
         """Return the number of groups of `group` tokens that one call of `advance` should process."""
         return slab_length(group, self.A_log.numel(), self.A_log.device)
 
-    def advance(
-        self, projected: Tensor, carry: Carry | None = None, gate: Tensor | None = None
-    ) -> tuple[Tensor, Carry]:
-        """Process the next slab of the sequence; return its outputs, (S, C, V), and the carry.
+    def advance(self, slab: Slab, carry: Carry | None = None) -> tuple[Tensor, Carry]:
+        """Process the next slab of the sequence; return the outputs, (S, C, V), and the carry.
 
-        projected  (S, G, D, V) from `project`
-        carry      from the slab before; None at the start
-        gate       (S, D, V) of the last token of each group; None if no output is needed, which is then (S, C, 0)
+        carry  from the slab before; None at the start
+
+        Without fused tokens, the outputs are (S, C, 0).
         """
+        samples, _, inner, _ = slab.modalities.shape
         if carry is None:
-            carry = Carry(projected.new_zeros(*projected.shape[:3], ceil((KERNEL - 1) / projected.shape[1])), None)
-        history = carry.tokens.shape[-1]
-        projected = torch.cat([carry.tokens, projected], dim=-1)
-        u = silu(self._convolve(projected, history))
+            history = ceil((KERNEL - 1) / slab.group)
+            carry = Carry(slab.modalities.new_zeros(samples, slab.group, inner, history), None)
+        compiled = not torch.is_grad_enabled() and usable(slab.modalities, SCAN, CONVOLVE)
+        u, before = self._convolve_compiled(slab, carry.tokens) if compiled else self._convolve(slab, carry.tokens)
         to_step_and_B, to_C = torch.split(self.x_proj.weight, [self.rank + self.numbers, self.numbers])
         step, B = torch.split(channel_linear(u, to_step_and_B), [self.rank, self.numbers], dim=2)
-        delta = softplus(channel_linear(step, self.dt_proj.weight, self.dt_proj.bias))
+        delta = channel_linear(step, self.dt_proj.weight, self.dt_proj.bias)
         last = u[:, -1]
-        C = None if gate is None else channel_linear(last, to_C)
-        y, state = selective_scan(u, delta, -self.A_log.exp(), B, C, carry.state)
-        if gate is not None:
-            y = torch.addcmul(y, last, self.D[:, None]) * gate
-        return channel_linear(y, self.out_proj.weight), Carry(projected[..., -history:], state)
+        C = channel_linear(last, to_C) if slab.fused is not None else u.new_empty(samples, self.numbers, 0)
+        A = -self.A_log.exp()
+        state = u.new_zeros(samples, *A.shape) if carry.state is None else carry.state
+        if compiled:
+            y, state = scan(u, delta, A, B, C, state, raw=True)
+        else:
+            y, state = selective_scan(u, softplus(delta), A, B, C, state)
+        if slab.fused is not None:
+            y = torch.addcmul(y, last, self.D[:, None]) * slab.fused.gate
+        return channel_linear(y, self.out_proj.weight), Carry(before, state)
 
-    def _convolve(self, projected: Tensor, history: int) -> Tensor:
-        """Convolve each token with the three before it, per channel: (S, G, D, h + V) to (S, G, D, V)."""
+    def _convolve(self, slab: Slab, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Return SiLU of each token convolved with the three before it, (S, G, D, V), and the last tokens."""
         assert self.conv.bias is not None
-        group, end = projected.shape[1], projected.shape[-1]
+        tokens = torch.where(slab.available[..., None, None], slab.modalities, slab.missing[:, None])
+        if slab.fused is not None:
+            last = slab.fused.projected[:, None].expand(len(tokens), -1, -1, -1)
+            tokens = torch.cat([tokens, last], dim=1) if tokens.shape[1] else last
+        tokens = torch.cat([before, tokens], dim=-1)
+        group, history, end = slab.group, before.shape[-1], tokens.shape[-1]
         convolved = []
         for place in range(group):
             mixed = self.conv.bias[:, None]
             for back in range(KERNEL):
                 groups_back, other = divmod(place - back, group)
-                earlier = projected[:, other, :, history + groups_back : end + groups_back]
+                earlier = tokens[:, other, :, history + groups_back : end + groups_back]
                 mixed = torch.addcmul(mixed, earlier, self.conv.weight[:, :, KERNEL - 1 - back])
             convolved.append(mixed)
-        return torch.stack(convolved, dim=1)
+        return silu(torch.stack(convolved, dim=1)), tokens[..., -history:]
+
+    def _convolve_compiled(self, slab: Slab, before: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.conv.bias is not None
+        fused = slab.missing.new_empty(len(slab.missing), 0) if slab.fused is None else slab.fused.projected[0]
+        weight = self.conv.weight[:, 0]
+        return convolve(slab.modalities, slab.available, slab.missing, fused, before, weight, self.conv.bias)
 
 
 def channel_linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -136,19 +185,6 @@ def channel_norm(norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
     centred = tokens - tokens.mean(1, keepdim=True)
     scale = (centred.square().mean(1, keepdim=True) + norm.eps).rsqrt()
     return torch.addcmul(norm.bias[:, None], centred * scale, norm.weight[:, None])
-
-
-class FusedTokens(NamedTuple):
-    """Learnt fused tokens of one level, in the forms that the fusion needs; the same for all samples.
-
-    residual   (1, C, V): the tokens, for the residual of the layer
-    projected  (1, D, V) from `Mamba.project`
-    gate       (1, D, V) from `Mamba.gate`
-    """
-
-    residual: Tensor
-    projected: Tensor
-    gate: Tensor
 
 
 class MambaFusion(nn.Module):
@@ -194,31 +230,26 @@ class MambaFusion(nn.Module):
         """
         outputs, carry = [], None
         with torch.autocast(projected.device.type, enabled=False):
-            for group, piece in self._sequence(projected, fused, available):
-                output, carry = self.mamba.advance(group, carry, None if piece is None else piece.gate)
-                if piece is not None:
-                    outputs.append(self._finish(output + piece.residual))
+            for slab in self._sequence(projected, fused, available):
+                output, carry = self.mamba.advance(slab, carry)
+                if slab.fused is not None:
+                    outputs.append(self._finish(output + slab.fused.residual))
         return torch.cat(outputs, dim=-1)
 
-    def _sequence(
-        self, projected: Tensor, fused: FusedTokens, available: Tensor
-    ) -> Iterator[tuple[Tensor, FusedTokens | None]]:
-        """Yield slabs (S, G, D, V), each with the fused tokens that are the last of its groups, or None."""
-        count = available.shape[1]
-        missing = (self.mamba.in_proj.weight.chunk(2)[0] @ self.norm.bias)[:, None]
-        flags = available[..., None, None]
-        length = self.mamba.slab_length(count + 1 if self.interleaved else 1)
+    def _sequence(self, projected: Tensor, fused: FusedTokens, available: Tensor) -> Iterator[Slab]:
+        """Yield the slabs of the sequence."""
+        missing = self.mamba.in_proj.weight.chunk(2)[0] @ self.norm.bias
+        length = self.mamba.slab_length(available.shape[1] + 1 if self.interleaved else 1)
         pieces = map(FusedTokens._make, zip(*(torch.split(each, length, -1) for each in fused), strict=True))
         if self.interleaved:
-            for slab, piece in zip(torch.split(projected, length, -1), pieces, strict=True):
-                last = piece.projected[:, None].expand(len(slab), -1, -1, -1)
-                yield torch.cat([torch.where(flags, slab, missing), last], dim=1), piece
+            for tokens, piece in zip(torch.split(projected, length, -1), pieces, strict=True):
+                yield Slab(tokens, available, missing, piece)
         else:
-            for modality, exists in zip(torch.split(projected, 1, 1), torch.split(flags, 1, 1), strict=True):
-                for slab in torch.split(modality, length, -1):
-                    yield torch.where(exists, slab, missing), None
+            for modality, exists in zip(torch.split(projected, 1, 1), torch.split(available, 1, 1), strict=True):
+                for tokens in torch.split(modality, length, -1):
+                    yield Slab(tokens, exists, missing, None)
             for piece in pieces:
-                yield piece.projected[:, None].expand(len(projected), -1, -1, -1), piece
+                yield Slab(projected[:, :0, :, :0], available[:, :0], missing, piece)
 
     def _finish(self, tokens: Tensor) -> Tensor:
         """Apply the norm and linear layer after the block, with residual: (S, C, V) to the same shape."""

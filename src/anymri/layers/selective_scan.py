@@ -9,6 +9,7 @@ the sequence. Here a slab of the sequence is cut into chunks that advance in par
 states are carried from chunk to chunk, and the true state at the start of a chunk is added at the tokens with an
 output, decayed by exp(A times the sum of delta so far). A is negative, so all factors are at most 1 and nothing can
 overflow. The backward pass keeps the states at the start of chunks and computes those between again (`scan_chunks`).
+With numba on a CPU, float32 is computed token by token instead (`scan_compiled`).
 Sources: Gu and Dao 2023 (Mamba); sheet im_fuse, Scan prototypes.
 """
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from anymri.layers.scan_chunks import Block, Tokens, slabs
+from anymri.layers.scan_compiled import DIFFERENTIATE, SCAN, CompiledScan, usable
 
 
 def selective_scan(
@@ -44,8 +46,12 @@ def selective_scan(
     C = u.new_empty(len(u), A.shape[1], 0) if C is None else C
     state = u.new_zeros(len(u), *A.shape) if state is None else state
     dtype = torch.promote_types(u.dtype, torch.float32)
+    inputs = [each.to(dtype) for each in (u, delta, A, B, C, state)]
+    functions = [SCAN, DIFFERENTIATE] if torch.is_grad_enabled() else [SCAN]
     scan: Callable[..., tuple[Tensor, Tensor]] = _SelectiveScan.apply
-    return scan(*(each.to(dtype) for each in (u, delta, A, B, C, state)))
+    if usable(inputs[0], *functions):
+        scan = CompiledScan.apply
+    return scan(*inputs)
 
 
 class _SelectiveScan(torch.autograd.Function):

@@ -1,0 +1,233 @@
+"""Vectors of 16 float32 numbers for functions that numba compiles: one instruction computes all of them.
+
+Numba does not vectorise loops over a few channels, because it cannot exclude that arrays overlap. Here, each function
+emits LLVM instructions on whole vectors, which LLVM maps to the vector units of any CPU. Arrays are contiguous, or
+strided with a last stride of 1; an offset counts numbers from the first. Imported only where numba is installed.
+
+Numba's cache does not notice changes of this module: after one, delete the cached functions, `__pycache__/*.nb?`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from anymri.layers.scan_compiled import LANES
+
+LOG2_E = np.float32(1.4426950408889634)
+# 2^f for f in [-1/2, 1/2] as a polynomial, relative error 9e-8; its value at 0 is exactly 1, so that a step of no time
+# keeps a state.
+_EXP2 = (1.0, 0.693146978, 0.240222421, 0.0555073374, 0.00967151271, 0.00132647271)
+# Smallest and largest exponents of normal float32 numbers.
+_LOWEST, _HIGHEST = -126.0, 127.0
+# Added to a number of at most 2^22, it rounds it to an integer, which is then in the lowest bits.
+_ROUNDING = 1.5 * 2**23
+_MANTISSA_BITS = 23
+
+_FLOATS = ir.VectorType(ir.FloatType(), LANES)
+_INTEGERS = ir.VectorType(ir.IntType(32), LANES)
+
+
+class _Vector(types.Type):
+    """Numba's type of a vector of 16 float32 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"vector of {LANES} float32")
+
+
+_VECTOR = _Vector()
+
+
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):
+    """LLVM's representation of a vector."""
+
+    def __init__(self, manager: Any, numba_type: Any) -> None:
+        super().__init__(manager, numba_type, _FLOATS)
+
+
+def _constant(number: float) -> Any:
+    return ir.Constant(_FLOATS, [float(np.float32(number))] * LANES)
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, to: Any = _FLOATS) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [offset]), to.as_pointer())
+
+
+def _multiply_add(builder: Any, *factors_and_term: Any) -> Any:
+    kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+    return builder.call(function, factors_and_term)
+
+
+def _splat(builder: Any, number: Any) -> Any:
+    undefined = ir.Constant(_FLOATS, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(_INTEGERS, [0] * LANES))
+
+
+@intrinsic
+def load(typing: Any, array: Any, offset: Any) -> Any:
+    """Return the 16 numbers of `array` from `offset` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_pointer(context, builder, signature.args[0], *arguments), align=4)
+
+    return _VECTOR(array, types.intp), generate
+
+
+@intrinsic
+def store(typing: Any, array: Any, offset: Any, vector: Any) -> Any:
+    """Write a vector to `array` from `offset` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[2], _pointer(context, builder, signature.args[0], *arguments[:2]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+@intrinsic
+def splat(typing: Any, array: Any, offset: Any) -> Any:
+    """Return a vector of 16 times the number at `offset` of `array`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _splat(
+            builder,
+            builder.load(_pointer(context, builder, signature.args[0], arguments[0], arguments[1], ir.FloatType())),
+        )
+
+    return _VECTOR(array, types.intp), generate
+
+
+@intrinsic
+def constant(typing: Any, number: Any) -> Any:
+    """Return a vector of 16 times `number`, a float32."""
+    return _VECTOR(types.float32), lambda context, builder, signature, arguments: _splat(builder, arguments[0])
+
+
+def _binary(operation: str) -> Any:
+    """Return a function of two vectors by the name of its LLVM instruction."""
+
+    @intrinsic
+    def compute(typing: Any, first: Any, second: Any) -> Any:
+        return _VECTOR(first, second), lambda _context, builder, _signature, both: getattr(builder, operation)(*both)
+
+    return compute
+
+
+add, subtract, multiply, divide = map(_binary, ("fadd", "fsub", "fmul", "fdiv"))
+
+
+@intrinsic
+def multiply_add(typing: Any, first: Any, second: Any, term: Any) -> Any:
+    """Return first * second + term."""
+    return _VECTOR(first, second, term), lambda _context, builder, _signature, all_: _multiply_add(builder, *all_)
+
+
+@intrinsic
+def largest(typing: Any, first: Any, second: Any) -> Any:
+    """Return the larger numbers of two vectors; NaN where `second` is NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", arguments[1], arguments[0]), *arguments)
+
+    return _VECTOR(first, second), generate
+
+
+@intrinsic
+def total(typing: Any, vector: Any) -> Any:
+    """Return the sum of the 16 numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _FLOATS])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
+        return builder.call(function, [ir.Constant(ir.FloatType(), 0.0), *arguments], fastmath=("reassoc",))
+
+    return types.float32(vector), generate
+
+
+@intrinsic
+def exp2(typing: Any, exponent: Any) -> Any:
+    """Return 2^exponent with a relative error of 2e-7, between the smallest and the largest normal power of two."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        [exponent] = arguments
+        lowest, highest, rounding = map(_constant, (_LOWEST, _HIGHEST, _ROUNDING))
+        # In this form a NaN remains NaN.
+        exponent = builder.select(builder.fcmp_ordered("<", exponent, lowest), lowest, exponent)
+        exponent = builder.select(builder.fcmp_ordered(">", exponent, highest), highest, exponent)
+        rounded = builder.fadd(exponent, rounding)
+        fraction = builder.fsub(exponent, builder.fsub(rounded, rounding))
+        power = _constant(_EXP2[-1])
+        for coefficient in _EXP2[-2::-1]:
+            power = _multiply_add(builder, power, fraction, _constant(coefficient))
+        bits = ir.Constant(_INTEGERS, [_MANTISSA_BITS] * LANES)
+        whole = builder.shl(builder.bitcast(rounded, _INTEGERS), bits)
+        return builder.bitcast(builder.add(builder.bitcast(power, _INTEGERS), whole), _FLOATS)
+
+    return _VECTOR(exponent), generate
+
+
+@njit(error_model="numpy")
+def silu(x: Any) -> Any:
+    """Return x / (1 + exp(-x))."""
+    return divide(x, add(constant(np.float32(1)), exp2(multiply(x, constant(-LOG2_E)))))
+
+
+@njit(error_model="numpy")
+def softplus(x: Any) -> Any:
+    """Return log(1 + exp(x)) with a relative error of 1e-6: max(x, 0) + log(1 + w), w = exp(-|x|)."""
+    zero, two = constant(np.float32(0)), constant(np.float32(2))
+    positive = largest(zero, x)
+    w = exp2(multiply(subtract(x, add(positive, positive)), constant(LOG2_E)))
+    # log(1 + w) = 2 artanh(r), r = w / (2 + w) at most 1/3, as a series.
+    r = divide(w, add(two, w))
+    square = multiply(r, r)
+    series = constant(np.float32(2 / 15))
+    for odd in (13, 11, 9, 7, 5, 3, 1):
+        series = multiply_add(series, square, constant(np.float32(2) / np.float32(odd)))
+    return multiply_add(series, r, positive)
+
+
+@intrinsic
+def transpose(typing: Any, source: Any, start: Any, stride: Any, rows: Any, target: Any, place: Any, step: Any) -> Any:
+    """Write 16 columns of `source` as 16 rows of `target`; columns have up to 16 numbers, others are filled with zeros.
+
+    start, stride  offset of the first row of `source`, and from row to row
+    rows           number of rows of `source` that exist
+    place, step    offset of the first row of `target`, and from row to row
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, start, stride, rows, target, place, step = arguments
+        source_type, target_type = signature.args[0], signature.args[4]
+        vectors = []
+        for i in range(LANES):
+            number = ir.Constant(start.type, i)
+            exists = builder.icmp_signed("<", number, rows)
+            offset = builder.add(start, builder.mul(builder.select(exists, number, start.type(0)), stride))
+            row = builder.load(_pointer(context, builder, source_type, source, offset), align=4)
+            vectors.append(builder.select(exists, row, _constant(0)))
+        # Blocks of 8 x 8, 4 x 4, 2 x 2 and 1 x 1 beside the diagonal change places.
+        for size in (8, 4, 2, 1):
+            upper = [LANES + i - size if i & size else i for i in range(LANES)]
+            lower = [LANES + i if i & size else i + size for i in range(LANES)]
+            for i in (i for i in range(LANES) if not i & size):
+                pair = vectors[i], vectors[i + size]
+                vectors[i], vectors[i + size] = (
+                    builder.shuffle_vector(*pair, ir.Constant(_INTEGERS, mask)) for mask in (upper, lower)
+                )
+        for i, vector in enumerate(vectors):
+            offset = builder.add(place, builder.mul(start.type(i), step))
+            builder.store(vector, _pointer(context, builder, target_type, target, offset), align=4)
+        return context.get_dummy_value()
+
+    integers = [types.intp] * 3
+    return types.void(source, *integers, target, *integers[:2]), generate
