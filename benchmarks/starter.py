@@ -122,12 +122,11 @@ def main(run, name, work, further=""):
             writer.writeheader()
             writer.writerow({k: v if k == "case" else folder.absolute() / v for k, v in row.items()})
         results[f"{case}, {kind} label", 1] = (work / f"{case}.csv", scheme)
-    tables, errors = [], []
+    tables, errors = [], []  # of Dice and of calibration
     for number, ((data, cases), (path, scheme)) in enumerate(results.items()):
         values = measured(calibrated, path, work / f"results-{number}", scheme)
-        before = measured(run, path, work / f"uncalibrated-{number}", scheme)
         tables.append({"data": data, "cases": cases, "dice": values["dice"]})
-        errors.append((before["ece"], values["ece"]))
+        errors.append(values["ece"])
     facts = {
         "summary": SUMMARY,
         "operative": "pre",
@@ -142,12 +141,11 @@ def main(run, name, work, further=""):
     )
     with (DOCS / f"{name}.csv").open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["data", "subset", "region", "dice", "ece_uncalibrated", "ece"])
-        for table, (before, after) in zip(tables, errors, strict=True):
+        writer.writerow(["data", "subset", "region", "dice", "ece"])
+        for table, error in zip(tables, errors, strict=True):
             for subset, regions in table["dice"].items():
                 for region, value in regions.items():
-                    row = [value, before[subset][region], after[subset][region]]
-                    writer.writerow([table["data"], subset, region, *(f"{each:.4f}" for each in row)])
+                    writer.writerow([table["data"], subset, region, f"{value:.4f}", f"{error[subset][region]:.4f}"])
     print("| scans |", " | ".join(table["data"] for table in tables), "|")
     print("|---|", "--:|" * len(tables), sep="")
     for subset in map(str, SUBSETS):
@@ -156,9 +154,9 @@ def main(run, name, work, further=""):
             regions = table["dice"].get(subset)
             cells.append(" / ".join(f"{100 * value:.0f}" for value in regions.values()) if regions else "")
         print(f"| {subset} |", " | ".join(cells), "|")
-    for table, (before, after) in zip(tables, errors, strict=True):
-        means = (100 * np.mean([v for regions in each.values() for v in regions.values()]) for each in (before, after))
-        print(f"calibration error in the brain, percent, {table['data']}:", *(f"{mean:.2f}" for mean in means))
+    for table, error in zip(tables, errors, strict=True):
+        mean = 100 * np.mean([value for regions in error.values() for value in regions.values()])
+        print(f"calibration error in the brain, percent, {table['data']}: {mean:.2f}")
     if system.reconstructs:
         segmenter = Segmenter(system, card)
         for (data, _), (path, _) in results.items():
