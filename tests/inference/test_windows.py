@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.inferers.utils import sliding_window_inference
 
-from anymri.inference.tiling import Windows, window_starts
+from anymri.inference.tiling import Tiling, Windows, window_starts
 from anymri.inference.windows import predict
 from anymri.modalities import ALL, SUBSETS, Subset
 from anymri.systems import registry
@@ -90,6 +90,13 @@ def test_subsets_share_one_encoding_per_window(monkeypatch):
     monkeypatch.setattr(system, "encode", lambda *given: calls.append(len(given[0])) or encode(*given))
     predict(system, prepared(torch.randn(4, 40, 32, 32)), SUBSETS, Windows((32, 32, 32), 0.5))
     assert calls == [2]
+
+
+@pytest.mark.parametrize(("side", "together"), [(64, 1), (32, 8), (16, 64)])
+def test_as_many_small_windows_go_together_on_a_cpu_as_fill_one_of_64_voxels(side, together):
+    network = registry.create("u_hved", width=2, reconstruction=False)
+    tiling = Tiling(network, prepared(torch.zeros(4, 128, 128, 128)), Windows((side,) * 3, 0.0))
+    assert {len(places) for places in tiling.groups()} == {together}
 
 
 @pytest.mark.parametrize("values", ["probabilities", "logits"])

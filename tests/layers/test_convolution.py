@@ -4,7 +4,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from anymri.layers import convolution
-from anymri.layers.convolution import Conv3d, conv3d
+from anymri.layers.convolution import Conv3d, ConvTranspose3d, conv3d
 from anymri.layers.packed_convolution import packed_conv3d
 
 # Channels, output channels, sides, kernel, stride, padding, groups: small ones that torch computes by its slow kernels,
@@ -85,6 +85,20 @@ def test_module_pads_by_reflection_as_that_of_torch():
     plain = torch.nn.Conv3d(4, 6, 3, stride=2, padding=1, padding_mode="reflect")
     plain.load_state_dict(module.state_dict())
     torch.testing.assert_close(module(features), plain(features), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_transposed_convolution_and_gradients_equal_those_of_torch(bias):
+    torch.manual_seed(0)
+    module, features = ConvTranspose3d(6, 5, 2, bias=bias), torch.randn(2, 6, 3, 4, 5, requires_grad=True)
+    ours = module(features)
+    expected = functional.conv_transpose3d(features, module.weight, module.bias, 2)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+    assert ours.stride(1) == 1
+    leaves, direction = [features, *module.parameters()], torch.randn_like(expected)
+    pairs = zip(*(torch.autograd.grad(output, leaves, direction) for output in (ours, expected)), strict=True)
+    for found, reference in pairs:
+        torch.testing.assert_close(found, reference, rtol=1e-5, atol=1e-4)
 
 
 def test_multiply_adds_are_counted():

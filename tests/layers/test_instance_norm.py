@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import leaky_relu
 
 from anymri.layers.batch_norm import BatchNorm
-from anymri.layers.instance_norm import InstanceNorm, instance_norm
+from anymri.layers.instance_norm import GroupNorm, InstanceNorm, instance_norm
 
 SLOPE = 0.2
 
@@ -25,6 +25,24 @@ def test_norm_and_gradients_equal_those_of_torch(shape, gains, slope):
     pairs = zip(*(torch.autograd.grad(output, leaves, direction) for output in (ours, expected)), strict=True)
     for found, reference in pairs:
         torch.testing.assert_close(found, reference, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("slope", [1.0, SLOPE, 0.0])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_group_norm_and_gradients_equal_those_of_torch(groups, slope):
+    torch.manual_seed(0)
+    ours = GroupNorm(groups, 8, slope=slope)
+    torch.nn.init.normal_(ours.weight)
+    torch.nn.init.normal_(ours.bias)
+    features = (torch.randn(2, 8, 16, 6, 8) * torch.arange(1, 9).view(-1, 1, 1, 1) + 3).requires_grad_()
+    leaves = [features, ours.weight, ours.bias]
+    found = ours(features)
+    expected = leaky_relu(torch.nn.functional.group_norm(features, groups, ours.weight, ours.bias), slope)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    direction = torch.randn_like(found)
+    pairs = zip(*(torch.autograd.grad(output, leaves, direction) for output in (found, expected)), strict=True)
+    for gradient, reference in pairs:
+        torch.testing.assert_close(gradient, reference, rtol=1e-5, atol=1e-3)
 
 
 def test_norm_of_many_voxels_is_exact():

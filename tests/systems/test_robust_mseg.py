@@ -53,9 +53,9 @@ def test_gated_fusion_equals_convolutions_of_concatenated_modalities():
     contributions = zip(*(fusion.contributions(content[:, m], m) for m in range(4)), strict=True)
     found = fusion(*(torch.stack(each, dim=1) for each in contributions), SOME.as_tensor())
     masked = content * SOME.as_tensor()[..., None, None, None, None]
-    gates = fusion.gate_activation(fusion.gate_norm(fusion.gate(masked.flatten(1, 2)))).sigmoid()
+    gates = fusion.gate_norm(fusion.gate(masked.flatten(1, 2))).sigmoid()
     joined = fusion.join((masked * gates[:, :, None]).flatten(1, 2))
-    torch.testing.assert_close(found, fusion.activation(fusion.join_norm(joined)))
+    torch.testing.assert_close(found, fusion.join_norm(joined))
 
 
 @pytest.mark.parametrize("constant", [False, True])

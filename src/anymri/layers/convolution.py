@@ -119,3 +119,22 @@ class Conv3d(nn.Conv3d):
             input = functional.pad(input, self._reversed_padding_repeated_twice, self.padding_mode)
             padding = (0, 0, 0)
         return conv3d(input, weight, bias, stride, padding, dilation, self.groups)
+
+
+class ConvTranspose3d(nn.ConvTranspose3d):
+    """`torch.nn.ConvTranspose3d` whose kernels do not overlap: kernel and stride have the same sides."""
+
+    def __init__(self, in_channels: int, out_channels: int, side: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, side, side, bias=bias)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return (B, O, s X, s Y, s Z) of features (B, C, X, Y, Z): each voxel becomes a cube of s^3 voxels."""
+        if not fast(input):
+            return super().forward(input, output_size)
+        side = self.weight.shape[-1]
+        # One matrix product; the channels of a voxel stay together when its cube is put in its place.
+        weight = self.weight.permute(2, 3, 4, 1, 0).flatten(0, 3)
+        bias = None if self.bias is None else self.bias.repeat(side**3)
+        b, x, y, z, _ = (tokens := _tokens(channels_last(input))).shape
+        cubes = functional.linear(tokens, weight, bias).view(b, x, y, z, side, side, side, -1)
+        return _from_tokens(cubes.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, side * x, side * y, side * z, -1))

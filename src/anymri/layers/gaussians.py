@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anymri.layers.streams import subset_sum
 from anymri.modalities import nonempty_subsets
 
 LOG_VARIANCE_LIMIT = 50.0
@@ -60,7 +61,8 @@ class Gaussians:
 
     def __post_init__(self) -> None:
         dtype = torch.promote_types(self.mean.dtype, torch.float32)
-        self.mean = self.mean.to(dtype)
+        # Half of the channels of an encoder, channels last, are a view that each operation reads slowly: copied once.
+        self.mean = self.mean.to(dtype, copy=self.mean.stride(2) == 1)
         self.log_variance = self.log_variance.to(dtype).clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def naturals(self, eps: float) -> tuple[Tensor, Tensor]:
@@ -92,9 +94,8 @@ def _product(
 ) -> tuple[Tensor, Tensor]:
     """Return mean and precision, (B, C, X, Y, Z), of the product of the available modalities and a prior of mean 0."""
     with torch.autocast(precision.device.type, enabled=False):
-        members = available.to(precision.dtype)
-        total = prior_precision + torch.einsum("bm,bmcxyz->bcxyz", members, precision)
-        return torch.einsum("bm,bmcxyz->bcxyz", members, weighted_mean) / total, total
+        total = prior_precision + subset_sum(precision, available)
+        return subset_sum(weighted_mean, available) / total, total
 
 
 def subset_divergences(gaussians: Gaussians, present: Tensor, available: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,7 +115,7 @@ def subset_divergences(gaussians: Gaussians, present: Tensor, available: Tensor)
     possible = (subsets[None] <= present[:, None]).all(-1)
     subsets, possible, available = (flags.to(precision.dtype) for flags in (subsets, possible, available))
     share = possible / (possible.sum() * precision[0, 0].numel())
-    flat = precision.flatten(2), weighted_mean.flatten(2)
+    flat = _flat(precision), _flat(weighted_mean)
     apply: Callable[..., tuple[Tensor, Tensor, Tensor]] = _SubsetDivergences.apply
     return apply(*flat, subsets, share, available)
 
@@ -188,6 +189,11 @@ class _Moments:
         to_weighted_mean = grad_mean * self.scale
         to_precision = -(to_weighted_mean * self.mean + grad_variance * self.scale.square())
         return self.members.T @ to_precision, self.members.T @ to_weighted_mean
+
+
+def _flat(maps: Tensor) -> Tensor:
+    """Return maps (B, M, C, X, Y, Z) as (B, M, E), in the order that they have in memory."""
+    return maps.movedim(2, -1).flatten(2) if maps.stride(2) == 1 else maps.flatten(2)
 
 
 def _pieces(like: Tensor) -> Iterator[tuple[int, slice]]:

@@ -1,4 +1,4 @@
-"""Instance norm of features that are channels last, with the leaky ReLU that follows it."""
+"""Instance norm and group norm of features that are channels last, with the leaky ReLU that follows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anymri.layers.convolution import channels_last, fast
 EPS = 1e-5
 # Numbers per row in which features are read, at least, and rows whose float32 sums are still exact enough.
 ROW = 256
-ROWS = 4096
+ROWS = 1024
 
 
 def instance_norm(
@@ -32,12 +32,19 @@ def instance_norm(
     slope         of the leaky ReLU for negative values; 1 for none
     """
     if fast(features) and features.dtype == torch.float32:
-        tokens = channels_last(features).permute(0, 2, 3, 4, 1)
-        normed: Tensor = _InstanceNorm.apply(tokens, weight, bias, eps, slope)  # type: ignore[no-untyped-call]
-        return normed.permute(0, 4, 1, 2, 3)
+        return _normed(features, weight, bias, features.shape[1], eps, slope)
     cudnn = torch.backends.cudnn.enabled
     normed = torch.instance_norm(features, weight, bias, None, None, True, 0.0, eps, cudnn)
     return normed if slope == 1 else functional.leaky_relu(normed, slope, inplace=True)
+
+
+def _normed(
+    features: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, slope: float
+) -> Tensor:
+    """Return (B, C, X, Y, Z) float32 normalised per sample and group of channels, then leaky ReLU."""
+    tokens = channels_last(features).permute(0, 2, 3, 4, 1)
+    normed: Tensor = _Norm.apply(tokens, weight, bias, groups, eps, slope)  # type: ignore[no-untyped-call]
+    return normed.permute(0, 4, 1, 2, 3)
 
 
 class InstanceNorm(nn.InstanceNorm3d):
@@ -52,37 +59,57 @@ class InstanceNorm(nn.InstanceNorm3d):
         return instance_norm(features, self.weight, self.bias, self.eps, self.slope)
 
 
-class _InstanceNorm(torch.autograd.Function):
-    """Instance norm and leaky ReLU of (B, X, Y, Z, C) float32, contiguous.
+class GroupNorm(nn.GroupNorm):
+    """Group norm and leaky ReLU with a `slope` for negative values: 1 for none, 0 for ReLU."""
 
-    torch's norm copies these features to another layout and back, or sums all voxels of a channel in float32 one by
-    one, which loses digits. Here several voxels side by side are one row of a matrix, whose columns have few numbers;
-    the moments of the columns of a channel are combined afterwards.
+    def __init__(self, groups: int, channels: int, eps: float = EPS, slope: float = 1.0) -> None:
+        super().__init__(groups, channels, eps)
+        self.slope = slope
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the normalised features, (B, C, X, Y, Z)."""
+        if fast(input) and input.dtype == torch.float32:
+            return _normed(input, self.weight, self.bias, self.num_groups, self.eps, self.slope)
+        normed = super().forward(input)
+        return normed if self.slope == 1 else functional.leaky_relu(normed, self.slope, inplace=True)
+
+
+class _Norm(torch.autograd.Function):
+    """Norm of groups of channels and leaky ReLU of (B, X, Y, Z, C) float32, contiguous.
+
+    torch's instance norm copies these features to another layout and back, or sums all voxels of a channel in float32
+    one by one, which loses digits. Here several voxels side by side are one row of a matrix, whose columns have few
+    numbers; the moments of the columns of a channel, and of the channels of a group, are combined afterwards.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, tokens: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float
+        ctx: Any, tokens: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, slope: float
     ) -> Tensor:
         rows = _rows(tokens)
         repeats = rows.shape[-1] // tokens.shape[-1]
         moments = [torch.batch_norm_update_stats(sample, None, None, 0.0) for sample in rows]
         means = _by_channel([mean for mean, _ in moments], repeats)
         variances = _by_channel([variance for _, variance in moments], repeats)
-        # Of constant features, a rounded mean would leave something that the norm amplifies; this sum rounds less.
-        mean = _by_channel(rows.sum(1).unbind(), repeats).sum(1) / tokens[0, ..., 0].numel()
-        deviation = (variances.mean(1) + (means - mean[:, None]).square().mean(1) + eps).rsqrt()
+        # The norm amplifies what rounding leaves of nearly constant features: so the rest of the mean is removed too.
+        rounded = _group_means(means.mean(1), groups)
+        centred = rows - _repeated(rounded, repeats)
+        rest = _group_means(_by_channel(centred.sum(1).unbind(), repeats).sum(1) / tokens[0, ..., 0].numel(), groups)
+        mean = rounded + rest
+        variance = _group_means(variances.mean(1) + (means - mean[:, None]).square().mean(1), groups)
+        deviation = (variance + eps).rsqrt()
         scale = deviation if weight is None else deviation * weight
-        shift = -mean * scale if bias is None else bias - mean * scale
-        output = torch.addcmul(_repeated(shift, repeats), rows, _repeated(scale, repeats)).view_as(tokens)
+        shift = -rest * scale if bias is None else bias - rest * scale
+        output = torch.addcmul(_repeated(shift, repeats), centred, _repeated(scale, repeats), out=centred)
+        output = output.view_as(tokens)
         if slope != 1:
             functional.leaky_relu(output, slope, inplace=True)
-        ctx.slope = slope
+        ctx.groups, ctx.slope = groups, slope
         ctx.save_for_backward(tokens, mean, deviation, scale, output if slope != 1 else None)
         return output
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
         tokens, mean, deviation, scale, output = ctx.saved_tensors
         gradient = gradient.contiguous()
         if output is not None:
@@ -99,8 +126,8 @@ class _InstanceNorm(torch.autograd.Function):
         to_weight = _by_channel([each for each, _ in sums], repeats).sum(1)
         to_bias = _by_channel([each for _, each in sums], repeats).sum(1)
         count = tokens[0, ..., 0].numel()
-        slope = -scale * deviation * to_weight / count
-        shift = -scale * to_bias / count - slope * mean
+        slope = -deviation * _group_means(scale * to_weight, ctx.groups) / count
+        shift = -_group_means(scale * to_bias, ctx.groups) / count - slope * mean
         to_tokens = torch.addcmul(_repeated(shift, repeats), rows, _repeated(slope, repeats))
         to_tokens.addcmul_(gradients, _repeated(scale, repeats))
         needs = ctx.needs_input_grad
@@ -110,7 +137,15 @@ class _InstanceNorm(torch.autograd.Function):
             to_bias.sum(0) if needs[2] else None,
             None,
             None,
+            None,
         )
+
+
+def _group_means(values: Tensor, groups: int) -> Tensor:
+    """Return values per channel, (B, C), with their mean over each group of neighbouring channels."""
+    if groups == values.shape[1]:
+        return values
+    return values.view(len(values), groups, -1).mean(2).repeat_interleave(values.shape[1] // groups, dim=1)
 
 
 def _rows(tokens: Tensor) -> Tensor:

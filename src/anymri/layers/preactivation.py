@@ -12,9 +12,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import instance_norm, interpolate, leaky_relu
+from torch.nn.functional import interpolate
 
 from anymri.layers.containers import ModuleList, outputs_of_levels
+from anymri.layers.convolution import Conv3d
+from anymri.layers.instance_norm import instance_norm
 
 LEVELS = 5
 # Ratio of a side of the crop to that of the coarsest level.
@@ -29,7 +31,7 @@ def level_widths(width: int) -> list[int]:
 
 def activate(features: Tensor) -> Tensor:
     """Apply instance norm, per channel, and leaky ReLU to (B, C, X, Y, Z)."""
-    return leaky_relu(instance_norm(features), NEGATIVE_SLOPE, inplace=True)
+    return instance_norm(features, slope=NEGATIVE_SLOPE)
 
 
 def upsample(features: Tensor) -> Tensor:
@@ -52,7 +54,7 @@ class Block(nn.Module):
         padding_mode: Literal["reflect", "zeros"] = "reflect",
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(in_channels, out_channels, side, stride, side // 2, padding_mode=padding_mode)
+        self.conv = Conv3d(in_channels, out_channels, side, stride, side // 2, padding_mode=padding_mode)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, out, X', Y', Z')."""
@@ -80,7 +82,7 @@ class Encoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        stem = nn.Conv3d(1, width, 3, padding=1, padding_mode="reflect")
+        stem = Conv3d(1, width, 3, padding=1, padding_mode="reflect")
         self.levels = ModuleList([EncoderLevel(stem, width)])
         for channels in level_widths(width)[1:]:
             self.levels.append(EncoderLevel(Block(channels // 2, channels, stride=2), channels))
@@ -126,8 +128,8 @@ class Decoder(nn.Module):
             DecoderLevel(channels, has_skip=depth > 0 or has_first_skip)
             for depth, channels in enumerate((finest, *coarser[:-1]))
         )
-        self.out = nn.Conv3d(finest, out_channels, 1)
-        self.heads = ModuleList(nn.Conv3d(channels, out_channels, 1) for channels in coarser if has_heads)
+        self.out = Conv3d(finest, out_channels, 1)
+        self.heads = ModuleList(Conv3d(channels, out_channels, 1) for channels in coarser if has_heads)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """Return logits at full resolution, (B, K, X, Y, Z)."""

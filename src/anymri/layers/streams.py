@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_exporting
 
+from anymri.layers.convolution import fast
+
 Stream = Callable[[Tensor], list[Tensor]]
 # Outputs of the streams, in their order: one list of tensors per modality, None for a modality that no sample has.
 Outputs = list[list[Tensor] | None]
@@ -21,10 +23,39 @@ def encode_each(streams: nn.ModuleDict | Mapping[str, Stream], images: Tensor, p
     return stacked(encode_existing(streams, images, present))
 
 
+def subset_sum(maps: Tensor, available: Tensor) -> Tensor:
+    """Return the sum of the maps of the available modalities, (B, ...), in the layout of the maps.
+
+    maps       (B, M, ...); those of missing modalities are finite
+    available  (B, M) bool
+    """
+    if not fast(maps):
+        return torch.einsum("bm,bm...->b...", available.to(maps.dtype), maps)
+    terms = []
+    for each, flags in zip(maps.unbind(1), available.unbind(1), strict=True):
+        if flags.all():
+            terms.append(each)
+        elif flags.any():
+            terms.append(each * flags.to(maps.dtype).view(-1, *[1] * (each.dim() - 1)))
+    if len(terms) < 2:
+        return terms[0] if terms else torch.zeros_like(maps[:, 0])
+    total = terms[0] + terms[1]
+    for term in terms[2:]:
+        total += term
+    return total
+
+
+def _stacked(maps: Sequence[Tensor]) -> Tensor:
+    """Return maps (B, C, X, Y, Z) as (B, M, C, X, Y, Z); channels that are last in memory stay last."""
+    if maps[0].dim() == 5 and fast(maps[0]) and all(each.stride(1) == 1 for each in maps):
+        return torch.stack([each.movedim(1, -1) for each in maps], dim=1).movedim(-1, 2)
+    return torch.stack(list(maps), dim=1)
+
+
 def stacked(outputs: Sequence[list[Tensor] | None]) -> list[Tensor]:
     """Return outputs of streams with the modalities stacked, (B, M, ...) each; missing modalities are zero."""
     blank = [torch.zeros_like(scale) for scale in next(scales for scales in outputs if scales is not None)]
-    return [torch.stack(scale, dim=1) for scale in zip(*(scales or blank for scales in outputs), strict=True)]
+    return [_stacked(scale) for scale in zip(*(scales or blank for scales in outputs), strict=True)]
 
 
 def encode_existing(streams: nn.ModuleDict | Mapping[str, Stream], images: Tensor, present: Tensor) -> Outputs:

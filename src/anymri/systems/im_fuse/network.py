@@ -14,6 +14,7 @@ from math import prod
 from torch import Tensor, nn
 
 from anymri.layers.containers import ModuleDict
+from anymri.layers.convolution import Conv3d
 from anymri.layers.mamba import FusedTokens, MambaFusion
 from anymri.layers.preactivation import STRIDE, Decoder, level_widths
 from anymri.layers.streams import Outputs, stacked
@@ -85,7 +86,7 @@ class IMFuse(TokenSystem[IMFuseEncoding]):
         self.position = positions(sides, token_width)
         self.token_reader = MambaFusion(token_width, prod(sides) // STRIDE**3, interleaved)
         self.transformer = Transformer(token_width, mlp_width, heads, dropout)
-        self.widen = nn.Conv3d(token_width, count * coarsest, 1)
+        self.widen = Conv3d(token_width, count * coarsest, 1)
         joined = 1 if mamba_skip else count
         self.fusions = ModuleDict({str(i): Fusion(joined * widths[i], widths[i]) for i in self.skip_levels})
         self.fusions[str(len(widths))] = Fusion(count * coarsest, coarsest)

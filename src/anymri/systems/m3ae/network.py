@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from anymri.errors import ConfigurationError
+from anymri.layers.convolution import Conv3d
+from anymri.layers.instance_norm import GroupNorm
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
 from anymri.systems.batch import middle_corners
@@ -30,9 +32,8 @@ BLOCKS = (1, 2, 2, 4)
 def pre(channels: int) -> nn.Sequential:
     """Return a pre-activation convolution: group norm, ReLU, 3x3x3 convolution."""
     block = nn.Sequential()
-    block.add_module("norm", nn.GroupNorm(gcd(GROUPS, channels), channels))
-    block.add_module("activation", nn.ReLU())
-    block.add_module("conv", nn.Conv3d(channels, channels, 3, padding=1))
+    block.add_module("norm", GroupNorm(gcd(GROUPS, channels), channels, slope=0.0))
+    block.add_module("conv", Conv3d(channels, channels, 3, padding=1))
     return block
 
 
@@ -54,7 +55,7 @@ class DecoderLevel(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.narrow = nn.Conv3d(2 * channels, channels, 1)
+        self.narrow = Conv3d(2 * channels, channels, 1)
         self.residual = Residual(channels)
 
     def forward(self, below: Tensor, skip: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ class UNet(nn.Module):
         widths = [width * 2**depth for depth in range(len(BLOCKS))]
         self.encoder = nn.ModuleList(
             nn.Sequential(
-                nn.Conv3d(source, target, 3, stride=1 if depth == 0 else 2, padding=1),
+                Conv3d(source, target, 3, stride=1 if depth == 0 else 2, padding=1),
                 *(Residual(target) for _ in range(BLOCKS[depth])),
             )
             for depth, (source, target) in enumerate(zip([in_channels, *widths], widths, strict=False))
@@ -150,8 +151,8 @@ class M3AE(System[M3AEEncoding]):
         self.unet = UNet(count, width)
         # Finest first; all but the first are for deep supervision in training.
         supervised = [width, 2 * width, 4 * width] if heads != "reconstruction" else []
-        self.heads = nn.ModuleList(nn.Conv3d(channels, self.out_channels, 1) for channels in supervised)
-        self.image_head = nn.Conv3d(width, count, 1) if heads != "segmentation" else None
+        self.heads = nn.ModuleList(Conv3d(channels, self.out_channels, 1) for channels in supervised)
+        self.image_head = Conv3d(width, count, 1) if heads != "segmentation" else None
         # Draws the patches that pre-training shows; parity tests replace it with the fixture's patches.
         self.draw_visible: Callable[[Tensor, Sequence[int]], Tensor] = draw_visible
         # Likewise the changes of intensities in fine-tuning.

@@ -13,10 +13,10 @@ from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, leaky_relu
 
 from anymri.errors import ConfigurationError
 from anymri.layers.containers import outputs_of_levels
+from anymri.layers.convolution import Conv3d, ConvTranspose3d, conv3d
 from anymri.layers.instance_norm import InstanceNorm
 from anymri.layers.streams import Outputs, encode_existing, surely_all, surely_none
 from anymri.layers.tokens import Transformer
@@ -35,16 +35,13 @@ class Block(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(in_channels, out_channels, 3, stride, padding=1)
-        self.norm = InstanceNorm(out_channels)
+        self.conv = Conv3d(in_channels, out_channels, 3, stride, padding=1)
+        self.norm = InstanceNorm(out_channels, slope=NEGATIVE_SLOPE)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the features after the block."""
-        return self.activate(self.conv(features))
-
-    def activate(self, features: Tensor) -> Tensor:
-        """Return convolved features (B, out, X, Y, Z) after norm and activation."""
-        return leaky_relu(self.norm(features), NEGATIVE_SLOPE, inplace=True)
+        output: Tensor = self.norm(self.conv(features))
+        return output
 
 
 class Encoder(nn.Module):
@@ -73,7 +70,7 @@ class DecoderLevel(nn.Module):
 
     def __init__(self, below_channels: int, channels: int) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose3d(below_channels, channels, 2, 2)
+        self.up = ConvTranspose3d(below_channels, channels, 2)
         self.join = Block(2 * channels, channels)
         self.out = Block(channels, channels)
 
@@ -81,7 +78,7 @@ class DecoderLevel(nn.Module):
         """Return what the skip of the `number`-th modality adds to the first convolution, (B, C, X, Y, Z)."""
         channels = skip.shape[1]
         start = self.up.out_channels + number * channels
-        return conv3d(skip, self.join.conv.weight[:, start : start + channels], padding=1)
+        return conv3d(skip, self.join.conv.weight[:, start : start + channels], padding=(1, 1, 1))
 
     def forward(self, below: Tensor, contributions: Sequence[Tensor]) -> Tensor:
         """Return the features of this level, (B, C, X, Y, Z).
@@ -90,10 +87,10 @@ class DecoderLevel(nn.Module):
         contributions  those of the available modalities, (B, C, X, Y, Z) each
         """
         conv = self.join.conv
-        features = conv3d(self.up(below), conv.weight[:, : self.up.out_channels], conv.bias, padding=1)
+        features = conv3d(self.up(below), conv.weight[:, : self.up.out_channels], conv.bias, padding=(1, 1, 1))
         for contribution in contributions:
             features += contribution
-        decoded: Tensor = self.out(self.join.activate(features))
+        decoded: Tensor = self.out(self.join.norm(features))
         return decoded
 
 
@@ -163,7 +160,7 @@ class MAM(StreamSystem[MAMEncoding]):
             DecoderLevel(count * below, count * here) for below, here in zip(widths[1:], widths, strict=False)
         )
         # Finest first. The published head of the coarsest level has weight 0 in the loss, so that it is not trained.
-        self.heads = nn.ModuleList(nn.Conv3d(count * each, self.out_channels, 1) for each in widths[: LEVELS - 2])
+        self.heads = nn.ModuleList(Conv3d(count * each, self.out_channels, 1) for each in widths[: LEVELS - 2])
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from anymri.layers.containers import ModuleList
+from anymri.layers.convolution import Conv3d
 from anymri.layers.preactivation import Decoder, level_widths
 from anymri.layers.streams import Outputs, stacked
 from anymri.layers.tokens import Transformer
@@ -62,7 +63,7 @@ class MMFormer(TokenSystem[MMFormerEncoding]):
         self.aligned_tokens = aligned_tokens
         count, widths = len(self.modalities), level_widths(width)
         self.transformer = Transformer(token_width, mlp_width, heads, dropout)
-        self.widen = nn.Conv3d(count * token_width, count * widths[-1], 1)
+        self.widen = Conv3d(count * token_width, count * widths[-1], 1)
         self.fusions = ModuleList(Fusion(count * channels, channels) for channels in widths)
         self.decoder = Decoder(width, num_classes, has_heads=True)
         self.shared_decoder = Decoder(width, num_classes)

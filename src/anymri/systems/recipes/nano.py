@@ -52,7 +52,6 @@ def one_crop(crop: int, learning_rate: float, **first: Any) -> list[Stage]:
     """
     return [
         small_patches(epochs=1, crop=crop, optimiser=Optimiser(learning_rate=learning_rate), **first),
-        # Two patches at a time: torch's convolutions of a single small one are several times slower on a CPU.
         large_patches(
             crop,
             epochs=3,

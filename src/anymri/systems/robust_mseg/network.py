@@ -15,10 +15,12 @@ from typing import Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, dropout, pad
+from torch.nn.functional import dropout, pad
 
 from anymri.errors import ConfigurationError, ShapeError
-from anymri.layers.streams import Outputs, stacked, surely_none
+from anymri.layers.convolution import Conv3d, conv3d
+from anymri.layers.instance_norm import InstanceNorm
+from anymri.layers.streams import Outputs, stacked, subset_sum, surely_none
 from anymri.modalities import MODALITIES
 from anymri.systems.crops import Crop, Sides, as_sides, in_words, plain
 from anymri.systems.families.disentangling.blocks import (
@@ -46,9 +48,9 @@ class ConstantDropout(nn.Dropout):
         return dropout(features, self.p, training=True)
 
 
-def norm(channels: int, gains: bool) -> nn.InstanceNorm3d:
-    """Return an instance norm with or without learnt gains and shifts."""
-    return nn.InstanceNorm3d(channels, eps=NORM_EPS, affine=gains)
+def norm(channels: int, gains: bool, active: bool = True) -> InstanceNorm:
+    """Return an instance norm, with or without learnt gains and shifts, and leaky ReLU if `active`."""
+    return InstanceNorm(channels, NORM_EPS, gains, NEGATIVE_SLOPE if active else 1.0)
 
 
 def make_block(
@@ -63,12 +65,11 @@ def make_block(
     """Return a convolution, dropout, instance norm and leaky ReLU; see `MakeBlock`."""
     padding = side // 2
     block = nn.Sequential()
-    conv = nn.Conv3d(in_channels, out_channels, side, stride, padding, padding_mode="reflect" if padding else "zeros")
+    conv = Conv3d(in_channels, out_channels, side, stride, padding, padding_mode="reflect" if padding else "zeros")
     block.add_module("conv", conv)
     if dropout:
         block.add_module("dropout", (ConstantDropout if constant_dropout else nn.Dropout)(dropout))
     block.add_module("norm", norm(out_channels, norm_gains))
-    block.add_module("activation", nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
     return block
 
 
@@ -77,7 +78,7 @@ def make_style_block(
 ) -> nn.Sequential:
     """Return a convolution and ReLU; see `MakeBlock`."""
     block = nn.Sequential()
-    conv = nn.Conv3d(in_channels, out_channels, side, stride, (side - 1) // 2, padding_mode="reflect")
+    conv = Conv3d(in_channels, out_channels, side, stride, (side - 1) // 2, padding_mode="reflect")
     block.add_module("conv", conv)
     block.add_module("activation", nn.ReLU(inplace=True))
     return block
@@ -85,7 +86,7 @@ def make_style_block(
 
 def make_plain(in_channels: int, out_channels: int, side: int = 3, stride: int = 1, dropout: float = 0.0) -> nn.Module:
     """Return a convolution alone; see `MakeBlock`."""
-    return nn.Conv3d(in_channels, out_channels, side, stride, side // 2, padding_mode="reflect")
+    return Conv3d(in_channels, out_channels, side, stride, side // 2, padding_mode="reflect")
 
 
 class GatedFusion(nn.Module):
@@ -98,12 +99,10 @@ class GatedFusion(nn.Module):
 
     def __init__(self, channels: int, count: int, norm_gains: bool, activated_gates: bool) -> None:
         super().__init__()
-        self.gate = nn.Conv3d(count * channels, count, 3, padding=1, padding_mode="reflect")
-        self.gate_norm = norm(count, norm_gains)
-        self.gate_activation = nn.LeakyReLU(NEGATIVE_SLOPE) if activated_gates else nn.Identity()
-        self.join = nn.Conv3d(count * channels, channels, 1)
+        self.gate = Conv3d(count * channels, count, 3, padding=1, padding_mode="reflect")
+        self.gate_norm = norm(count, norm_gains, activated_gates)
+        self.join = Conv3d(count * channels, channels, 1)
         self.join_norm = norm(channels, norm_gains)
-        self.activation = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
     def contributions(self, content: Tensor, number: int) -> list[Tensor]:
         """Return what one modality adds to the gates and to the joined content.
@@ -125,14 +124,13 @@ class GatedFusion(nn.Module):
         available   (B, M) bool: the subset
         """
         assert self.gate.bias is not None and self.join.bias is not None
-        flags = available.to(to_content.dtype)
         used = [number for number, flag in enumerate(available.unbind(1)) if not surely_none(flag)]
-        gates = torch.einsum("bm,bmnxyz->bnxyz", flags, to_gates) + self.gate.bias[:, None, None, None]
-        gates = self.gate_activation(self.gate_norm(gates)).sigmoid() * flags[..., None, None, None]
+        gates = subset_sum(to_gates, available) + self.gate.bias[:, None, None, None]
+        gates = self.gate_norm(gates).sigmoid() * available[..., None, None, None]
         joined = self.join.bias[:, None, None, None]
         for number in used:
             joined = torch.addcmul(joined, gates[:, number : number + 1], to_content[:, number])
-        fused: Tensor = self.activation(self.join_norm(joined))
+        fused: Tensor = self.join_norm(joined)
         return fused
 
 
@@ -256,7 +254,7 @@ def image_decoder(make: MakeBlock, width: int, crop: Sides | None, upsample: nn.
         layer_norm: nn.Module = nn.GroupNorm(1, out_channels, eps=NORM_EPS)
         if crop:
             layer_norm = nn.LayerNorm([side // stride for side in crop], eps=NORM_EPS)
-        return [nn.Conv3d(in_channels, out_channels, 5, padding=2), layer_norm, nn.ReLU(inplace=True)]
+        return [Conv3d(in_channels, out_channels, 5, padding=2), layer_norm, nn.ReLU(inplace=True)]
 
-    out = nn.Conv3d(width, 1, 7, padding=3, padding_mode="reflect")
+    out = Conv3d(width, 1, 7, padding=3, padding_mode="reflect")
     return ImageDecoder(make, channels, nn.ReLU(), image_levels(channels, follow, upsample), out, STYLED_EPS)

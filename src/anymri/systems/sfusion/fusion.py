@@ -11,7 +11,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d
+from torch.nn.functional import avg_pool3d, linear
 
 from anymri.layers.tokens import Attention
 
@@ -91,16 +91,25 @@ class SFusionBlock(nn.Module):
         # One plane of tokens at a time: logits of all at once would take as much memory as the features, several times.
         planes = sequence.view(len(sequence), len(features), self.grid, self.grid**2, -1).unbind(2)
         slabs = zip(*(torch.split(each, self.factor, dim=2) for each in features), strict=True)
-        return torch.cat([self._fuse(*each, available) for each in zip(planes, slabs, strict=True)], dim=2)
+        # Logits per voxel and, within it, per channel, as the features are in memory.
+        kernel = self.upsample.weight.view(features[0].shape[1], self.factor**3, -1).transpose(0, 1).flatten(0, 1)
+        return torch.cat([self._fuse(*each, kernel, available) for each in zip(planes, slabs, strict=True)], dim=2)
 
-    def _fuse(self, plane: Tensor, slab: Sequence[Tensor], available: Tensor | None) -> Tensor:
-        """Return a fused slab, of a plane of tokens (B, n, grid^2, E) and n slabs of features (B, E, factor, V, V)."""
-        cubes = (len(slab[0]), len(slab), self.grid, self.grid, -1, *[self.factor] * 3)
-        logits = self.upsample(plane).view(cubes).permute(0, 1, 4, 5, 2, 6, 3, 7)
-        logits = logits.reshape(len(slab[0]), len(slab), *slab[0].shape[1:])
+    def _fuse(self, plane: Tensor, slab: Sequence[Tensor], kernel: Tensor, available: Tensor | None) -> Tensor:
+        """Return a fused slab, (B, E, factor, V, V).
+
+        plane      (B, n, grid^2, E): a plane of tokens
+        slab       n slabs of features (B, E, factor, V, V)
+        kernel     (factor^3 * E, E): weight of `upsample`, by voxel, then channel
+        available  (B, n) bool: the modalities to fuse; None for all
+        """
+        batch, channels, *sides = slab[0].shape
+        cubes = (batch, len(slab), self.grid, self.grid, *[self.factor] * 3, channels)
+        logits = linear(plane, kernel).view(cubes).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        logits = logits.reshape(batch, len(slab), *sides, channels)
         if available is not None:
             logits = logits.masked_fill(~available[..., None, None, None, None], -torch.inf)
-        weights = logits.softmax(1).unbind(1)
+        weights = logits.softmax(1).movedim(-1, 2).unbind(1)
         fused: Tensor = weights[0] * slab[0]
         for weight, features in zip(weights[1:], slab[1:], strict=True):
             fused = torch.addcmul(fused, weight, features)

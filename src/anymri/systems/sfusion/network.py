@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.compiler import is_exporting
 
 from anymri.errors import ConfigurationError
+from anymri.layers.convolution import Conv3d
+from anymri.layers.instance_norm import InstanceNorm
 from anymri.layers.streams import Outputs, stacked
 from anymri.modalities import MODALITIES
 from anymri.systems.crops import Crop, as_sides, in_words
@@ -39,16 +41,20 @@ SEQUENCE = ("T1c", "T1", "T2", "FLAIR")
 STRIDE = 2 ** (SCALES - 1)
 
 
+def norm(channels: int) -> InstanceNorm:
+    """Return an instance norm without gains, and leaky ReLU."""
+    return InstanceNorm(channels, gains=False, slope=NEGATIVE_SLOPE)
+
+
 def make_block(
     in_channels: int, out_channels: int, side: int = 3, stride: int = 1, dropout: float = 0.0
 ) -> nn.Sequential:
     """Return a convolution, dropout, instance norm and leaky ReLU; see `MakeBlock`."""
     block = nn.Sequential()
-    block.add_module("conv", nn.Conv3d(in_channels, out_channels, side, stride, side // 2))
+    block.add_module("conv", Conv3d(in_channels, out_channels, side, stride, side // 2))
     if dropout:
         block.add_module("dropout", nn.Dropout(dropout))
-    block.add_module("norm", nn.InstanceNorm3d(out_channels))
-    block.add_module("activation", nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
+    block.add_module("norm", norm(out_channels))
     return block
 
 
@@ -166,7 +172,7 @@ def image_decoder(width: int, upsample: nn.Module, eps: float) -> ImageDecoder:
     activation = nn.LeakyReLU(NEGATIVE_SLOPE)
 
     def follow(in_channels: int, out_channels: int) -> Sequence[nn.Module]:
-        return [make_block(in_channels, out_channels, side=5), nn.InstanceNorm3d(out_channels), activation]
+        return [make_block(in_channels, out_channels, side=5), norm(out_channels)]
 
     out = make_block(width, 1, side=7)
     return ImageDecoder(make_block, channels, activation, image_levels(channels, follow, upsample), out, eps)

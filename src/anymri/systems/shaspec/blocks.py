@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import sqrt
+from typing import cast
 
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, layer_norm, leaky_relu
+from torch.nn.functional import layer_norm, leaky_relu
 
+from anymri.layers.convolution import Triple, conv3d
 from anymri.layers.instance_norm import InstanceNorm
 
 NEGATIVE_SLOPE = 0.01
 VARIANCE_EPS = 1e-12
 # Ratio of the output channels of a bottleneck to those inside it.
 EXPANSION = 4
-
-Triple = tuple[int, int, int]
 
 
 def standardised(weight: Tensor) -> Tensor:
@@ -50,7 +50,8 @@ class Conv(nn.Conv3d):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the convolution of features (B, in, X, Y, Z)."""
-        return conv3d(features, self.kernel(), None, self.stride, self.padding, self.dilation)
+        stride, padding, dilation = (cast("Triple", each) for each in (self.stride, self.padding, self.dilation))
+        return conv3d(features, self.kernel(), None, stride, padding, dilation)
 
     def contribution(self, features: Tensor, first: int = 0) -> Tensor:
         """Return what the input channels from `first` on, (B, C, X, Y, Z), add to a convolution with side 1."""
@@ -89,8 +90,7 @@ class Unit(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = Conv(in_channels, out_channels, side, stride, dilation)
-        self.norm = InstanceNorm(out_channels)
-        self.active = active
+        self.norm = InstanceNorm(out_channels, slope=NEGATIVE_SLOPE if active else 1.0)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features (B, C, X', Y', Z') of features (B, in, X, Y, Z)."""
@@ -99,7 +99,7 @@ class Unit(nn.Module):
     def finish(self, convolved: Tensor) -> Tensor:
         """Return convolved features (B, C, X, Y, Z) after norm and activation."""
         normed: Tensor = self.norm(convolved)
-        return activate(normed) if self.active else normed
+        return normed
 
 
 class Bottleneck(nn.Module):
@@ -118,7 +118,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features (B, C, X', Y', Z') of features (B, in, X, Y, Z)."""
-        return activate(self.widen(self.mix(self.narrow(features))).add_(self.shortcut(features)))
+        return activate(self.widen(self.mix(self.narrow(features))) + self.shortcut(features))
 
 
 class BasicBlock(nn.Module):
@@ -131,4 +131,4 @@ class BasicBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features of the shape of the input, (B, C, X, Y, Z)."""
-        return activate(self.second(self.first(features)).add_(features))
+        return activate(self.second(self.first(features)) + features)

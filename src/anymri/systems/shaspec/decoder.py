@@ -8,6 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from anymri.layers.convolution import Conv3d, ConvTranspose3d
 from anymri.systems.shaspec.blocks import BasicBlock, Unit
 from anymri.systems.shaspec.encoder import NECK, SKIPS, STEM_STRIDE
 
@@ -17,7 +18,7 @@ class DecoderLevel(nn.Module):
 
     def __init__(self, in_channels: int, skip_channels: int, channels: int) -> None:
         super().__init__()
-        self.upsample = nn.ConvTranspose3d(in_channels, channels, 2, stride=2, bias=False)
+        self.upsample = ConvTranspose3d(in_channels, channels, 2, bias=False)
         self.skip = Unit(skip_channels, channels, 1)
         self.block = BasicBlock(channels)
 
@@ -42,7 +43,7 @@ class Decoder(nn.Module):
             DecoderLevel(source, count * skip * width, target)
             for source, skip, target in zip(below, SKIPS, channels, strict=True)
         )
-        self.out = nn.Conv3d(channels[0], out_channels, 1, bias=False)
+        self.out = Conv3d(channels[0], out_channels, 1, bias=False)
 
     def contributions(self, number: int, skips: Sequence[Tensor]) -> list[Tensor]:
         """Return what the skips of the `number`-th modality, finest first, add to the levels: (B, C, X, Y, Z) each."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from anymri.layers.instance_norm import InstanceNorm
-from anymri.layers.streams import Outputs, stacked, surely_all
+from anymri.layers.streams import Outputs, stacked, subset_sum, surely_all
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
 from anymri.systems.contract import Encoding, Prediction
@@ -217,10 +217,10 @@ class ShaSpec(StreamSystem[ShaSpecEncoding]):
 
 def _joined(skips: Tensor, blank: Tensor | None, available: Tensor) -> Tensor:
     """Return the sum of the skips over modalities, (B, C, X, Y, Z), with the blank for missing ones."""
-    joined = _weighted(skips, available)
+    joined = subset_sum(skips, available)
     if blank is None:
         return joined
-    return joined + torch.einsum("bm,mcxyz->bcxyz", (~available).to(blank.dtype), blank[0])
+    return joined + subset_sum(blank.expand(len(skips), -1, -1, -1, -1, -1), ~available)
 
 
 def _weighted(maps: Tensor, weights: Tensor) -> Tensor:

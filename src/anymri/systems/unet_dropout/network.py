@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from anymri.errors import ConfigurationError
+from anymri.layers.convolution import Conv3d, ConvTranspose3d
+from anymri.layers.instance_norm import GroupNorm
 from anymri.modalities import MODALITIES
 from anymri.regions import REGIONS, OutputKind
 from anymri.systems.contract import Encoding, Prediction, System
@@ -90,13 +92,13 @@ class UNetDropout(System[UNetDropoutEncoding]):
             Level(channels, count - (level == 0), names)
             for level, (channels, count) in enumerate(zip(widths, blocks, strict=True))
         )
-        self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
-        self.up = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for fine, coarse in pairwise(widths))
+        self.down = nn.ModuleList(Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
+        self.up = nn.ModuleList(ConvTranspose3d(coarse, fine, 2) for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(
             Level(channels, max(1, count - 1), names) for channels, count in zip(widths[:-1], blocks, strict=False)
         )
-        self.head = nn.Conv3d(width, num_classes * PACKED**3, 1)
-        self.coarse_head = nn.Conv3d(widths[1], 1, 1)
+        self.head = Conv3d(width, num_classes * PACKED**3, 1)
+        self.coarse_head = Conv3d(widths[1], 1, 1)
 
     def _encode(self, images: Tensor, present: Tensor) -> UNetDropoutEncoding:
         return UNetDropoutEncoding(present, images)
@@ -156,9 +158,9 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, modalities: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv3d(inputs, outputs, 3, padding=1, bias=False)
+        self.convolution = Conv3d(inputs, outputs, 3, padding=1, bias=False)
         # A larger epsilon than usual, or gradients of a patch outside the brain, which is constant, would overflow.
-        self.norm = nn.GroupNorm(GROUPS, outputs, eps=1e-3)
+        self.norm = GroupNorm(GROUPS, outputs, eps=1e-3)
         self.presence = nn.Linear(modalities, outputs, bias=False)
         nn.init.kaiming_normal_(self.convolution.weight, nonlinearity="relu")
         nn.init.zeros_(self.presence.weight)

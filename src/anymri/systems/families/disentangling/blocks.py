@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from anymri.layers.containers import outputs_of_levels
+from anymri.layers.convolution import Conv3d
 
 SCALES = 4
 STYLE_SIZE = 8
@@ -104,7 +105,7 @@ class SegmentationDecoder(nn.Module):
         self.levels = nn.ModuleList(
             DecoderLevel(make, channels, upsample) for channels in reversed(scale_widths(width)[:-1])
         )
-        self.out = nn.Conv3d(width, out_channels, 1)
+        self.out = Conv3d(width, out_channels, 1)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """Return the logits of fused content, finest scale first."""

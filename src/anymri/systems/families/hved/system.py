@@ -37,6 +37,11 @@ class HVEDPrediction(Prediction):
     posteriors: Sequence[Posterior] = ()
 
 
+def standard_normal(like: Tensor) -> Tensor:
+    """Return noise of the shape of a tensor; its values do not depend on the layout of the tensor in memory."""
+    return torch.randn(like.shape, dtype=like.dtype, device=like.device)
+
+
 class VariationalSystem(StreamSystem[E]):
     """System that draws its features from one posterior per scale.
 
@@ -46,7 +51,7 @@ class VariationalSystem(StreamSystem[E]):
 
     def __init__(self, num_classes: int, modalities: Sequence[str] = MODALITIES) -> None:
         super().__init__(num_classes, modalities)
-        self.draw_noise: Callable[[Tensor], Tensor] = torch.randn_like
+        self.draw_noise: Callable[[Tensor], Tensor] = standard_normal
 
     def latent(self, posterior: Posterior) -> Tensor:
         """Return features (B, C, X, Y, Z): a sample of the posterior in training, its mean in evaluation."""

@@ -11,10 +11,11 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d
 
 from anymri.errors import ConfigurationError
+from anymri.layers.convolution import Conv3d, conv3d
 from anymri.layers.preactivation import LEVELS, STRIDE, Block, Encoder, activate, level_widths
+from anymri.layers.streams import subset_sum
 from anymri.layers.tokens import Transformer
 from anymri.systems.crops import Sides, in_words, plain
 
@@ -37,7 +38,7 @@ class TokenStream(nn.Module):
     def __init__(self, width: int, token_width: int, mlp_width: int, heads: int, crop: Sides, dropout: float) -> None:
         super().__init__()
         self.encoder = Encoder(width)
-        self.embed = nn.Conv3d(level_widths(width)[-1], token_width, 1)
+        self.embed = Conv3d(level_widths(width)[-1], token_width, 1)
         self.position = positions(crop, token_width)
         self.transformer = Transformer(token_width, mlp_width, heads, dropout)
 
@@ -89,7 +90,7 @@ class Fusion(nn.Module):
         available      (B, M) bool
         """
         assert self.reduce.conv.bias is not None
-        reduced = torch.einsum("bm,bmcxyz->bcxyz", available.to(contributions.dtype), contributions)
+        reduced = subset_sum(contributions, available)
         fused: Tensor = self.mix(reduced + self.reduce.conv.bias[:, None, None, None])
         return fused
 
