@@ -44,7 +44,7 @@ def test_starters_are_small_and_say_what_they_are():
 
 def test_the_starter_finds_a_synthetic_tumour(starter, tmp_path):
     (folder,) = write_cohort(tmp_path, 1, seed=1001, style="realistic")
-    assert dice(starter, folder, "T1+T1c+T2+FLAIR")[0] > 0.7
+    assert dice(starter, folder, "T1+T1c+T2+FLAIR")[0] > 0.6
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ and in graphs that are traced, compiled or counted, these are torch's convolutio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -18,7 +19,8 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 Triple = tuple[int, int, int]
 
-ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+_is_available: Callable[[], bool] = torch.backends.mkldnn.is_available
+ONEDNN = _is_available()
 
 # torch takes oneDNN for a single crop beyond this product of channels and the first two sides.
 SMALL = 20480
@@ -54,7 +56,7 @@ def fast(features: Tensor) -> bool:
         and ONEDNN
         and not is_in_torch_dispatch_mode()
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and torch._C._get_tracing_state() is None
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -43,8 +43,8 @@ def _normed(
 ) -> Tensor:
     """Return (B, C, X, Y, Z) float32 normalised per sample and group of channels, then leaky ReLU."""
     tokens = channels_last(features).permute(0, 2, 3, 4, 1)
-    normed: Tensor = _Norm.apply(tokens, weight, bias, groups, eps, slope)  # type: ignore[no-untyped-call]
-    return normed.permute(0, 4, 1, 2, 3)
+    norm: Callable[..., Tensor] = _Norm.apply
+    return norm(tokens, weight, bias, groups, eps, slope).permute(0, 4, 1, 2, 3)
 
 
 class InstanceNorm(nn.InstanceNorm3d):
