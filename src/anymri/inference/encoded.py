@@ -142,9 +142,12 @@ class _TensorFile:
 
     def store(self, tensor: Tensor) -> Tensor:
         """Append a tensor of the CPU and return it mapped from the file; raise `OutputError` if the disk is full."""
-        # NumPy has no bfloat16.
-        stored = tensor.contiguous().view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor.contiguous()
-        array = stored.numpy()
+        # In the order of its memory, so that the network computes with the same layout, and rounds alike.
+        axes = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+        stored = tensor.permute(axes).contiguous()
+        array = (
+            stored.view(torch.int16) if tensor.dtype == torch.bfloat16 else stored
+        ).numpy()  # NumPy has no bfloat16
         try:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="anymri-"))
@@ -159,7 +162,8 @@ class _TensorFile:
                 "Free space there, set TMPDIR to another folder, or allow more memory (memory_limit).",
             ) from error
         self.bytes += array.nbytes
-        return torch.from_numpy(mapped).view(tensor.dtype)
+        places = [axes.index(axis) for axis in range(tensor.ndim)]
+        return torch.from_numpy(mapped).view(tensor.dtype).permute(places)
 
     def close(self) -> None:
         """Delete the file."""

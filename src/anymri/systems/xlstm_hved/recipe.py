@@ -127,8 +127,8 @@ RECIPES = {
     ),
     "starter": on_synthetic_cases(
         "xlstm_hved",
-        "That of the starter weights with images, for --data synthetic: brains that are made in training, at 2 mm. As "
-        "published, the images are learnt first. About an hour on one core that has instructions for bfloat16.",
+        "For --data synthetic: brains that are made in training, at 2 mm. As published, the images are learnt first. "
+        "About 50 minutes on one core that has instructions for bfloat16, which is too short: docs/weights.md.",
         {"width": 4},
         [
             synthetic_stage(5e-3, name="images", objective="pretraining", epochs=2, **_SMALL),
