@@ -16,11 +16,10 @@ from anymri.graphs import folder as folder_module
 from anymri.graphs.folder import export_weights, write_graphs
 from anymri.graphs.openvino_model import CompiledGraph, write_openvino
 from anymri.graphs.parts import parts_of
-from anymri.inference.lanes.check import computed_by
 from anymri.inference.lanes.openvino import OpenVINO, obstacle
 from anymri.modalities import ALL, Subset
 from anymri.systems import registry
-from anymri.systems.computation import Computation
+from anymri.systems.computation import Computation, computed_by
 from untrained import card, write_weights
 
 USED = Subset.parse("T1+FLAIR")

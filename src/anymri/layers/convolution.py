@@ -41,7 +41,7 @@ def conv3d(
         return functional.conv3d(features, weight, bias, stride, padding, dilation, groups)
     features = channels_last(features)
     if weight[0, 0].numel() == 1 and stride == (1, 1, 1) and padding == (0, 0, 0) and groups == 1:
-        return _from_tokens(functional.linear(_tokens(features), weight.flatten(1), bias))
+        return from_tokens(functional.linear(to_tokens(features), weight.flatten(1), bias))
     if _taken_by_torch(features, weight, groups):
         return functional.conv3d(features, weight, bias, stride, padding, dilation, groups)
     if not torch.is_grad_enabled():
@@ -51,13 +51,12 @@ def conv3d(
 
 def fast(features: Tensor) -> bool:
     """Return whether features are computed by oneDNN, channels last: on a CPU, outside traced and counted graphs."""
-    return (
-        features.device.type == "cpu"
-        and ONEDNN
-        and not is_in_torch_dispatch_mode()
-        and not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
-    )
+    return features.device.type == "cpu" and ONEDNN and not is_in_torch_dispatch_mode() and not is_traced()
+
+
+def is_traced() -> bool:
+    """Return whether a graph is being traced, which must consist of torch's operators."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def channels_last(features: Tensor) -> Tensor:
@@ -68,12 +67,12 @@ def channels_last(features: Tensor) -> Tensor:
     return features.contiguous(memory_format=torch.channels_last_3d)
 
 
-def _tokens(features: Tensor) -> Tensor:
+def to_tokens(features: Tensor) -> Tensor:
     """Return (B, C, X, Y, Z) as (B, X, Y, Z, C)."""
     return features.permute(0, 2, 3, 4, 1)
 
 
-def _from_tokens(tokens: Tensor) -> Tensor:
+def from_tokens(tokens: Tensor) -> Tensor:
     """Return (B, X, Y, Z, C) as (B, C, X, Y, Z)."""
     return tokens.permute(0, 4, 1, 2, 3)
 
@@ -107,9 +106,9 @@ def _in_halves(
     length, second = (half - 1) * stride[0] + reach, (sides - half) * stride[0]
     padded = functional.pad(features, (0, 0, 0, 0, padding[0], padding[0]))
     halves = torch.cat([padded[:, :, :length], padded[:, :, second : second + length]])
-    output = _tokens(functional.conv3d(halves, weight, bias, stride, (0, padding[1], padding[2]), dilation, groups))
+    output = to_tokens(functional.conv3d(halves, weight, bias, stride, (0, padding[1], padding[2]), dilation, groups))
     whole = output.flatten(0, 1) if sides % 2 == 0 else torch.cat([output[0], output[1, 1:]])
-    return _from_tokens(whole[None])
+    return from_tokens(whole[None])
 
 
 class Conv3d(nn.Conv3d):
@@ -137,6 +136,6 @@ class ConvTranspose3d(nn.ConvTranspose3d):
         # One matrix product; the channels of a voxel stay together when its cube is put in its place.
         weight = self.weight.permute(2, 3, 4, 1, 0).flatten(0, 3)
         bias = None if self.bias is None else self.bias.repeat(side**3)
-        b, x, y, z, _ = (tokens := _tokens(channels_last(input))).shape
+        b, x, y, z, _ = (tokens := to_tokens(channels_last(input))).shape
         cubes = functional.linear(tokens, weight, bias).view(b, x, y, z, side, side, side, -1)
-        return _from_tokens(cubes.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, side * x, side * y, side * z, -1))
+        return from_tokens(cubes.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, side * x, side * y, side * z, -1))

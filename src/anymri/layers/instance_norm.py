@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anymri.layers.convolution import channels_last, fast
+from anymri.layers.convolution import channels_last, fast, from_tokens, to_tokens
 
 EPS = 1e-5
 # Numbers per row in which features are read, at least, and rows whose float32 sums are still exact enough.
@@ -42,9 +42,9 @@ def _normed(
     features: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, slope: float
 ) -> Tensor:
     """Return (B, C, X, Y, Z) float32 normalised per sample and group of channels, then leaky ReLU."""
-    tokens = channels_last(features).permute(0, 2, 3, 4, 1)
+    tokens = to_tokens(channels_last(features))
     norm: Callable[..., Tensor] = _Norm.apply
-    return norm(tokens, weight, bias, groups, eps, slope).permute(0, 4, 1, 2, 3)
+    return from_tokens(norm(tokens, weight, bias, groups, eps, slope))
 
 
 class InstanceNorm(nn.InstanceNorm3d):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anymri.layers.convolution import Triple, channels_last, conv3d, fast
+from anymri.layers.convolution import Triple, channels_last, conv3d, fast, from_tokens, to_tokens
 
 
 def packed_conv3d(features: Tensor, weight: Tensor, bias: Tensor, block: Triple) -> Tensor:
@@ -31,13 +31,13 @@ def packed_conv3d(features: Tensor, weight: Tensor, bias: Tensor, block: Triple)
     steps = [-(-(step + side - 1) // step) for step in block]
     after = [(each - 1) * step - side // 2 for each, step in zip(steps, block, strict=True)]
     margins = [margin for end in reversed(after) for margin in (side // 2, end)]
-    tokens = functional.pad(channels_last(features).permute(0, 2, 3, 4, 1), (0, 0, *margins))
+    tokens = functional.pad(to_tokens(channels_last(features)), (0, 0, *margins))
     blocks = tokens.view(len(tokens), *_divided(tokens.shape[1:4], block), -1)
-    packed = blocks.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4).permute(0, 4, 1, 2, 3)
+    packed = from_tokens(blocks.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4))
     output = conv3d(packed, packed_kernel(weight, block), bias.repeat(block[0] * block[1] * block[2]))
-    voxels = output.permute(0, 2, 3, 4, 1).reshape(*output.shape[:1], *output.shape[2:], *block, -1)
+    voxels = to_tokens(output).reshape(*output.shape[:1], *output.shape[2:], *block, -1)
     whole = voxels.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(len(features), *size, -1)
-    return whole.permute(0, 4, 1, 2, 3)
+    return from_tokens(whole)
 
 
 def _divided(size: Sequence[int], block: Triple) -> list[int]:

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from anymri.layers.convolution import is_traced
+
 # Tokens per chunk: the backward pass keeps the states at its start, and computes those within the chunk again.
 STEPS = 160
 # Channels that advance at once.
@@ -36,9 +38,7 @@ def usable(tokens: Tensor, *functions: tuple[str, str]) -> bool:
     """Return whether the compiled functions can process `tokens`; the first call compiles or loads them."""
     if tokens.device.type != "cpu" or tokens.dtype != torch.float32 or type(tokens) is not Tensor:
         return False
-    # What is traced must consist of torch's operators.
-    traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    return not traced and all(_compiled(*each) is not None for each in functions)
+    return not is_traced() and all(_compiled(*each) is not None for each in functions)
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -22,3 +24,14 @@ class Computation:
     def decode(self, system: System[Any], encoding: Any, available: Tensor, reconstruct: bool) -> Prediction:
         """Return the prediction; the arguments are those of `System.decode`, which has checked them."""
         return system._decode(encoding, available, reconstruct)
+
+
+@contextmanager
+def computed_by(computation: Computation, system: System[Any]) -> Iterator[None]:
+    """Context in which a system is computed in another way."""
+    before = system.computation
+    system.computation = computation
+    try:
+        yield
+    finally:
+        system.computation = before

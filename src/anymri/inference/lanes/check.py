@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from anymri.modalities import ALL, Subset
 from anymri.regions import region_mask
 from anymri.synthesis.realistic.generator import SMALLEST, generate
 from anymri.synthesis.realistic.study import as_study
-from anymri.systems.computation import Computation
+from anymri.systems.computation import Computation, computed_by
 from anymri.systems.contract import System
 from anymri.systems.crops import Sides
 from anymri.weights.card import WeightsCard
@@ -78,17 +77,6 @@ def check_case(card: WeightsCard, sides: Sides) -> Prepared:
     made = generate(SEED, INDEX, float(card.preprocessing.coarsening), (x, y, z), easy=True)
     # Made on the grid of the network.
     return preprocess(as_study(made, "synthetic"), card.preprocessing.model_copy(update={"coarsening": 1}))
-
-
-@contextmanager
-def computed_by(computation: Computation, system: System[Any]) -> Iterator[None]:
-    """Context in which a system is computed in another way."""
-    before = system.computation
-    system.computation = computation
-    try:
-        yield
-    finally:
-        system.computation = before
 
 
 def _predict_by(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,8 @@ from anymri.files import cache_folder, digest
 from anymri.graphs.folder import OPENVINO, SUFFIXES, write_graphs
 from anymri.graphs.openvino_model import CompiledGraph
 from anymri.graphs.parts import AVAILABLE, CORNERS, DECODER, IMAGE, IMAGES, NETWORK, encoder_name, feature_name
-from anymri.systems.computation import Computation
+from anymri.layers.streams import Outputs, encode_existing
+from anymri.systems.computation import Computation, computed_by
 from anymri.systems.contract import Encoding, Prediction, System
 from anymri.systems.crops import Sides
 from anymri.systems.streams import StreamSystem
@@ -42,7 +44,7 @@ class GraphEncoding(Encoding):
 
     images: Tensor
     corners: Tensor | None
-    features: list[list[Tensor] | None]
+    features: Outputs
 
 
 def obstacle(device: torch.device, card: WeightsCard) -> str | None:
@@ -66,12 +68,11 @@ class OpenVINO(Computation):
 
     def encode(self, system: System[Any], images: Tensor, present: Tensor, corners: Tensor | None) -> GraphEncoding:
         """Return the encoding; the encoder of a modality runs for the samples that have it."""
-        features: list[list[Tensor] | None] = []
+        features: Outputs = []
         if isinstance(system, StreamSystem):
             graphs = self._compiled(system, images)
-            for number, modality in enumerate(system.modalities):
-                encoder = graphs[encoder_name(modality)]
-                features.append(_encoded(encoder, images[:, number : number + 1], present[:, number]))
+            encoders = {name: partial(_encoded, graphs[encoder_name(name)]) for name in system.modalities}
+            features = encode_existing(encoders, images, present)
         return GraphEncoding(present, images, corners, features)
 
     def decode(self, system: System[Any], encoding: GraphEncoding, available: Tensor, reconstruct: bool) -> Prediction:
@@ -119,13 +120,9 @@ class OpenVINO(Computation):
                 return _read(Path(temporary) / "graphs")
 
     def _write(self, system: System[Any], sides: Sides, folder: Path) -> None:
-        computation, system.computation = system.computation, Computation()
-        try:
-            # Weights of inference tensors could not be traced.
-            with torch.inference_mode(False):
-                write_graphs(system, self._card, self._checksum, sides, folder, OPENVINO)
-        finally:
-            system.computation = computation
+        # Weights of inference tensors could not be traced.
+        with computed_by(Computation(), system), torch.inference_mode(False):
+            write_graphs(system, self._card, self._checksum, sides, folder, OPENVINO)
 
 
 def _read(folder: Path) -> dict[str, CompiledGraph]:
@@ -133,14 +130,7 @@ def _read(folder: Path) -> dict[str, CompiledGraph]:
     return {path.stem: CompiledGraph(path, threads) for path in sorted(folder.glob(f"*{SUFFIXES[OPENVINO]}"))}
 
 
-def _encoded(encoder: CompiledGraph, images: Tensor, exists: Tensor) -> list[Tensor] | None:
-    """Return the features of one modality, (B, ...) each, zero in samples without it; None if no sample has it."""
-    found = {
-        sample: [torch.from_numpy(each) for each in encoder({IMAGE: images[sample : sample + 1].numpy()})]
-        for sample in exists.nonzero()[:, 0].tolist()
-    }
-    if not found:
-        return None
-    blank = [torch.zeros_like(each) for each in next(iter(found.values()))]
-    samples = (found.get(sample, blank) for sample in range(len(exists)))
+def _encoded(encoder: CompiledGraph, images: Tensor) -> list[Tensor]:
+    """Return the features of one modality, (B, ...) each, for its images (B, 1, X, Y, Z)."""
+    samples = [map(torch.from_numpy, encoder({IMAGE: image[None].numpy()})) for image in images]
     return [torch.cat(each) for each in zip(*samples, strict=True)]
