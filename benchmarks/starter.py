@@ -35,6 +35,8 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 SEED, COUNT = 1000, 12
 CALIBRATION_CASES = 16
 METRICS = ("dice", "ece")
+# Left and right look alike to a network, so that mirrored windows are worth their time.
+MIRRORED = "x"
 SUMMARY = (
     "Trained on synthetic brains only, never on a patient: for trying, teaching and labelling that a person corrects. "
     "Not for patients."
@@ -108,6 +110,7 @@ def flair_from_others(segmenter, study):
 def main(run, name, work, further=""):
     work.mkdir(parents=True, exist_ok=True)
     system, card = load_weights(run)
+    card = card.model_copy(update={"mirrored": MIRRORED})
     chosen, calibrated = temperatures(Segmenter(system, card)), work / "calibrated.safetensors"
     save_weights(calibrated, system.state_dict(), card.model_copy(update={"temperatures": chosen}))
     write_cohort(work / "synthetic", COUNT, seed=SEED, style="realistic")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from monai.inferers.utils import sliding_window_inference
 
+from anymri.inference.encoded import EncodedVolume
 from anymri.inference.tiling import Tiling, Windows, window_starts
-from anymri.inference.windows import predict
+from anymri.inference.windows import predict, window_corners
 from anymri.modalities import ALL, SUBSETS, Subset
 from anymri.systems import registry
 from untrained import prepared
@@ -107,3 +108,24 @@ def test_the_temperature_of_a_subset_divides_its_logits(values):
         with torch.inference_mode():
             logits = system(images[None], subset.as_tensor()).logits[0]
         torch.testing.assert_close(found.probabilities, (logits / divisor).softmax(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("values", ["probabilities", "logits"])
+def test_mirrored_windows_give_the_mean_of_the_mirrored_predictions(values):
+    system, images = small_system(), torch.randn(4, 32, 32, 32)
+    plain, both = (Windows((32, 32, 32), 0.5, values=values, mirrored=axes) for axes in ("", "xz"))
+    found = predict(system, prepared(images), SOME, both)
+    flips = [(), (1,), (3,), (1, 3)]
+    turned = [predict(system, prepared(images.flip(axes)), SOME, plain) for axes in flips]
+    for place, mean in enumerate(found):
+        each = [getattr(one[place], values).flip(axes) for one, axes in zip(turned, flips, strict=True)]
+        torch.testing.assert_close(getattr(mean, values), torch.stack(each).mean(0), rtol=1e-4, atol=1e-5)
+        assert (each[0] - each[1]).abs().max() > 1e-3
+    kept = EncodedVolume(system, prepared(images), both)
+    torch.testing.assert_close(kept.decode(SOME[1]).probabilities, found[1].probabilities)
+
+
+def test_a_mirrored_window_begins_where_it_ended():
+    place = (slice(2, 10), slice(0, 8), slice(4, 12))
+    corners = window_corners([place], torch.tensor([0, 0, 100]), (0, 2))
+    assert corners.tolist() == [[[9, 0, 111], [2, 7, 104]]]

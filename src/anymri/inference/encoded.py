@@ -7,7 +7,7 @@ import tempfile
 import weakref
 from collections.abc import Callable
 from copy import copy
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,7 +71,7 @@ class EncodedVolume:
 
         with system.folded_weights():
             for encoded in encode_windows(system, self._tiling):
-                self._kept.append(EncodedWindows(encoded.places, map_tensors(encoded.encoding, keep)))
+                self._kept.append(replace(encoded, encoding=map_tensors(encoded.encoding, keep)))
 
     def decode(self, subset: Subset | str, reconstruct: bool = False) -> VolumePrediction:
         """Return the prediction for one subset of the encoded modalities.
@@ -91,7 +91,7 @@ class EncodedVolume:
         decoder = SubsetDecoder(self._system, self._tiling, wanted, reconstruct)
         with self._system.folded_weights():
             for kept in self._kept:
-                decoder.add(EncodedWindows(kept.places, map_tensors(kept.encoding, self._load)))
+                decoder.add(replace(kept, encoding=map_tensors(kept.encoding, self._load)))
         return decoder.result()
 
     def _load(self, kept: Tensor) -> Tensor:

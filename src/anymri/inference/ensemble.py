@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +22,7 @@ from anymri.inference.assembly import Predicted, Wanted, assemble, check_space, 
 from anymri.inference.lanes import Lane, on_device
 from anymri.inference.result import Result, check_output
 from anymri.inference.segmenter import Segmenter, as_raw
+from anymri.inference.tiling import mirrorings
 from anymri.inference.uncertainty import disagreement, region_probabilities
 from anymri.modalities import Subset
 from anymri.prepare.preparation import Preparation, prepare
@@ -31,8 +31,6 @@ from anymri.provenance import Inputs
 from anymri.regions import OutputKind
 from anymri.weights.card import WeightsCard
 
-_AXES = "xyz"
-
 
 class Ensemble:
     """Several loaded segmenters that segment a case together; each prepares it and lays its windows by its own card.
@@ -40,7 +38,8 @@ class Ensemble:
     members  the segmenters, of one system or of several
     combine  mean: mean probability, of classes if all members predict classes, otherwise of regions; staple: STAPLE of
              the label maps, region by region
-    flips    axes along which scans are mirrored too, as "x" or "xyz": each doubles the number of predictions
+    flips    axes along which scans are mirrored too, as "x" or "xyz": each doubles the number of predictions. Given
+             here, they are in place of those of the cards
     """
 
     def __init__(self, members: Sequence[Segmenter], combine: str = "mean", flips: str = "") -> None:
@@ -52,7 +51,7 @@ class Ensemble:
             )
         if combine == "staple":
             need("prepare", "SimpleITK", purpose="STAPLE")
-        if not set(flips) <= set(_AXES) or len(set(flips)) < len(flips):
+        if not set(flips) <= set("xyz") or len(set(flips)) < len(flips):
             raise ConfigurationError(f"{flips!r} does not name axes to mirror.", "Use some of x, y and z, as in xyz.")
         if len(members) * 2 ** len(flips) < 2:
             raise ConfigurationError("An ensemble needs two predictions or more.", "Give more weights, or flips.")
@@ -62,6 +61,8 @@ class Ensemble:
                 "Some of the weights have the resection cavity as a class, and others do not.",
                 "Combine weights that were trained on the same label scheme.",
             )
+        for member in members if flips else ():
+            member.windows = member.windows._replace(mirrored="")
         self.members = tuple(members)
         self.combine = combine
         self.flips = flips
@@ -192,12 +193,6 @@ class Ensemble:
                     around[prepared.box] = False
                     whole[0][around] = 1  # background
                 yield whole, prediction.kind
-
-
-def mirrorings(flips: str) -> list[tuple[int, ...]]:
-    """Return every set of axes to mirror, the empty one first."""
-    axes = [_AXES.index(letter) for letter in flips]
-    return [each for count in range(len(axes) + 1) for each in combinations(axes, count)]
 
 
 def mirrored(prepared: Prepared, axes: Sequence[int]) -> Prepared:

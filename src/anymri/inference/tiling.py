@@ -6,7 +6,7 @@ By default the positions and weights are those of MONAI's `sliding_window_infere
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import product
+from itertools import combinations, product
 from math import ceil, prod
 from typing import Any, NamedTuple, Self
 
@@ -45,6 +45,7 @@ class Windows(NamedTuple):
     steps         distance of windows: rounded `down` or `up`, or `equal`; see `Recipe.window_steps`
     fitted        whether the sides are fitted to the volume; see `Recipe.window_fitted`
     temperatures  subset -> number by which its logits are divided; see `WeightsCard.temperatures`
+    mirrored      axes along which windows are mirrored too; see `WeightsCard.mirrored`
     """
 
     sides: Sides
@@ -54,6 +55,7 @@ class Windows(NamedTuple):
     steps: str = "down"
     fitted: bool = False
     temperatures: Mapping[str, float] = {}
+    mirrored: str = ""
 
     @classmethod
     def of(cls, card: WeightsCard) -> Self:
@@ -66,6 +68,7 @@ class Windows(NamedTuple):
             card.window_steps,
             card.window_fitted,
             card.temperatures,
+            card.mirrored,
         )
 
     def starts(self, sides: Sides) -> tuple[list[int], list[int], list[int]]:
@@ -88,9 +91,10 @@ class Windows(NamedTuple):
 class Tiling:
     """Positions and weights of the windows that cover one prepared case.
 
-    case    the case
-    places  position of each window in the padded volume
-    inside  position of the case's images in the padded volume
+    case        the case
+    places      position of each window in the padded volume
+    inside      position of the case's images in the padded volume
+    mirrorings  each set of axes along which all windows are mirrored, the empty one first
     """
 
     def __init__(self, system: System[Any], case: Prepared, windows: Windows) -> None:
@@ -110,9 +114,10 @@ class Tiling:
             (slice(i, i + a), slice(j, j + b), slice(k, k + c)) for i, j, k in product(*windows.starts(padded))
         ]
         self.weights = window_weights(self.sides, windows.blending)
+        self.mirrorings = mirrorings(windows.mirrored)
         self.sums = torch.zeros(self.shape, device="cpu")
         for place in self.places:
-            self.sums[place] += self.weights
+            self.sums[place] += len(self.mirrorings) * self.weights
 
     def temperature(self, subset: Subset) -> float:
         """Return the number by which the logits of a subset are divided."""
@@ -131,6 +136,12 @@ class Tiling:
         padded = self.case.background[:, None, None, None].repeat(1, *self.shape)
         padded[(slice(None), *self.inside)] = self.case.images
         return padded
+
+
+def mirrorings(flips: str) -> list[tuple[int, ...]]:
+    """Return every set of axes among `flips`, as "xz", the empty one first."""
+    axes = ["xyz".index(letter) for letter in flips]
+    return [each for count in range(len(axes) + 1) for each in combinations(axes, count)]
 
 
 def longer(first: Sides, second: Sides) -> Sides:

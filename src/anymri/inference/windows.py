@@ -49,10 +49,12 @@ class EncodedWindows:
 
     places    position of each window in the padded volume
     encoding  their encoding, one sample per window
+    mirrored  spatial axes along which the windows were mirrored before
     """
 
     places: list[Place]
     encoding: Any
+    mirrored: tuple[int, ...] = ()
 
 
 class Blend:
@@ -88,18 +90,29 @@ def encode_windows(system: System[Any], tiling: Tiling) -> Iterator[EncodedWindo
         origin = system.window_origin(torch.tensor(case.origin, device="cpu") - shift)
     for places in tiling.groups():
         crops = torch.stack([images[(slice(None), *place)] for place in places]).to(device)
-        corners = None if origin is None else window_corners(places, origin).to(device)
         present = case.present.to(device).expand(len(places), -1)
-        yield EncodedWindows(places, system.encode(crops, present, corners))
+        for axes in tiling.mirrorings:
+            corners = None if origin is None else window_corners(places, origin, axes).to(device)
+            yield EncodedWindows(places, system.encode(mirror(crops, axes), present, corners), axes)
 
 
-def window_corners(places: Sequence[Place], origin: Tensor) -> Tensor:
+def window_corners(places: Sequence[Place], origin: Tensor, mirrored: Sequence[int] = ()) -> Tensor:
     """Return the corners (B, 2, 3) int64 of windows in a volume whose first voxel is at `origin`.
 
     See `anymri.systems.batch.middle_corners`.
+
+    mirrored  axes along which the windows are mirrored: their first voxel is the last one there
     """
-    ends = [[[axis.start for axis in place], [axis.stop - 1 for axis in place]] for place in places]
-    return torch.tensor(ends, device="cpu") + origin
+    sides = [[[axis.start for axis in place], [axis.stop - 1 for axis in place]] for place in places]
+    ends = torch.tensor(sides, device="cpu")
+    for axis in mirrored:
+        ends[..., axis] = ends[..., axis].flip(1)
+    return ends + origin
+
+
+def mirror(volumes: Tensor, axes: Sequence[int]) -> Tensor:
+    """Return volumes (..., X, Y, Z) mirrored along spatial axes; the tensor as it is for no axis."""
+    return volumes.flip([axis - 3 for axis in axes]) if axes else volumes
 
 
 class SubsetDecoder:
@@ -127,7 +140,7 @@ class SubsetDecoder:
         values = prediction.logits if self.blends_logits else prediction.probabilities()
         if prediction.reconstruction is not None:
             values = torch.cat([values, prediction.reconstruction[:, ~available[0]]], dim=1)
-        self.blend.add(encoded.places, values)
+        self.blend.add(encoded.places, mirror(values, encoded.mirrored))
 
     @torch.inference_mode()
     def result(self) -> VolumePrediction:

@@ -81,6 +81,8 @@ class WeightsCard(BaseModel):
     window_fitted    whether windows are fitted to the box of each volume
     temperatures     subset -> number by which the logits of the subset are divided, so that probabilities are as high
                      as the observed frequencies; 1 for other subsets
+    mirrored         axes along which windows are mirrored too, as "x" or "xyz", and the predictions averaged; each
+                     axis doubles the time
     label_scheme     label scheme of the training data; None for converted weights
     space            space of the scans that the network takes: that of the scan, or of an atlas
     operative        scans of the training data: before surgery, after it, or both; None where it is not known
@@ -111,6 +113,7 @@ class WeightsCard(BaseModel):
     window_steps: WindowSteps = "down"
     window_fitted: bool = False
     temperatures: dict[SubsetName, Annotated[float, Field(gt=0, le=100)]] = {}
+    mirrored: str = Field(default="", pattern=r"^x?y?z?$")
     label_scheme: Annotated[str | None, AfterValidator(_known)]
     space: Literal["scan", "atlas"] = "scan"
     operative: Literal["pre", "post", "any"] | None = None

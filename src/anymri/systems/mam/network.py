@@ -20,6 +20,7 @@ from anymri.layers.convolution import Conv3d, ConvTranspose3d, conv3d
 from anymri.layers.instance_norm import InstanceNorm
 from anymri.layers.streams import Outputs, encode_existing, surely_all, surely_none
 from anymri.layers.tokens import Transformer
+from anymri.layers.upsampled_convolution import upsampled_conv3d
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
 from anymri.systems.contract import Encoding, Prediction
@@ -87,7 +88,7 @@ class DecoderLevel(nn.Module):
         contributions  those of the available modalities, (B, C, X, Y, Z) each
         """
         conv = self.join.conv
-        features = conv3d(self.up(below), conv.weight[:, : self.up.out_channels], conv.bias, padding=(1, 1, 1))
+        features = upsampled_conv3d(below, self.up, conv.weight[:, : self.up.out_channels], conv.bias)
         for contribution in contributions:
             features += contribution
         decoded: Tensor = self.out(self.join.norm(features))

@@ -13,9 +13,11 @@ from anymri.data.case import Case
 from anymri.modalities import MODALITIES, Subset, nonempty_subsets
 
 _SUBSET_FLAGS = np.array(nonempty_subsets(4))
-# Of `subsets: one_and_several`: shares of T1, T1c, T2 and FLAIR as the only one; share of all modalities in the others.
+# Of `subsets: one_and_several`: shares of T1, T1c, T2 and FLAIR as the only one; in the others, shares of all
+# modalities and of the pair of short protocols, where a network tends to trust T1c although FLAIR shows the oedema.
 _SHARES = np.array([0.25, 0.22, 0.32, 0.21])
-_SHARE_OF_ALL = 0.4
+_SHARE_OF_ALL, _SHARE_OF_PAIR = 0.35, 0.25
+_PAIR = np.array(Subset.parse("T1c+FLAIR").flags)
 _NEVER_IN_REFERENCE = np.array(Subset.parse("T1+T2+FLAIR").flags)
 
 
@@ -75,8 +77,11 @@ def one_modality(present: NDArray[np.bool_], rng: np.random.Generator) -> NDArra
 def several_modalities(present: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
     """Return all modalities that exist, (4,) bool, or, more often, a smaller subset of two or more of them."""
     possible = _SUBSET_FLAGS[(present >= _SUBSET_FLAGS).all(1) & (_SUBSET_FLAGS.sum(1) > 1)][:-1]  # the last has all
-    if not len(possible) or rng.random() < _SHARE_OF_ALL:
+    drawn = rng.random()
+    if not len(possible) or drawn < _SHARE_OF_ALL:
         return present.copy()
+    if drawn < _SHARE_OF_ALL + _SHARE_OF_PAIR and (present >= _PAIR).all():
+        return _PAIR.copy()
     chosen: NDArray[np.bool_] = rng.choice(possible)
     return chosen
 
