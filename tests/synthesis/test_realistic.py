@@ -86,6 +86,11 @@ def test_shape_can_be_chosen():
     assert case.brain.mean() > 0.8  # the middle of the head
 
 
+def test_a_tumour_may_be_outside_of_a_small_grid():
+    for index in range(3):
+        assert generate(1, index, 1.0, shape=(64, 64, 64), easy=True).tissue.any()
+
+
 def test_scans_are_positive_in_the_brain_mask_and_zero_outside(cases):
     for case in cases:
         for image in case.images.values():

@@ -85,12 +85,10 @@ def push(deformation: Deformation, space: Space, centre: Floats, radius_mm: floa
     """
     reach = 3 * radius_mm
     lines = space.lines()
-    box = tuple(
-        slice(int(inside[0]), int(inside[-1]) + 1)
-        for inside in (
-            np.flatnonzero(np.abs(line.ravel() - middle) < reach) for line, middle in zip(lines, centre, strict=True)
-        )
-    )
+    near = [np.flatnonzero(np.abs(line.ravel() - middle) < reach) for line, middle in zip(lines, centre, strict=True)]
+    if not all(map(len, near)):
+        return  # the tumour is outside of a small grid
+    box = tuple(slice(int(inside[0]), int(inside[-1]) + 1) for inside in near)
     offsets = [
         line.ravel()[part].reshape([-1 if axis == i else 1 for i in range(3)]) - centre[axis]
         for axis, (line, part) in enumerate(zip(lines, box, strict=True))
