@@ -10,6 +10,7 @@ train           train a system on a cohort
 evaluate        evaluate weights on a cohort, for all 15 subsets of modalities
 score           score the label maps of any tool
 create          create a system as a torch module
+features        compute features of any layer of a system, by name
 list_systems    list the names of the systems
 """
 
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from anymri.evaluation.scoring import score
     from anymri.inference import load, segment
     from anymri.inference.cohort import segment_cohort
+    from anymri.systems.features import features
     from anymri.systems.registry import create
 
 __all__ = [
     "__version__",
     "create",
     "evaluate",
+    "features",
     "find_cases",
     "list_systems",
     "load",
@@ -45,6 +48,7 @@ __all__ = [
 _MODULES = {
     "create": "anymri.systems.registry",
     "evaluate": "anymri.evaluation.runner",
+    "features": "anymri.systems.features",
     "find_cases": "anymri.api",
     "list_systems": "anymri.api",
     "load": "anymri.inference",

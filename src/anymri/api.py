@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from anymri.data.case import Case, Study
     from anymri.prepare.preparation import Preparation
     from anymri.training.callbacks import TrainingCallback
+    from anymri.training.own_loss import Loss
 
 
 def list_systems() -> list[str]:
@@ -57,7 +58,7 @@ def read_case(case: Case | Path | str | Mapping[str, Path | str], label_scheme: 
     True
     """
     from anymri.data.case import read_study
-    from anymri.inference.segmenter import as_case
+    from anymri.inference.case_input import as_case
     from anymri.regions import label_scheme as find_scheme
 
     return read_study(as_case(case), None if label_scheme is None else find_scheme(label_scheme))
@@ -111,6 +112,7 @@ def train(
     loggers: Sequence[str] = (),
     resume: bool = False,
     callback: TrainingCallback | None = None,
+    loss: Loss | str | None = None,
     **settings: Any,
 ) -> Path:
     """Train a system on a cohort and return the file of its best weights.
@@ -125,6 +127,8 @@ def train(
     loggers          mlflow, wandb
     resume           continue the run in `output`
     callback         receives each case, step and epoch; by default nothing is shown
+    loss             a function of the system and a batch, or "package.module:function", in place of the objectives of
+                     all stages; returns a scalar tensor or a `StepLoss`. To resume a run, give it again
     settings         changes of the recipe as in --set: epochs=2, or nested ones as in **{"network.width": 4}
 
     Raises an `AnymriError` before any work if something does not fit, `Interrupted` after Ctrl-C with all saved.
@@ -141,17 +145,20 @@ def train(
     from anymri.training.callbacks import TrainingCallback
     from anymri.training.configuration import path_options, resolve
     from anymri.training.engine import train as run_training
+    from anymri.training.own_loss import find_loss, name_of
     from anymri.training.run import Run
 
+    own = None if loss is None else find_loss(loss)
     options = {
         **path_options(data, cache, initial_weights),
         "label_scheme": label_scheme,
         "device": device,
         "loggers": tuple(loggers),
+        "loss": None if own is None else name_of(own),
     }
     # JSON is YAML, which assignments are read as.
     assignments = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     configuration = resolve(system, recipe, options, assignments=assignments)
     run = Run(Path(output))
-    run_training(configuration, run.folder, callback or TrainingCallback(), resume)
+    run_training(configuration, run.folder, callback or TrainingCallback(), resume, loss=own)
     return run.best if run.best.exists() else run.last

@@ -212,3 +212,39 @@ def test_a_real_case_without_zero_background_gets_a_label_map(real_data, weights
     written, reference = (nib.load(f) for f in (tmp_path / "segmentation.nii.gz", Path(case.scans["T1c"])))
     assert written.shape == reference.shape == result.classes.shape
     np.testing.assert_array_equal(written.affine, reference.affine)
+
+
+def test_images_in_memory_give_the_label_map_of_their_files(case, weights, tmp_path):
+    (files,) = find_cases(case)
+    images = {modality: nib.load(path) for modality, path in files.scans.items()}
+    model = anymri.load(weights, device="cpu")
+    expected = model.segment(case)
+    found = model.segment(images, output=tmp_path / "out")
+    pairs = model.segment({name: (np.asarray(each.dataobj), each.affine) for name, each in images.items()})
+    one = anymri.segment(t1c=images["T1c"], flair=images["FLAIR"], weights=weights, device="cpu")
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    np.testing.assert_array_equal(pairs.classes, expected.classes)
+    np.testing.assert_array_equal(one.classes, model.segment(case, "T1c+FLAIR").classes)
+    saved = nib.load(tmp_path / "out" / "segmentation.nii.gz")
+    np.testing.assert_array_equal(saved.affine, images["T1c"].affine)
+    assert saved.header.get_xyzt_units() == images["T1c"].header.get_xyzt_units() and found.space == "T1c"
+    record = json.loads((tmp_path / "out" / "provenance.json").read_text())["inputs"]["T1c"]
+    assert record["file"] == "T1c (in memory)" and len(record["sha256"]) == 64
+
+
+VOLUME = np.ones((24, 24, 24))
+VOLUME[8:16, 8:16, 8:16] = np.arange(8)
+IN_MEMORY_ERRORS = {
+    "array": ({"t1": VOLUME}, "is a ndarray"),
+    "affine": ({"t1": (VOLUME, np.eye(3))}, "has the shape"),
+    "values": ({"t1": (np.where(VOLUME > 6, np.nan, VOLUME), np.eye(4))}, "NaN or infinite values in 64"),
+    "constant": ({"t1": (0 * VOLUME, np.eye(4))}, "has the value 0 in every voxel"),
+    "twice": ({"t1c": (VOLUME, np.eye(4)), "t1ce": (VOLUME, np.eye(4))}, "T1c is given twice"),
+    "mixed": ({"t1c": (VOLUME, np.eye(4)), "t2": "t2.nii.gz"}, "given together"),
+}
+
+
+@pytest.mark.parametrize(("images", "message"), IN_MEMORY_ERRORS.values(), ids=IN_MEMORY_ERRORS)
+def test_images_in_memory_that_cannot_be_used_are_refused(weights, images, message):
+    with pytest.raises(AnymriError, match=message):
+        anymri.load(weights, device="cpu").segment(images)

@@ -86,7 +86,7 @@ def test_losses_are_finite_and_fall(place, name, recipe, stage_name, regime):
     [batch] = batches(prepare(configuration, lambda *_: None).training, stage, 0, 0, 1, 0)
     torch.manual_seed(0)
     system = registry.build(name, configuration.recipe.network)
-    learners = Learners(start_process_group("cpu", "32-true"), name, system, stage, 0, {})
+    learners = Learners(start_process_group("cpu", "32-true"), spec, system, stage, 0, {})
     learners.networks.train()
     del learners.optimisers[1:]  # against a discriminator that learns, a loss may rise
     # The same number each time: the same noise.

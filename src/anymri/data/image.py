@@ -120,11 +120,16 @@ def data_file_of(path: Path) -> Path | None:
 
 
 def read_scan(path: Path) -> Image:
-    """Read a scan as `read_image` does; also raise `ImageError` if all voxels have the same value.
+    """Read a scan as `read_image` does, and check it as `checked_scan` does."""
+    return checked_scan(read_image(path))
+
+
+def checked_scan(image: Image) -> Image:
+    """Return an image that is used as a scan; raise `ImageError` if all voxels have the same value.
 
     An `InputWarning` says that a scan has so few values that it could be a label map.
     """
-    image = read_image(path)
+    path = image.path
     if image.array.min() == image.array.max():
         raise ImageError(
             f"{path} has the value {image.array.flat[0]:g} in every voxel.",

@@ -19,12 +19,14 @@ from anymri.extras import need
 from anymri.files import locked
 from anymri.inference import combining
 from anymri.inference.assembly import Predicted, Wanted, assemble, check_space, chosen_space, chosen_subset
+from anymri.inference.case_input import as_raw
 from anymri.inference.lanes import Lane, on_device
 from anymri.inference.result import Result, check_output
-from anymri.inference.segmenter import Segmenter, as_raw
+from anymri.inference.segmenter import Segmenter
 from anymri.inference.tiling import mirrorings
 from anymri.inference.uncertainty import disagreement, region_probabilities
 from anymri.modalities import Subset
+from anymri.prepare.in_memory import Volume
 from anymri.prepare.preparation import Preparation, prepare
 from anymri.prepare.raw import RawStudy
 from anymri.provenance import Inputs
@@ -127,7 +129,7 @@ class Ensemble:
 
     def segment(
         self,
-        case: RawStudy | Preparation | Study | Case | Path | str | Mapping[str, Path | str],
+        case: RawStudy | Preparation | Study | Case | Path | str | Mapping[str, Path | str | Volume],
         subset: Subset | str | None = None,
         output: Path | str | None = None,
         *,

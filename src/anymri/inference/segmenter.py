@@ -10,13 +10,12 @@ from typing import Any, Self
 import torch
 
 from anymri.data.case import Case, Study
-from anymri.data.layouts import case_from_files, find_cases
-from anymri.data.layouts.found import counted
 from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import preprocess
-from anymri.errors import CohortError, WeightsError
+from anymri.errors import WeightsError
 from anymri.files import locked, sha256
 from anymri.inference.assembly import Predicted, Wanted, assemble, check_space, chosen_space, chosen_subset
+from anymri.inference.case_input import as_raw, read_given
 from anymri.inference.device import pick_device
 from anymri.inference.encoded import MEMORY_LIMIT_BYTES, EncodedVolume
 from anymri.inference.lanes import DEFAULT, Lane, check_lane, enter, on_device
@@ -24,8 +23,9 @@ from anymri.inference.result import Result, check_output
 from anymri.inference.tiling import Windows
 from anymri.inference.windows import VolumePrediction, predict
 from anymri.modalities import MODALITIES, Subset
-from anymri.prepare.preparation import Preparation, as_found, prepare
-from anymri.prepare.raw import RawStudy, read_raw
+from anymri.prepare.in_memory import Volume
+from anymri.prepare.preparation import Preparation, prepare
+from anymri.prepare.raw import RawStudy
 from anymri.provenance import hashed
 from anymri.systems.contract import System
 from anymri.weights.card import WeightsCard
@@ -93,7 +93,7 @@ class Segmenter:
 
     def segment(
         self,
-        case: RawStudy | Preparation | Study | Case | Path | str | Mapping[str, Path | str],
+        case: RawStudy | Preparation | Study | Case | Path | str | Mapping[str, Path | str | Volume],
         subset: Subset | str | None = None,
         output: Path | str | None = None,
         *,
@@ -109,7 +109,8 @@ class Segmenter:
         """Segment one case; its scans are prepared as far as that is needed.
 
         case           a folder, file or zip archive with images or DICOM series; scans: any alias of a modality ->
-                       file, as in {"t1c": "t1c.nii.gz"}; or a case that was read or prepared
+                       file, as in {"t1c": "t1c.nii.gz"}, nibabel image or (array, affine); or a case that was read or
+                       prepared
         subset         modalities to use, for example "T1c+FLAIR"; by default all that exist. If the scans are used as
                        they are, the others help to find the brain
         output         folder in which the result is saved; by default nothing is written
@@ -178,11 +179,11 @@ class Segmenter:
 def segment(
     case: Path | str | None = None,
     *,
-    t1: Path | str | None = None,
-    t1c: Path | str | None = None,
-    t2: Path | str | None = None,
-    flair: Path | str | None = None,
-    brain_mask: Path | str | None = None,
+    t1: Path | str | Volume | None = None,
+    t1c: Path | str | Volume | None = None,
+    t2: Path | str | Volume | None = None,
+    flair: Path | str | Volume | None = None,
+    brain_mask: Path | str | Volume | None = None,
     weights: Path | str | None = None,
     subset: Subset | str | None = None,
     device: str = "auto",
@@ -201,7 +202,8 @@ def segment(
     """Segment one case: a case folder, or scans given one by one. For several cases use `anymri.load`.
 
     case         a folder, file or zip archive with images or DICOM series; scans given one by one overrule it
-    t1           T1 scan: an image file, or a DICOM folder, file or zip archive; and so are t1c, t2 and flair
+    t1           T1 scan: an image file, or a DICOM folder, file or zip archive; and so are t1c, t2 and flair. Or all of
+                 them, and the brain mask, are in memory: nibabel images, or pairs of an array (x, y, z) and its affine
     brain_mask   mask of the brain, for scans with skull or with a background that is not constant
     weights      a weights file, run folder or name of installed weights; by default the best installed for the subset
     subset       modalities to use, for example "T1c+FLAIR"; by default all that exist
@@ -217,9 +219,8 @@ def segment(
     >>> list(result.volumes_ml)
     ['WT', 'TC', 'ET', 'NCR', 'ED']
     """
-    scans = {m: Path(p) for m, p in zip(MODALITIES, (t1, t1c, t2, flair), strict=True) if p is not None}
-    mask = None if brain_mask is None else Path(brain_mask)
-    raw = read_raw(None if case is None else Path(case), scans, mask, dicom_study)
+    given = {m: scan for m, scan in zip(MODALITIES, (t1, t1c, t2, flair), strict=True) if scan is not None}
+    raw = read_given(case, given, brain_mask, dicom_study)
     chosen = chosen_subset(raw, subset)
     file = choose(chosen).weights.file if weights is None else find_weights(Path(weights))
     segmenter = Segmenter.load(file, device, lane)
@@ -237,29 +238,3 @@ def segment(
         smallest_ml=smallest_ml,
         reconstruct=reconstruct,
     )
-
-
-def as_raw(
-    case: RawStudy | Preparation | Study | Case | Path | str | Mapping[str, Path | str],
-) -> RawStudy | Preparation:
-    """Return the scans of a case as they were found, and a case that was read or prepared as it is."""
-    if isinstance(case, RawStudy | Preparation):
-        return case
-    if isinstance(case, Study):
-        return as_found(case)
-    if isinstance(case, Mapping):
-        return read_raw(scans={name: Path(path) for name, path in case.items()})
-    return read_raw(case)
-
-
-def as_case(case: Case | Path | str | Mapping[str, Path | str]) -> Case:
-    """Return the case that a case folder holds, or that scans make up; raise `CohortError` for several cases."""
-    if isinstance(case, Case):
-        return case
-    if isinstance(case, Mapping):
-        return case_from_files({name: Path(path) for name, path in case.items()})
-    cases = find_cases(Path(case))
-    if len(cases) > 1:
-        names = counted([each.name for each in cases])
-        raise CohortError(f"{case} holds several cases: {names}.", "Give the folder of one case.")
-    return cases[0]

@@ -34,7 +34,7 @@ def upsampled_conv3d(below: Tensor, up: ConvTranspose3d, weight: Tensor, bias: T
     inside = constants[:, 1, 1, 1] if bias is None else constants[:, 1, 1, 1] + bias
     tokens = to_tokens(conv3d(below, folded_kernel(up.weight, weight), inside.repeat(8), padding=(1, 1, 1)))
     output = tokens.new_empty(len(below), x, 2, y, 2, z, 2, outputs)
-    for (a, b, c), group in zip(product((0, 1), repeat=3), tokens.split(outputs, dim=-1), strict=True):
+    for (a, b, c), group in zip(product((0, 1), repeat=3), torch.split(tokens, outputs, dim=-1), strict=True):
         output[:, :, a, :, b, :, c] = group[:, a : a + x, b : b + y, c : c + z]
     fine = from_tokens(output.view(len(below), 2 * x, 2 * y, 2 * z, outputs))
     _correct_borders(fine, constants)

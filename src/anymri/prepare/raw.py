@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from anymri.data.case import Case
 from anymri.data.image import Image, image_stem, read_image, read_scan
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anymri.prepare.sequences import Recognition
 
 _NONE: Mapping[str, Path] = MappingProxyType({})
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,7 @@ def read_raw(
     """
     if isinstance(source, Case):
         return _of_case(source, brain_mask)
-    given = _by_modality(scans)
+    given = by_modality(scans)
     if source is None:
         if not given:
             raise ModalityError(
@@ -226,14 +227,15 @@ def _hash(files: tuple[Path, ...]) -> dict[str, str]:
     return {"file": str(files[0].parent), "sha256": digest(sorted(sha256(file) for file in files))}
 
 
-def _by_modality(scans: Mapping[str, Path]) -> dict[str, Path]:
-    """Return modality -> path for aliases of modalities; raise `ModalityError` if one is given twice."""
-    given: dict[str, Path] = {}
-    for word, path in scans.items():
+def by_modality(scans: Mapping[str, T]) -> dict[str, T]:
+    """Return modality -> scan for aliases of modalities; raise `ModalityError` if one is given twice."""
+    given: dict[str, T] = {}
+    words: dict[str, str] = {}
+    for word, scan in scans.items():
         modality = parse_modality(word)
         if modality in given:
             raise ModalityError(
-                f"{modality} is given twice: {given[modality]} and {path}.", "Give one file per modality."
+                f"{modality} is given twice: as {words[modality]} and {word}.", "Give one scan per modality."
             )
-        given[modality] = Path(path)
+        given[modality], words[modality] = scan, word
     return given

@@ -10,7 +10,7 @@ from pathlib import Path
 from anymri.data.cache import cache_case
 from anymri.regions import label_scheme
 from anymri.reproduction.plan import Plan
-from anymri.systems.registry import build
+from anymri.systems.registry import build, spec
 from anymri.training.estimate import estimate
 from anymri.training.position import Position
 from anymri.training.process_group import start_process_group
@@ -42,7 +42,7 @@ def measure(plan: Plan) -> Needs:
         cached = [cache_case(case, scheme, recipe.preprocessing, Path(temporary)) for case in some]
         size = sum(file.stat().st_size for file in Path(temporary).rglob("*") if file.is_file())
         system = build(recipe.system, {**recipe.network, "num_classes": scheme.num_classes})
-        found = estimate(group, recipe.system, system, cached, recipe.stages, Position())
+        found = estimate(group, spec(recipe.system), system, cached, recipe.stages, Position())
     cases = {case.name for case in (*plan.lists.train, *plan.lists.validation)}
     return Needs(found.seconds, found.memory, size * len(cases) // len(some))
 

@@ -54,6 +54,7 @@ class TrainingConfiguration(BaseModel):
     initial_weights  weights of the same network to begin with; by default random ones
     cache            folder of preprocessed cases, shared by runs on the same data with the same preprocessing
     loggers          loggers beside log.csv and TensorBoard
+    loss             name of the caller's loss in place of the objectives of the recipe; a record, never imported
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -64,6 +65,7 @@ class TrainingConfiguration(BaseModel):
     device: str = "auto"
     cache: Path = Field(default_factory=default_folder)
     loggers: tuple[Literal["mlflow", "wandb"], ...] = ()
+    loss: str | None = None
     recipe: Recipe
 
     @property

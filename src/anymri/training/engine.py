@@ -22,6 +22,7 @@ from anymri.provenance import Inputs, hashed, provenance
 from anymri.systems.contract import System
 from anymri.systems.recipes.schema import Recipe, Stage
 from anymri.systems.registry import build, spec
+from anymri.systems.spec import SystemSpec
 from anymri.text import shown
 from anymri.training.callbacks import Curves, MetricLogger, TrainingCallback, metric_loggers
 from anymri.training.card import card_of, network_arguments
@@ -30,6 +31,7 @@ from anymri.training.configuration import TrainingConfiguration
 from anymri.training.estimate import Estimate, estimate
 from anymri.training.launch import Launch
 from anymri.training.learner import Learners, seed_of
+from anymri.training.own_loss import Loss, name_of, with_loss
 from anymri.training.patches import batches
 from anymri.training.position import Position
 from anymri.training.process_group import ProcessGroup, check_shares, start_process_group
@@ -49,11 +51,13 @@ def train(
     callback: TrainingCallback,
     resume: bool = False,
     expect: Callable[[Estimate], None] | None = None,
+    loss: Loss | None = None,
 ) -> None:
     """Train a system as configured into a run folder (see `anymri.training.run`).
 
     resume  continue the run in `folder` from its last state: the weights are exactly those without the interruption
     expect  receives what the training will need, before it begins
+    loss    in place of the objectives of the recipe; `configuration.loss` is its name
 
     Ctrl-C and SIGTERM let the step end, save and raise `Interrupted`. Started by torchrun or srun, every process calls
     this, and process 0 alone writes.
@@ -61,6 +65,11 @@ def train(
     need("train", "lightning", "monai", "tensorboard")
     for name in configuration.loggers:
         need(name, name)
+    if configuration.loss != (None if loss is None else name_of(loss)):
+        raise RunError(
+            f"This training has the loss {configuration.loss}, which a run never imports by itself.",
+            "Give it again: --loss package.module:function, or loss=... in Python.",
+        )
     launch, run, recipe = Launch.from_environment(), Run(folder), configuration.recipe
     with locked(folder, "checkpoints") if launch.rank == 0 else nullcontext():
         if resume:
@@ -81,11 +90,12 @@ def train(
             raise run.damaged_state()
         torch.manual_seed(recipe.seed)
         system = build(recipe.system, network_arguments(recipe, cohort))
+        system_spec = spec(recipe.system) if loss is None else with_loss(spec(recipe.system), loss)
         inputs = hashed(cohort.files)
         if configuration.initial_weights is not None:
             inputs |= begin_with(system, recipe, find_weights(configuration.initial_weights))
         if expect:
-            expect(estimate(group, recipe.system, system, cohort.training, remaining, position))
+            expect(estimate(group, system_spec, system, cohort.training, remaining, position))
         if group.rank == 0:
             settings = configuration.model_dump(mode="json")
             record = provenance("train", settings, inputs, str(group.device)) | {"processes": group.size}
@@ -97,7 +107,7 @@ def train(
         names = configuration.loggers if group.rank == 0 else ()
         with metric_loggers(names, folder) as loggers, Stop(folder, alone=group.size == 1) as stop:
             callback.begin(system, cohort, recipe.stages, position)
-            trainer = _Trainer(recipe, cohort, system, run, group, callback, stop, loggers)
+            trainer = _Trainer(recipe, cohort, system_spec, system, run, group, callback, stop, loggers)
             for number in range(position.stage, len(recipe.stages)):
                 position = trainer.run_stage(replace(position), saved).next_stage(recipe.stages[number + 1 :])
                 saved = {}
@@ -109,6 +119,7 @@ class _Trainer:
 
     recipe: Recipe
     cohort: Cohort
+    spec: SystemSpec
     system: System[Any]
     run: Run
     group: ProcessGroup
@@ -125,7 +136,7 @@ class _Trainer:
         stage = self.recipe.stages[position.stage]
         seed = seed_of(self.recipe.seed, position.stage)
         try:
-            learners = Learners(self.group, self.recipe.system, self.system, stage, seed, saved, position.repeated)
+            learners = Learners(self.group, self.spec, self.system, stage, seed, saved, position.repeated)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if saved:
                 raise self.run.damaged_state() from error

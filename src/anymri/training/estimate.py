@@ -16,6 +16,7 @@ import torch
 from anymri.data.cache import CachedCase
 from anymri.systems.contract import System
 from anymri.systems.recipes.schema import Stage
+from anymri.systems.spec import SystemSpec
 from anymri.training.learner import Learners
 from anymri.training.patches import batches
 from anymri.training.position import Position
@@ -36,7 +37,7 @@ class Estimate:
 
 def estimate(
     group: ProcessGroup,
-    name: str,
+    spec: SystemSpec,
     system: System[Any],
     cases: Sequence[CachedCase],
     stages: Sequence[Stage],
@@ -46,7 +47,7 @@ def estimate(
 
     Stages whose steps cost the same are measured once. The system stays as it is.
 
-    name      name of the system
+    spec      objectives of the system
     stages    remaining stages
     position  position in the first of them
     """
@@ -61,17 +62,17 @@ def estimate(
             continue
         costs = (stage.objective, stage.crop, stage.batch_size, stage.copies, stage.accumulate, stage.frozen)
         if costs not in measured:
-            measured[costs] = _second_step(group, name, copy.deepcopy(system), cases, stage)
+            measured[costs] = _second_step(group, spec, copy.deepcopy(system), cases, stage)
         seconds += measured[costs] * left
     precision.load_state_dict(untouched)
     return Estimate(_peak(group.device), seconds)
 
 
 def _second_step(
-    group: ProcessGroup, name: str, system: System[Any], cases: Sequence[CachedCase], stage: Stage
+    group: ProcessGroup, spec: SystemSpec, system: System[Any], cases: Sequence[CachedCase], stage: Stage
 ) -> float:
     """Return the seconds of a second step; the first one also sets things up."""
-    learners = Learners(group, name, system, stage, 0, {})
+    learners = Learners(group, spec, system, stage, 0, {})
     learners.networks.train()
     micro_batches = list(islice(batches(cases, stage, 0, 0, 1, 0, group.rank, group.size), stage.accumulate))
     micro_batches = [replace(batch, available=batch.present) for batch in micro_batches]

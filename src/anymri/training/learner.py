@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from anymri.errors import RunError
-from anymri.systems import registry
 from anymri.systems.batch import Batch
 from anymri.systems.contract import System
 from anymri.systems.recipes.schema import Optimiser, Stage
+from anymri.systems.spec import SystemSpec
 from anymri.training.process_group import ProcessGroup
 
 POLY_POWER = 0.9
@@ -75,7 +75,7 @@ class Learners:
     They are at the beginning of the stage, or as in `saved`.
 
     group     processes that train together
-    name      name of the system
+    spec      the system's objectives and discriminators
     seed      seed of the stage: the discriminator's initialisation and the randomness of every step follow from it
     saved     what `state` returned, or empty
     repeated  see `make_schedule`
@@ -84,7 +84,7 @@ class Learners:
     def __init__(
         self,
         group: ProcessGroup,
-        name: str,
+        spec: SystemSpec,
         system: System[Any],
         stage: Stage,
         seed: int,
@@ -94,11 +94,11 @@ class Learners:
         self.group = group
         self.stage = stage
         self.seed = seed
-        self.objective = registry.spec(name).objectives[stage.objective]
+        self.objective = spec.objectives[stage.objective]
         # Backward passes of convolutions of few channels are up to 2.5 times faster in this layout; same values.
         layout: dict[str, Any] = {"memory_format": torch.channels_last_3d} if group.device.type == "cpu" else {}
         self.each = {"system": Learner.of(stage, system.to(group.device, **layout), repeated)}
-        make_discriminator = registry.spec(name).discriminators.get(stage.objective)
+        make_discriminator = spec.discriminators.get(stage.objective)
         if make_discriminator:
             torch.manual_seed(seed_of(seed, 0))  # steps count from 1
             discriminator = make_discriminator(system, stage.discriminator_width).to(group.device, **layout)

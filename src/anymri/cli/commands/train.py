@@ -37,6 +37,9 @@ def train(
     loggers: Annotated[
         list[str] | None, typer.Option("--logger", help="Logger beside TensorBoard: mlflow or wandb; repeatable.")
     ] = None,
+    loss: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Loss of your own in place of that of the recipe.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")] = False,
 ) -> None:
     """Train a system on a cohort.
@@ -49,6 +52,7 @@ def train(
     need("train", "lightning", "monai", "tensorboard")
     from anymri.training.configuration import path_options, resolve
     from anymri.training.launch import Launch
+    from anymri.training.own_loss import find_loss, name_of
     from anymri.training.run import Run
 
     console.quiet = Launch.from_environment().rank > 0
@@ -62,6 +66,8 @@ def train(
         run.check_new()
     paths = path_options(data, cache, initial_weights)
     options = {**paths, "label_scheme": label_scheme, "device": device, "loggers": loggers or None}
+    own = None if loss is None else find_loss(loss)
+    options["loss"] = None if own is None else name_of(own)
     configuration = resolve(system, recipe, options, config, assignments or [])
     console.print(configuration.to_yaml(), soft_wrap=True)
 
@@ -69,5 +75,5 @@ def train(
     from anymri.training.engine import train as run_training
 
     with TrainingProgress(console) as callback:
-        run_training(configuration, output, callback, resume, callback.expect)
+        run_training(configuration, output, callback, resume, callback.expect, own)
     console.print(f"Weights: {run.best if run.best.exists() else run.last}", soft_wrap=True)
