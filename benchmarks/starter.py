@@ -1,8 +1,9 @@
 """Calibrate trained weights, measure them on synthetic and real cases, and write them as starter weights.
 
-    python benchmarks/starter.py RUN NAME WORK ["further words on the training"]
+    python benchmarks/starter.py RUN[,RUN...] NAME WORK ["further words on the training"]
 
-RUN is the run folder of a training with `--data synthetic`. The folder of the real cases is ANYMRI_REAL_DATA; what does
+RUN is the run folder, or weights file, of a training with `--data synthetic`; of several stretches of one training, the
+mean of their weights is taken. The folder of the real cases is ANYMRI_REAL_DATA; what does
 not exist there is left out. Writes src/anymri/weights/starter/NAME.safetensors with its tables and docs/NAME.csv.
 Prints tables of Dice and calibration, for docs/weights.md.
 """
@@ -79,6 +80,17 @@ def measured(weights, data, output, scheme):
     }
 
 
+def mean_of(runs):
+    """Return the system whose weights are the mean of those of the runs, and the card of the last."""
+    loaded = [load_weights(Path(run)) for run in runs]
+    system, card = loaded[-1]
+    states = [each.state_dict() for each, _ in loaded]
+    system.load_state_dict(
+        {name: torch.stack([state[name] for state in states]).double().mean(0) for name in states[-1]}
+    )
+    return system, card
+
+
 def temperatures(segmenter):
     """Return for each subset the temperature with the smallest cross-entropy in the brain of synthetic cases."""
     grid = torch.linspace(-0.7, 1.6, 47).exp()
@@ -107,9 +119,9 @@ def flair_from_others(segmenter, study):
     return [ssim(each, scans["FLAIR"], brain) for each in (found.reconstructed["FLAIR"].numpy(), scans["T2"])]
 
 
-def main(run, name, work, further=""):
+def main(runs, name, work, further=""):
     work.mkdir(parents=True, exist_ok=True)
-    system, card = load_weights(run)
+    system, card = mean_of(runs)
     card = card.model_copy(update={"mirrored": MIRRORED})
     chosen, calibrated = temperatures(Segmenter(system, card)), work / "calibrated.safetensors"
     save_weights(calibrated, system.state_dict(), card.model_copy(update={"temperatures": chosen}))
@@ -170,4 +182,4 @@ def main(run, name, work, further=""):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])
+    main(sys.argv[1].split(","), sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, linear
 
+from anymri.layers.convolution import from_tokens, to_tokens
 from anymri.layers.tokens import Attention
 
 
@@ -88,32 +89,38 @@ class SFusionBlock(nn.Module):
         sequence = self.dropout(sequence + positions)
         for layer in self.layers:
             sequence = layer(sequence, used)
-        # One plane of tokens at a time: logits of all at once would take as much memory as the features, several times.
-        planes = sequence.view(len(sequence), len(features), self.grid, self.grid**2, -1).unbind(2)
-        slabs = zip(*(torch.split(each, self.factor, dim=2) for each in features), strict=True)
-        # Logits per voxel and, within it, per channel, as the features are in memory.
+        # Logits of all tokens at once would take as much memory as the features, several times; those of a row of
+        # tokens fit into the caches of a CPU. A graph has planes, so that it does not become too long.
+        rows = 1 if available is None else self.grid
+        groups = sequence.view(len(sequence), len(features), self.grid, self.grid // rows, rows * self.grid, -1)
         kernel = self.upsample.weight.view(features[0].shape[1], self.factor**3, -1).transpose(0, 1).flatten(0, 1)
-        return torch.cat([self._fuse(*each, kernel, available) for each in zip(planes, slabs, strict=True)], dim=2)
+        slabs = zip(*(torch.split(to_tokens(each), self.factor, dim=1) for each in features), strict=True)
+        planes = []
+        for plane, slab in zip(groups.unbind(2), slabs, strict=True):
+            bars = zip(*(torch.split(each, rows * self.factor, dim=2) for each in slab), strict=True)
+            pieces = zip(plane.unbind(2), bars, strict=True)
+            planes.append(torch.cat([self._fuse(tokens, bar, kernel, available) for tokens, bar in pieces], dim=2))
+        return from_tokens(torch.cat(planes, dim=1))
 
-    def _fuse(self, plane: Tensor, slab: Sequence[Tensor], kernel: Tensor, available: Tensor | None) -> Tensor:
-        """Return a fused slab, (B, E, factor, V, V).
+    def _fuse(self, tokens: Tensor, bar: Sequence[Tensor], kernel: Tensor, available: Tensor | None) -> Tensor:
+        """Return the fused features of rows of tokens, (B, factor, rows * factor, V, E).
 
-        plane      (B, n, grid^2, E): a plane of tokens
-        slab       n slabs of features (B, E, factor, V, V)
+        tokens     (B, n, rows * grid, E)
+        bar        features of n modalities, (B, factor, rows * factor, V, E) each
         kernel     (factor^3 * E, E): weight of `upsample`, by voxel, then channel
         available  (B, n) bool: the modalities to fuse; None for all
         """
-        batch, channels, *sides = slab[0].shape
-        cubes = (batch, len(slab), self.grid, self.grid, *[self.factor] * 3, channels)
-        logits = linear(plane, kernel).view(cubes).permute(0, 1, 4, 2, 5, 3, 6, 7)
-        logits = logits.reshape(batch, len(slab), *sides, channels)
+        batch, f, width, _, channels = bar[0].shape
+        logits = linear(tokens, kernel).view(batch, len(bar), width // f, self.grid, f, f, f, channels)
         if available is not None:
-            logits = logits.masked_fill(~available[..., None, None, None, None], -torch.inf)
-        weights = logits.softmax(1).movedim(-1, 2).unbind(1)
-        fused: Tensor = weights[0] * slab[0]
-        for weight, features in zip(weights[1:], slab[1:], strict=True):
+            logits = logits.masked_fill(~available[..., None, None, None, None, None, None], -torch.inf)
+        # To the order of the voxels: the weights are not copied for it.
+        weights = logits.softmax(1).permute(0, 1, 4, 2, 5, 3, 6, 7).unbind(1)
+        first, *others = (each.view(batch, f, width // f, f, self.grid, f, channels) for each in bar)
+        fused = weights[0] * first
+        for weight, features in zip(weights[1:], others, strict=True):
             fused = torch.addcmul(fused, weight, features)
-        return fused
+        return fused.reshape(batch, f, width, -1, channels)
 
 
 def sinusoids(count: int, width: int) -> Tensor:
