@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Test processes; each computes with one thread.
 WORKERS ?= 2
 
-.PHONY: demo test acceptance fuzz bench format clean
+.PHONY: demo test acceptance fuzz bench docs format clean
 
 # Phantoms, training, evaluation and a report in the folder demo/.
 demo: $(STAMP)
@@ -35,12 +35,16 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(RUN)/python benchmarks/systems.py
 
+# The documentation site in site/; a link or anchor inside it that leads nowhere is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
+
 format: $(STAMP)
 	$(RUN)/ruff check --fix
 	$(RUN)/ruff format
 
 clean:
-	rm -rf $(VENV) demo fuzz
+	rm -rf $(VENV) demo fuzz site
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,26 +1,35 @@
-"""Examples of the README and of the docstrings of the Python API: they run, on phantoms."""
+"""Examples of the documents and of the docstrings of the Python API: they run, on phantoms."""
 
 import doctest
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import anymri
 from anymri.synthesis.phantoms import write_cohort
+from documents import ROOT, blocks, prose
 
-ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("[!s]*/*.md"))]
+# Those of tutorials run in order, in `test_tutorials.py`; that of the design is a sketch.
+EXAMPLES = {
+    f"{page.stem}-{number}": block.text
+    for page in PAGES
+    if page.parent.name != "tutorials" and page.stem != "design"
+    for number, block in enumerate(each for each in blocks(page) if each.language == "python")
+}
 FUNCTIONS = [name for name in anymri.__all__ if name != "__version__"]
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Folder with what the examples name: COHORT of two small phantoms, CASE and two scans of it, MASKS, RUN."""
+    """Folder with what the examples name: COHORT, TEST_COHORT, CASE and two scans of it, MASKS, RUN."""
     folder = tmp_path_factory.mktemp("documents")
     write_cohort(folder / "COHORT", 2, size=48)
+    (folder / "TEST_COHORT").symlink_to(folder / "COHORT")
     cases = anymri.find_cases(folder / "COHORT")
     scans = cases[0].scans
     (folder / "CASE").symlink_to(scans["T1c"].parent)
@@ -47,20 +56,18 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def here(folder, monkeypatch):
-    """Run the test in the folder of the examples."""
-    monkeypatch.chdir(folder)
+def here(folder, tmp_path, monkeypatch):
+    """Run the test in a folder of its own with what the examples name."""
+    for place in folder.iterdir():
+        (tmp_path / place.name).symlink_to(place)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ANYMRI_CACHE", str(folder / "cache"))
 
 
-def python_blocks(document):
-    """Return the Python blocks of a document."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
-
-
-@pytest.mark.parametrize("number", range(len(python_blocks("README.md"))))
-def test_python_blocks_of_the_readme_run(here, number):
-    exec(compile(python_blocks("README.md")[number], "README.md", "exec"), {})
+@pytest.mark.filterwarnings("ignore:The weights starter")
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_python_examples_of_documents_run(here, name):
+    exec(compile(EXAMPLES[name], name, "exec"), {"__name__": name})
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -103,12 +110,10 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error():
         anymri.segmnet  # noqa: B018
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs"])
-def test_links_of_documents_lead_to_files(document):
-    path = ROOT / document
-    for file in [path] if path.is_file() else path.glob("*.md"):
-        for link in LINK.findall(file.read_text(encoding="utf-8")):
-            assert (file.parent / link).exists(), f"{file}: {link}"
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *DOCS.rglob("*.md")], ids=lambda page: page.stem)
+def test_links_of_documents_lead_to_files(page):
+    for link in LINK.findall(prose(page)):
+        assert (page.parent / link).exists(), link
 
 
 def test_commands_and_options_of_documents_exist():
@@ -117,7 +122,7 @@ def test_commands_and_options_of_documents_exist():
     from anymri.cli.app import app
 
     commands = get_command(app).commands
-    for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for file in PAGES:
         for line in re.findall(r"(?:^|-m |`)anymri ([a-z]+ [^`#\n]*)", file.read_text(encoding="utf-8"), re.MULTILINE):
             name, *words = line.split()
             assert name in commands, f"{file}: anymri {line}"
@@ -131,7 +136,7 @@ def test_commands_and_options_of_documents_exist():
 
 
 def test_the_readme_links_every_system():
-    links = LINK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    links = LINK.findall(prose(ROOT / "README.md"))
     systems = ROOT / "src" / "anymri" / "systems"
     for name in anymri.list_systems():
         if (systems / name).is_dir():
@@ -139,5 +144,5 @@ def test_the_readme_links_every_system():
 
 
 def test_documents_name_no_path_of_one_machine():
-    for file in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for file in [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb")]:
         assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work)/", file.read_text(encoding="utf-8")), file

@@ -1,10 +1,13 @@
 """Commands without the extras of the package: the core works, the others name the install line before any work."""
 
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
+
+from documents import ROOT, blocks
 
 # Hides packages from imports and from `importlib.util.find_spec`, and runs the command line.
 WITHOUT = """
@@ -98,3 +101,12 @@ def test_a_command_without_its_extra_names_the_install_line_before_any_work(outc
     code, out, err = results[command]
     assert code == 2 and f"pip install 'anymri[{extra}]'" in err and "Traceback" not in err
     assert out == "" and not (folder / command).exists()
+
+
+def test_the_first_commands_of_the_readme_need_no_extra(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [line for line in blocks(ROOT / "README.md")[0].text.splitlines() if line.startswith("anymri ")]
+    packages = [package for each in EXTRAS.values() for package in each]
+    outcomes = without(packages, [shlex.split(line, comments=True)[1:] for line in lines])
+    assert len(lines) == 2
+    assert [code for code, *_ in outcomes] == [0, 0], outcomes

@@ -10,10 +10,19 @@ from anymri.data.case import Case
 from anymri.data.image import Image, to_axes_of, write_image
 from anymri.prepare.raw import read_raw
 from anymri.synthesis.phantoms import phantom
+from prepare.dicom.series import write_series
 
 SIDE = 40
 # With this spacing the brain of a phantom has more than half a litre.
 SPACING_MM = 3.5
+# Headers as scanners write them.
+HEADERS = {
+    "T1": {"EchoTime": 3, "RepetitionTime": 9, "ScanningSequence": "GR"},
+    "T1c": {"EchoTime": 3, "RepetitionTime": 9, "ScanningSequence": "GR", "ContrastBolusAgent": "Gadovist"},
+    "T2": {"EchoTime": 95, "RepetitionTime": 5000, "ScanningSequence": "SE"},
+    "FLAIR": {"EchoTime": 90, "RepetitionTime": 9000, "InversionTime": 2500, "ScanningSequence": ["SE", "IR"]},
+}
+DESCRIPTIONS = {"T1": "t1_mprage_sag", "T1c": "t1_mprage_sag_KM", "T2": "t2_tse_tra", "FLAIR": "t2_tirm_tra_dark-fluid"}
 NAMES = {"T1": "t1n", "T1c": "t1c", "T2": "t2w", "FLAIR": "t2f"}
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -92,3 +101,11 @@ def worlds(image: Image, points):
 def turned_like(array, affine, grid):
     """Return an array with the axes of another grid."""
     return to_axes_of(array, affine, grid)[0]
+
+
+def write_dicom(folder, modality, **changes):
+    """Write a scan of a phantom as a DICOM series and return its files."""
+    images, _, affine = head()
+    number = list(HEADERS).index(modality) + 1
+    given = {"description": DESCRIPTIONS[modality], "series_number": number, "headers": HEADERS[modality]} | changes
+    return write_series(folder, images[modality], affine, **given)

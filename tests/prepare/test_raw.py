@@ -14,25 +14,7 @@ from anymri.prepare.raw import read_raw
 from anymri.prepare.sequences import Evidence, Recognition
 from anymri.provenance import hashed
 from anymri.synthesis.phantoms import write_cohort
-from prepare.dicom.series import write_series
-from prepare.raw_phantoms import LPS, head, write_scan
-
-# Headers as scanners write them.
-HEADERS = {
-    "T1": {"EchoTime": 3, "RepetitionTime": 9, "ScanningSequence": "GR"},
-    "T1c": {"EchoTime": 3, "RepetitionTime": 9, "ScanningSequence": "GR", "ContrastBolusAgent": "Gadovist"},
-    "T2": {"EchoTime": 95, "RepetitionTime": 5000, "ScanningSequence": "SE"},
-    "FLAIR": {"EchoTime": 90, "RepetitionTime": 9000, "InversionTime": 2500, "ScanningSequence": ["SE", "IR"]},
-}
-DESCRIPTIONS = {"T1": "t1_mprage_sag", "T1c": "t1_mprage_sag_KM", "T2": "t2_tse_tra", "FLAIR": "t2_tirm_tra_dark-fluid"}
-
-
-def write_dicom(folder, modality, **changes):
-    """Write a scan of a phantom as a DICOM series and return its files."""
-    images, _, affine = head()
-    number = list(HEADERS).index(modality) + 1
-    given = {"description": DESCRIPTIONS[modality], "series_number": number, "headers": HEADERS[modality]} | changes
-    return write_series(folder, images[modality], affine, **given)
+from prepare.raw_phantoms import HEADERS, LPS, head, write_dicom, write_scan
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from anymri.synthesis.phantoms import write_cohort
+from installed import install
 
 PACKAGE = Path(__file__).parents[1] / "external_system"
 COMMANDS = """
@@ -21,14 +21,8 @@ for command in {commands}:
 @pytest.fixture(scope="module")
 def run_installed(tmp_path_factory):
     """Run Python in a process in which the package is installed, as its pyproject.toml says; return the output."""
-    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
     folder = tmp_path_factory.mktemp("installed")
-    metadata = folder / f"{project['name']}-{project['version']}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}")
-    groups = project["entry-points"].items()
-    entries = [f"[{group}]\n" + "\n".join(f"{k} = {v}" for k, v in points.items()) for group, points in groups]
-    (metadata / "entry_points.txt").write_text("\n".join(entries))
+    install(PACKAGE, folder)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (PACKAGE, folder))), "COLUMNS": "200"}
 
     def run(*arguments):
