@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
 from anymri.analysis import statistics
+from anymri.analysis.comparison import read_comparison
 from anymri.analysis.statistics import bootstrap_mean, case_table, compare_systems, holm, modality_contributions
+from anymri.analysis.statistics_tables import statistics_grids
 from anymri.errors import RunError
 from anymri.evaluation.rows import COLUMNS
 from anymri.modalities import MODALITIES, SUBSETS
+from made_evaluations import write_evaluation
 
 NAMES = [str(subset) for subset in SUBSETS]
 BY_COUNT = statistics.by_number_of_modalities(NAMES)
@@ -44,6 +47,14 @@ def test_the_mean_is_in_its_interval_and_more_cases_narrow_it():
 def test_the_interval_is_the_same_every_time():
     values = np.arange(7.0)
     assert bootstrap_mean(values) == bootstrap_mean(values)
+
+
+def test_statistics_of_fewer_cases_than_a_test_can_use_need_a_caution():
+    few = statistics.FEWEST_CASES - 1
+    smallest = [wilcoxon(np.arange(1.0, cases + 1)).pvalue for cases in (few, few + 1)]
+    assert smallest[0] > statistics.SIGNIFICANT > smallest[1]  # all cases favour one system
+    assert f"statistics of {few} cases" in statistics.caution(few)[0] and "of 1 case." in statistics.caution(1)[0]
+    assert not statistics.caution(few + 1)
 
 
 def test_subsets_are_grouped_by_size():
@@ -170,3 +181,15 @@ def test_statistics_of_ten_systems_take_seconds():
     start = time.perf_counter()
     assert len(compared(systems, {name: [name] for name in NAMES})) == 45 * 15
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(("cases", "warned"), [(5, True), (6, False)])
+def test_tables_of_few_cases_have_a_caution_and_those_of_one_system_no_column_for_it(tmp_path, cases, warned):
+    folders = [write_evaluation(tmp_path / name, name, seed, cases=cases) for seed, name in enumerate("ab")]
+    for count in (1, 2):
+        grids = statistics_grids(read_comparison(folders[:count], "dice"))
+        assert len(grids) == 1 + count
+        for grid in grids:
+            assert any("Caution" in note for note in grid.notes) is warned
+            assert all(len(row) == len(grid.columns) for row in grid.rows)
+            assert ("system" in grid.first) is (count == 2 and "systems" not in grid.first)

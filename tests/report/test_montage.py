@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 
 from anymri.errors import ConfigurationError, ModalityError
 from anymri.modalities import SUBSETS
@@ -68,6 +69,17 @@ def test_montage_shows_the_slice_with_the_most_tumour_in_radiological_orientatio
     assert min(bright(sagittal))[0] < 0.15  # front is left
     assert min(y for _, y in bright(sagittal)) < 0.2
     assert [len(bright(shown)) for shown in (axial, coronal, sagittal)] == [2, 2, 2]
+
+
+def test_regions_with_one_border_are_all_visible():
+    classes = np.zeros(SHAPE, np.uint8)
+    classes[8:20, 9:20, 10:20] = ET  # WT and TC are the same voxels
+    figure = figures.montage({"T1c": scan()}, None, {"T1c": classes})
+    lines = {tuple(each.get_edgecolor()[0]): each for each in figure.axes[0].collections}
+    wt, tc, et = (lines[to_rgba(figures.REGION_COLOURS[region])] for region in ("WT", "TC", "ET"))
+    assert wt.get_linewidth()[0] > tc.get_linewidth()[0] > et.get_linewidth()[0]
+    assert et.get_linestyle()[0][1] and not tc.get_linestyle()[0][1]  # only ET has gaps
+    assert [line.is_dashed() for line in figure.legends[0].get_lines()] == [False, False, True]
 
 
 def test_montage_of_all_15_subsets_and_the_truth_is_four_rows_of_four():

@@ -15,7 +15,7 @@ from anymri.report import figures
 from anymri.report.figures.calibration import pool_bins
 from anymri.report.figures.comparisons import spread
 from anymri.report.figures.heat_maps import system_means
-from anymri.report.figures.style import styles
+from anymri.report.figures.style import colour_limits, limits, styles
 from anymri.report.plots import all_plots, reliability_plots
 from made_evaluations import REGIONS, write_evaluation
 
@@ -108,7 +108,7 @@ def test_the_heat_map_shows_means_over_common_cases(two, shared):
 
 
 def test_the_dots_of_a_heat_map_are_the_modalities_of_its_columns(two):
-    cells, dots = figures.system_heatmap(read_comparison(two, "dice"), "ET").axes
+    cells, dots, _ = figures.system_heatmap(read_comparison(two, "dice"), "ET").axes
     centres = {round(text.get_position()[0], 6) for text in cells.texts if "." in text.get_text()}
     filled = {}
     for line in dots.get_lines():
@@ -117,6 +117,51 @@ def test_the_dots_of_a_heat_map_are_the_modalities_of_its_columns(two):
                 filled.setdefault(float(x), set()).add(("FLAIR", "T1", "T1c", "T2")[int(y)])
     assert [filled[x] for x in sorted(filled)] == [set(subset) for subset in SUBSETS]
     assert set(filled) < centres and len(centres) == 16
+
+
+def test_heat_maps_have_a_colour_bar_with_the_unit(two):
+    for metric, unit, ends in (("dice", "percent", (0, 100)), ("hd95", "mm", None)):
+        bar = figures.system_heatmap(read_comparison(two, metric)).axes[-1]
+        assert bar.get_ylabel() == f"{unit}, darker is better"
+        assert bar.get_ylim()[0] == 0 and (ends is None or bar.get_ylim() == ends)
+
+
+def test_colours_of_values_that_hardly_differ_hardly_differ():
+    assert colour_limits("hd95", [2.7, 7.8]) == (0, 20)
+    assert colour_limits("hd95", [2.7, 40.0]) == (0, 40)
+    assert colour_limits("dice", [88.0, 90.0]) == (0, 100)
+    assert colour_limits("psnr_brain", [20.0, 22.0]) == (16, 26)
+    assert colour_limits("hd95", [float("nan")]) == (0, 20)
+
+
+def test_cells_have_the_colours_of_the_bar(two):
+    figure = figures.system_heatmap(read_comparison(two, "hd95"))
+    bar = figure.axes[-1]
+    for mesh in figure.axes[0].collections:
+        assert (mesh.norm.vmin, mesh.norm.vmax) == bar.get_ylim()
+
+
+def test_axes_of_dice_and_distances_begin_at_zero():
+    assert limits("dice", [88.0, 91.0]) == (0, 100)
+    assert limits("dice", [28.0, 61.0]) == (0, 70)
+    assert limits("hd95", [5.0, 10.0])[0] == 0
+    low, high = limits("psnr_brain", [20.0, 30.0])  # decibels have no zero
+    assert 15 < low < 20 and 30 < high < 35
+
+
+def test_the_name_of_a_single_system_is_not_written_at_its_rows(two):
+    alone, both = read_comparison(two[:1], "dice"), read_comparison(two, "dice")
+    for draw in (figures.case_strips, figures.contributions):
+        names = [[label.get_text() for label in draw(each).axes[0].get_yticklabels()] for each in (alone, both)]
+        assert names == [[""], ["u_hved", "mmformer"]]
+
+
+def test_captions_of_few_cases_have_a_caution(tmp_path):
+    few, enough = (write_evaluation(tmp_path / str(cases), cases=cases) for cases in (5, 6))
+    for folder, warned in ((few, True), (enough, False)):
+        captions = {plot.name: plot.caption for plot in all_plots(read_evaluations([folder]))}
+        for name in ("by_number_dice", "contributions_dice"):
+            assert ("Caution: statistics of 5 cases" in captions[name]) is warned
 
 
 def test_the_best_of_each_column_is_bold_unless_there_is_one_system(two):

@@ -144,6 +144,24 @@ def test_epochs_are_numbered_through_all_stages(run):
     assert [text.get_text() for text in losses.texts] == ["first", "second"]
 
 
+def test_no_two_losses_of_a_training_look_alike_and_twelve_differ_in_colour():
+    names = ["total", *(f"loss-{number}" for number in range(24))]
+    log = pd.DataFrame({"stage": "only", "epoch": [1, 2], **{f"loss/{name}": [2.0, 1.0] for name in names}})
+    lines = figures.learning_curve(log, None).axes[0].get_lines()
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(names)
+    assert len({line.get_color() for line in lines[:12]}) == 12
+
+
+def test_validations_are_a_line_and_a_single_one_is_a_larger_dot():
+    log = pd.DataFrame({"stage": "only", "epoch": [1, 2, 3, 4], "loss/total": [4.0, 3.0, 2.0, 1.0]})
+    validation = pd.DataFrame({"stage": "only", "epoch": [2, 4], "region": "WT", "dice": [0.5, 0.7]})
+    (line,), (dot,) = (
+        figures.learning_curve(log, rows).axes[1].get_lines() for rows in (validation, validation.iloc[1:])
+    )
+    assert line.get_linestyle() == "-" and line.get_xydata().tolist() == [[2, 50], [4, 70]]
+    assert dot.get_markersize() > line.get_markersize()
+
+
 def test_a_loss_of_one_stage_only_is_drawn_with_a_gap(run):
     log, _ = reading.read_run(run)
     log["loss/kl"] = [np.nan] * 3 + [0.1] * 3

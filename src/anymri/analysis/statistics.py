@@ -24,6 +24,8 @@ from anymri.modalities import MODALITIES, SUBSETS, Subset
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05
+# With fewer cases, no two-sided signed-rank test can reach `SIGNIFICANT`: its smallest p-value is 2 / 2^cases.
+FEWEST_CASES = 6
 _SEED = 0
 # Number of decimals of differences: sums of floats make equal values differ in the last digits.
 DECIMALS = 9
@@ -93,6 +95,17 @@ def bootstrap_mean(values: Floats, resamples: int = RESAMPLES) -> Interval:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     low, high = _limits(_weights(len(values), resamples) @ values)
     return Interval(float(values.mean()), float(low), float(high), len(values))
+
+
+def caution(cases: int) -> list[str]:
+    """Return the sentence that statistics of so few cases need; none from `FEWEST_CASES` on."""
+    if cases >= FEWEST_CASES:
+        return []
+    of = "1 case" if cases == 1 else f"{cases} cases"
+    return [
+        f"Caution: statistics of {of}. Intervals of fewer than {FEWEST_CASES} cases are too narrow, "
+        f"and no paired test of them reaches p < {SIGNIFICANT}."
+    ]
 
 
 def by_number_of_modalities(subsets: Iterable[str]) -> dict[str, list[str]]:

@@ -8,11 +8,13 @@ from anymri.analysis.comparison import MetricComparison
 from anymri.analysis.grid import Cell, Grid, Group
 from anymri.analysis.statistics import (
     CONFIDENCE,
+    FEWEST_CASES,
     RESAMPLES,
     Interval,
     bootstrap_mean,
     by_number_of_modalities,
     case_values,
+    caution,
     compare_systems,
     modality_contributions,
 )
@@ -38,19 +40,20 @@ def statistics_grids(comparison: MetricComparison) -> list[Grid]:
 
 def interval_grid(comparison: MetricComparison) -> Grid:
     """Return mean and interval of each system and region by the number of modalities present."""
-    rows = []
+    rows, fewest = [], len(comparison.cases)
     for name in comparison.common:
         for label, subsets in by_number_of_modalities(comparison.subsets).items():
             values = [case_values(comparison.tables[name, region], region, subsets) for region in comparison.regions]
             found = [bootstrap_mean(each.to_numpy(dtype=float)) for each in values]
-            rows.append([Cell(name), Cell(label), *(Cell(_shown(each, comparison.metric)) for each in found)])
+            fewest = min([fewest, *(each.cases for each in found if each.cases)])
+            rows.append([*_system(comparison, name), Cell(label), *(Cell(_shown(i, comparison.metric)) for i in found)])
     return Grid(
         title=f"{heading(comparison.metric)} by number of modalities present",
-        first=("system", "present"),
+        first=(*_system_column(comparison), "present"),
         groups=[Group("", comparison.regions)],
         rows=rows,
         reading=[f"{explain(comparison.metric)}."],
-        notes=[f"{_INTERVAL}; a case counts if it is scored on all subsets of that size."],
+        notes=[f"{_INTERVAL}; a case counts if it is scored on all subsets of that size.", *caution(fewest)],
     )
 
 
@@ -82,26 +85,42 @@ def test_grid(comparison: MetricComparison) -> Grid:
             f"p Holm: corrected over all {count(len(tests), 'test')} of this table.",
             "Effect sizes: matched-pairs rank-biserial correlation (1 if the first is larger in every case, -1 if in "
             "none) and Cohen's dz (mean difference over its standard deviation).",
+            *caution(min((test.cases for test in tests), default=FEWEST_CASES)),
         ],
     )
 
 
 def contribution_grid(comparison: MetricComparison) -> Grid:
     """Return the Shapley value of each modality, for each system and region."""
-    rows = []
+    rows, fewest = [], len(comparison.cases)
     for name in comparison.common:
         for region in comparison.regions:
             found = modality_contributions(comparison.tables[name, region])
             values = [_shown(found[modality], comparison.metric) for modality in MODALITIES]
-            rows.append([Cell(name), Cell(region), *map(Cell, values), Cell(str(found[MODALITIES[0]].cases))])
+            cases = found[MODALITIES[0]].cases
+            fewest = min(fewest, cases or fewest)
+            rows.append([*_system(comparison, name), Cell(region), *map(Cell, values), Cell(str(cases))])
     return Grid(
         title=f"Contribution of each modality to {heading(comparison.metric)}",
-        first=("system", "region"),
+        first=(*_system_column(comparison), "region"),
         groups=[Group("", (*MODALITIES, "cases"))],
         rows=rows,
         reading=["Shapley values: mean gain over all orders in which modalities can be added, from none (value 0)."],
-        notes=[f"{_INTERVAL}; cases that are scored on all 15 subsets. The four add up to the mean with all four."],
+        notes=[
+            f"{_INTERVAL}; cases that are scored on all 15 subsets. The four add up to the mean with all four.",
+            *caution(fewest),
+        ],
     )
+
+
+def _system_column(comparison: MetricComparison) -> tuple[str, ...]:
+    """Return the name of the column of systems; none if there is one system, whose name the page has already."""
+    return ("system",) if len(comparison.common) > 1 else ()
+
+
+def _system(comparison: MetricComparison, name: str) -> list[Cell]:
+    """Return the cell of a row's system, or none, as `_system_column`."""
+    return [Cell(name)] * len(_system_column(comparison))
 
 
 def _shown(interval: Interval, metric: str) -> str:

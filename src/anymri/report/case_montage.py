@@ -21,6 +21,7 @@ from anymri.report.figures.slices import (
     PLANES,
     Plane,
     box_of_interest,
+    contour_key,
     draw_contours,
     draw_slice,
     intensity_window,
@@ -152,9 +153,7 @@ def _draw_scale(axes: Axes, plane: Plane, shape: tuple[int, ...], spacing_mm: Se
 def _draw_legend(figure: Figure, classes: NDArray[np.uint8], has_lines: bool) -> None:
     """Draw what the outlines and lines are, and which side is which; or that there is no tumour."""
     regions = [region for region in REGION_COLOURS if region != "RC" or (classes == RC).any()]
-    handles = [
-        Line2D([], [], color=REGION_COLOURS[region], label=f"{region}, {REGION_WORDS[region]}") for region in regions
-    ]
+    handles = [contour_key(region, f"{region}, {REGION_WORDS[region]}") for region in regions]
     if has_lines:
         handles.append(Line2D([], [], color=SOFT, marker="|", linewidth=0.8, label="largest diameters"))
     title = CONVENTION if region_mask(classes, "WT").any() else f"No tumour was found. {CONVENTION}"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from anymri.analysis.comparison import MetricComparison, NothingSharedError, compare
 from anymri.analysis.published import Published
 from anymri.analysis.reading import StoredEvaluation
-from anymri.analysis.statistics import CONFIDENCE, by_number_of_modalities
+from anymri.analysis.statistics import CONFIDENCE, by_number_of_modalities, caution
 from anymri.analysis.tables import MEAN, SUBSET_NAMES, count, metrics_in, subset_table
 from anymri.errors import RunError
 from anymri.evaluation.metrics.printing import heading, lower_is_better, unit
@@ -78,12 +78,13 @@ def metric_plots(comparison: MetricComparison, quoted: Sequence[Published] = ())
     groups = by_number_of_modalities(comparison.subsets)
     axes = "" if unit(metric) == "fraction" else " Each region has a separate axis."
     apart = " Open markers are published results, of other cases." if quoted else ""
+    few = "".join(f" {sentence}" for sentence in caution(len(comparison.cases)))
     if len(groups) > 1:
         yield Plot(
             f"by_number_{metric}",
             figures.by_number(comparison, quoted),
             f"{name} by the number of modalities present: means over {shown}, with {CONFIDENCE:.0%} bootstrap "
-            f"intervals over cases.{axes}{apart}",
+            f"intervals over cases.{axes}{apart}{few}",
             f"Mean {name} of each system against the number of modalities present, a panel for each region.",
         )
     if comparison.subsets == SUBSET_NAMES and not lower_is_better(metric):
@@ -91,7 +92,7 @@ def metric_plots(comparison: MetricComparison, quoted: Sequence[Published] = ())
             f"contributions_{metric}",
             figures.contributions(comparison),
             f"Contribution of each modality to {name}: Shapley values, the mean gain over all orders in which the "
-            f"modalities can be added, from none, with {CONFIDENCE:.0%} bootstrap intervals over cases.",
+            f"modalities can be added, from none, with {CONFIDENCE:.0%} bootstrap intervals over cases.{few}",
             f"Bars of the {name} that each modality adds, for each system and region.",
         )
     yield Plot(
@@ -146,8 +147,7 @@ def _heat_maps(comparison: MetricComparison, quoted: Sequence[Published], shown:
         yield Plot(
             f"heat_map_{metric}_{region}",
             figures.system_heatmap(comparison, region, quoted),
-            f"{name}, {what}, by system and subset: means over {shown}. Darker is better; colours span the values of "
-            f"this plot.{apart}",
+            f"{name}, {what}, by system and subset: means over {shown}. Darker is better.{apart}",
             f"Heat map of the mean {name} for each system and subset, with the numbers of the tables.",
         )
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from prepare.dicom.axes import in_plane, rotated, sheared
@@ -212,6 +211,8 @@ def _save(dataset: Dataset, file: Path, compression: str | None) -> None:
     from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
     if compression == "jpeg2000":
+        import pytest  # benchmarks/extras.py writes series without it
+
         openjpeg = pytest.importorskip("openjpeg")
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -204,6 +204,6 @@ def _quoted_mean(quoted: Sequence[Published], label: str, metric: str, region: s
 
 
 def _name_rows(axes: Axes, rows: Sequence[str]) -> None:
-    """Write the names of systems on the left, from the top."""
-    axes.set_yticks(range(len(rows)), map(plain, rows))
+    """Write the names of systems on the left, from the top; not that of a single one, which the page has already."""
+    axes.set_yticks(range(len(rows)), map(plain, rows) if len(rows) > 1 else [""])
     axes.set_ylim(len(rows) - 0.5, -0.5)

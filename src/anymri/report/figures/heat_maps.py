@@ -10,29 +10,45 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from anymri.analysis.comparison import MetricComparison
 from anymri.analysis.published import Published
 from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, regions_in
-from anymri.evaluation.metrics.printing import format_value, lower_is_better
+from anymri.evaluation.metrics.printing import format_value, lower_is_better, unit
 from anymri.modalities import Subset
-from anymri.report.figures.style import INK, TEXT_POINTS, axis_label, new_figure, plain, region_title, text_on, title
+from anymri.report.figures.style import (
+    INK,
+    SMALL_POINTS,
+    TEXT_POINTS,
+    axis_label,
+    colour_limits,
+    new_figure,
+    plain,
+    region_title,
+    scaled,
+    text_on,
+    title,
+)
 
 _GAP = 0.25  # between columns of different numbers of modalities, in columns
 _CELL_INCHES, _ROW_INCHES, _DOT_INCHES = 0.46, 0.27, 0.17
 
 
 def subset_heatmap(table: pd.DataFrame, metric: str) -> Figure:
-    """Return a `subset_table` as coloured cells with numbers, without subsets without values; darker is better."""
+    """Return a `subset_table` as coloured cells with numbers and a colour bar, without subsets without values."""
     regions = regions_in(table)
     rows = [name for name in table.index if name != MEAN and table.loc[name, regions].notna().any()]
     values = table.loc[rows, regions].to_numpy(dtype=float)
-    figure = new_figure(2.4 + 0.85 * len(regions), 0.8 + 0.27 * len(rows))
+    figure = new_figure(3.1 + 0.85 * len(regions), 0.8 + 0.27 * len(rows))
     axes = figure.subplots()
-    _draw_cells(axes, values, list(range(len(regions) + 1)), metric, _scale(values))
+    scale = _scale(values, metric)
+    _draw_cells(axes, values, list(range(len(regions) + 1)), metric, scale)
+    _draw_bar(figure, [axes], scale, metric)
     axes.set_xticks(np.arange(len(regions)) + 0.5, regions)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
     axes.xaxis.tick_top()
@@ -59,7 +75,7 @@ def system_means(comparison: MetricComparison, region: str, quoted: Sequence[Pub
 
 
 def system_heatmap(comparison: MetricComparison, region: str = MEAN, quoted: Sequence[Published] = ()) -> Figure:
-    """Return systems by subset as coloured cells with numbers; darker is better, bold is the best of a column.
+    """Return systems by subset as coloured cells with numbers and a colour bar; bold is the best of a column.
 
     region  a region of the comparison, or `mean` of all regions
     quoted  published results, in rows without colour: they were measured on other cases
@@ -69,12 +85,13 @@ def system_heatmap(comparison: MetricComparison, region: str = MEAN, quoted: Seq
     values, measured = means.to_numpy(dtype=float), len(comparison.means)
     groups = _groups(list(means.columns))
     longest = max(map(len, means.index))
-    width = 0.075 * longest + _CELL_INCHES * (len(means.columns) + _GAP * len(groups)) + 0.4
+    width = 0.075 * longest + _CELL_INCHES * (len(means.columns) + _GAP * len(groups)) + 1.1
     height = _ROW_INCHES * len(means) + _DOT_INCHES * len(MODALITY_COLUMNS) + 0.8
     figure = new_figure(width, height)
     ratios = [_ROW_INCHES * len(means), _DOT_INCHES * len(MODALITY_COLUMNS)]
     cells, dots = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": ratios})
-    scale = _scale(values[:measured])
+    scale = _scale(values[:measured], comparison.metric)
+    _draw_bar(figure, [cells, dots], scale, comparison.metric)
     for number, (first, last) in enumerate(groups):
         edges = [i + _GAP * number for i in range(first, last + 1)]
         _draw_cells(cells, values[:measured, first:last], edges, comparison.metric, scale, best=measured > 1)
@@ -113,18 +130,36 @@ def _group_name(first: str, columns: int) -> str:
     return str(size) if columns == 1 else f"{size} modalit{'y' if size == 1 else 'ies'}"
 
 
-def _scale(values: NDArray[np.float64]) -> Normalize:
-    finite = values[np.isfinite(values)]
-    return Normalize(*((finite.min(), finite.max()) if finite.size else (0.0, 1.0)))
+def _scale(values: NDArray[np.float64], metric: str) -> Normalize:
+    """Return the scale of the colours, of values as stored."""
+    factor = scaled(metric)
+    low, high = colour_limits(metric, (factor * values).ravel().tolist())
+    return Normalize(low / factor, high / factor)
+
+
+def _colours(metric: str) -> Colormap:
+    """Return the colours from low to high values: darker is better."""
+    return mpl.colormaps["viridis" if lower_is_better(metric) else "viridis_r"].with_extremes(bad="#EEEEEE")
+
+
+def _draw_bar(figure: Figure, beside: list[Axes], scale: Normalize, metric: str) -> None:
+    """Draw the colour bar with its numbers and unit beside axes."""
+    factor = scaled(metric)
+    printed = Normalize(factor * (scale.vmin or 0.0), factor * (scale.vmax or 1.0))
+    bar = figure.colorbar(ScalarMappable(printed, _colours(metric)), ax=beside, fraction=0.04, pad=0.02, aspect=30)
+    shown = "percent" if unit(metric) == "fraction" else unit(metric)
+    bar.set_label(f"{shown}, darker is better", fontsize=SMALL_POINTS, color=INK)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    bar.ax.tick_params(labelsize=SMALL_POINTS, labelcolor=INK, length=2, color=INK)
+    bar.ax.spines["outline"].set_visible(False)
 
 
 def _draw_cells(
     axes: Axes, values: NDArray[np.float64], edges: Sequence[float], metric: str, scale: Normalize, best: bool = False
 ) -> None:
     """Draw coloured cells from the top, columns between `edges`, with numbers; the best of a column bold if `best`."""
-    colours = mpl.colormaps["viridis" if lower_is_better(metric) else "viridis_r"].with_extremes(bad="#EEEEEE")
     mesh: Any = axes.pcolormesh(
-        np.asarray(edges), np.arange(len(values) + 1), np.ma.masked_invalid(values), cmap=colours, norm=scale,
+        np.asarray(edges), np.arange(len(values) + 1), np.ma.masked_invalid(values), cmap=_colours(metric), norm=scale,
         edgecolors="w", linewidth=1,
     )  # fmt: skip
     extreme = np.fmin.reduce(values) if lower_is_better(metric) else np.fmax.reduce(values)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from anymri.errors import ConfigurationError, ModalityError
@@ -20,6 +19,7 @@ from anymri.regions import RC, region_mask
 from anymri.report.figures.slices import (
     Plane,
     box_of_interest,
+    contour_key,
     draw_contours,
     draw_slice,
     intensity_window,
@@ -103,7 +103,7 @@ def _panel_grid(
 def _region_legend(figure: Figure, maps: Sequence[NDArray[np.uint8]]) -> None:
     """Draw the legend of WT, TC and ET, and of the cavity if a map has one."""
     shown = [region for region in REGION_COLOURS if region != "RC" or any((classes == RC).any() for classes in maps)]
-    handles = [Line2D([], [], color=REGION_COLOURS[region], label=region) for region in shown]
+    handles = [contour_key(region, region) for region in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=TEXT_POINTS)
 
 

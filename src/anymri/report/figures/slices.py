@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from anymri.regions import region_mask
@@ -19,8 +20,13 @@ Plane = Literal["sagittal", "coronal", "axial"]
 PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")  # across each axis of an (X, Y, Z) array
 # Letters at the left, right, top and bottom edge of a slice.
 _EDGES: Mapping[Plane, str] = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
-# Inner regions share borders with outer ones: the outer line is wider, so that both are visible.
-_CONTOUR_POINTS: Mapping[str, float] = {"WT": 1.0, "TC": 1.6, "ET": 0.8, "RC": 1.0}
+# Regions share borders: outer lines are wider and that of ET has gaps, so that all are visible where they coincide.
+_CONTOURS: Mapping[str, tuple[float, Any]] = {  # width in points, dashes
+    "WT": (2.0, "solid"),
+    "TC": (1.4, "solid"),
+    "ET": (0.9, (0, (2.2, 1.6))),
+    "RC": (1.0, "solid"),
+}
 _MARGIN = 6  # voxels
 
 
@@ -90,7 +96,14 @@ def draw_contours(axes: Axes, plane: Plane, index: int, classes: NDArray[np.uint
     for region, colour in REGION_COLOURS.items():
         mask = region_mask(tissue, region)
         if mask.any() and not mask.all():
-            axes.contour(mask, levels=[0.5], colors=colour, linewidths=_CONTOUR_POINTS[region])
+            width, dashes = _CONTOURS[region]
+            axes.contour(mask, levels=[0.5], colors=colour, linewidths=width, linestyles=[dashes])
+
+
+def contour_key(region: str, label: str) -> Line2D:
+    """Return the entry of a legend for the line of a region."""
+    width, dashes = _CONTOURS[region]
+    return Line2D([], [], color=REGION_COLOURS[region], linewidth=width, linestyle=dashes, label=label)
 
 
 def intensity_window(scan: NDArray[Any]) -> tuple[float, float]:

@@ -41,6 +41,11 @@ _SYSTEM_STYLES = (
     ("#CC6677", "h"),
     ("#0072B2", "*"),
 )
+# Lines of one panel: colours that differ, then the same colours with other dashes.
+_PANEL_COLOURS = tuple(colour for colour, _ in _SYSTEM_STYLES)
+_DASHES = ("-", "--", ":", "-.")
+# Unit -> span of a colour scale at least, in printed numbers.
+_SMALLEST_SPAN = {"fraction": 10.0, "mm": 20.0, "mL": 10.0, "dB": 10.0, "ratio": 1.0}
 _PNG_DPI = 180
 _SVG_DPI = 96  # of the parts of an SVG that are pixels
 
@@ -57,6 +62,12 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
     """Return name -> style, by position; twelve that differ, then the colours repeat with other markers."""
     n = len(_SYSTEM_STYLES)
     return {name: Style(_SYSTEM_STYLES[i % n][0], _SYSTEM_STYLES[(i + i // n) % n][1]) for i, name in enumerate(names)}
+
+
+def line_looks(count: int) -> list[tuple[str, str]]:
+    """Return a colour and a dash per line of a panel; no two are equal up to 48."""
+    n = len(_PANEL_COLOURS)
+    return [(_PANEL_COLOURS[i % n], _DASHES[i // n % len(_DASHES)]) for i in range(count)]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -142,9 +153,9 @@ def scaled(metric: str) -> float:
 
 
 def limits(metric: str, values: Iterable[float]) -> tuple[float, float]:
-    """Return the limits of an axis for printed numbers: whole tens for percent, from 0 where lower is better.
+    """Return the limits of an axis for printed numbers, from 0: a difference looks as large as it is.
 
-    Decibels have no natural zero, so their axis spans the values.
+    Percent end at whole tens. Decibels have no natural zero, so their axis spans the values.
     """
     numbers = [value for value in values if not math.isnan(value)]
     if not numbers:
@@ -153,9 +164,26 @@ def limits(metric: str, values: Iterable[float]) -> tuple[float, float]:
     if lower_is_better(metric):
         return min(0.0, 1.05 * low), 1.05 * max(high, 1e-9)
     if unit(metric) == "fraction":
-        return max(0.0, 10 * math.floor(low / 10)), min(100.0, 10 * math.ceil(high / 10))
+        return min(0.0, 10 * math.floor(low / 10)), min(100.0, 10 * math.ceil(high / 10))
     room = 0.1 * max(high - low, 1e-9)
     return low - room, high + room
+
+
+def colour_limits(metric: str, values: Iterable[float]) -> tuple[float, float]:
+    """Return the printed numbers at the ends of a colour scale.
+
+    Dice and SSIM have their whole range; what is better lower begins at 0 and has at least the span of
+    `_SMALLEST_SPAN`, so that values that hardly differ have colours that hardly differ.
+    """
+    numbers = [value for value in values if math.isfinite(value)]
+    span = _SMALLEST_SPAN[unit(metric)]
+    if lower_is_better(metric):
+        return 0.0, max([span, *numbers])
+    if unit(metric) != "dB":
+        return min([0.0, *numbers]), scaled(metric)
+    middle = (min(numbers) + max(numbers)) / 2 if numbers else span / 2
+    half = max(span, max(numbers) - min(numbers) if numbers else 0) / 2
+    return middle - half, middle + half
 
 
 def region_title(region: str) -> str:

@@ -9,9 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from anymri.report.figures.style import INK, LINE_COLOURS, SOFT, TEXT_POINTS, new_figure, tidy
-
-_LOSS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
+from anymri.report.figures.style import INK, LINE_COLOURS, SOFT, TEXT_POINTS, line_looks, new_figure, tidy
 
 
 def learning_curve(log: pd.DataFrame, validation: pd.DataFrame | None) -> Figure:
@@ -37,11 +35,10 @@ def learning_curve(log: pd.DataFrame, validation: pd.DataFrame | None) -> Figure
 
 def _plot_losses(axes: Axes, epochs: NDArray[np.int_], log: pd.DataFrame) -> None:
     losses = {column.removeprefix("loss/"): log[column] for column in log.columns if column.startswith("loss/")}
-    colours = iter(_LOSS_COLOURS * (1 + len(losses) // len(_LOSS_COLOURS)))
-    for name, values in losses.items():
+    for (name, values), (colour, dash) in zip(losses.items(), line_looks(len(losses)), strict=True):
         total = name == "total"
         axes.plot(
-            epochs, values, ".-", ms=3, label=name, color=INK if total else next(colours), lw=1.8 if total else 1.0
+            epochs, values, dash, marker=".", ms=3, label=name, color=INK if total else colour, lw=1.8 if total else 1.0
         )
     smallest = min((values.min() for values in losses.values()), default=0)
     if smallest > 0:
@@ -56,16 +53,9 @@ def _plot_validation(axes: Axes, epochs: NDArray[np.int_], log: pd.DataFrame, va
     keys = ["stage", "epoch"]
     placed = validation.merge(log[keys].assign(position=epochs), on=keys, how="inner")
     for region, rows in placed.groupby("region", sort=False):
-        name = str(region)
-        axes.plot(
-            rows["position"],
-            100 * rows["dice"],
-            ".-",
-            ms=4,
-            lw=1.8 if name == "mean" else 1.0,
-            label=name,
-            color=LINE_COLOURS[name],
-        )
+        name, percent = str(region), 100 * rows["dice"]
+        size, width = 4 if len(rows) > 1 else 7, 1.8 if name == "mean" else 1.0  # a single point has no line
+        axes.plot(rows["position"], percent, "o-", ms=size, lw=width, label=name, color=LINE_COLOURS[name])
     axes.set_ylim(0, 100)
     tidy(axes, "validation Dice (percent)")
 
