@@ -18,7 +18,7 @@ AnymriError                what is wrong with which file, and what to do
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "", suffix: str = "") -> str:
@@ -44,6 +44,17 @@ class AnymriError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.fix}"
+
+
+def check_known(kind: str, name: str, known: Collection[str]) -> None:
+    """Raise `ConfigurationError` with the closest of the known names unless a name is one of them.
+
+    kind  what has the name, as in "lane"
+    """
+    if name not in known:
+        raise ConfigurationError(
+            f"There is no {kind} named {name!r}.", f"{did_you_mean(name, known)}Known: {', '.join(known)}."
+        )
 
 
 class ModalityError(AnymriError):

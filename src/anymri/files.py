@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -25,6 +26,7 @@ from typing import Any
 from anymri.errors import AnymriWarning, OutputError
 
 TEMPORARY = ".anymri-"
+_log = logging.getLogger(__name__)
 _LOCK = TEMPORARY + "lock"
 # No file takes longer to write; the age decides where a temporary file comes from another host.
 _SECONDS_OF_A_LEFTOVER = 24 * 60 * 60
@@ -75,6 +77,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+        _log.debug("wrote %s", path)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -102,6 +105,15 @@ def output_folder(path: Path) -> Path:
     except OSError as error:
         raise cannot_write(path, error) from error
     return path
+
+
+def check_writable(path: Path) -> None:
+    """Raise `OutputError` if a file or folder cannot be written, as far as that is seen without creating anything."""
+    place = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if place != path and not place.is_dir():
+        raise cannot_write(path, NotADirectoryError(errno.ENOTDIR, f"{place} is not a folder"))
+    if not os.access(place, os.W_OK):
+        raise cannot_write(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

@@ -12,7 +12,7 @@ from anymri.systems import registry
 from cli.command import anymri, anymri_alone, check_refused
 
 COMMANDS = ["systems", "cite", "phantom", "recipe", "train", "doctor", "segment", "evaluate"]
-COMMANDS += ["score", "table", "plot", "report", "convert", "export", "reproduce", "demo", "weights"]
+COMMANDS += ["score", "table", "plot", "report", "convert", "export", "reproduce", "demo", "info", "weights"]
 
 
 def test_help_and_systems_do_not_import_torch():
@@ -37,7 +37,7 @@ def test_help_shows_every_command_on_one_line_of_60_characters():
 
 
 def test_systems_as_json_has_every_card():
-    cards = json.loads(anymri("systems", "--json").stdout)
+    cards = json.loads(anymri("systems", "--json").stdout)["result"]["systems"]
     parameters = {card["name"]: card["parameters"] for card in cards}
     assert parameters.keys() == set(registry.names()) and parameters["u_hved"] == 1_250_552
 

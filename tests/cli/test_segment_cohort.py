@@ -41,11 +41,13 @@ def test_a_cohort_gets_a_folder_per_case_and_a_summary(workshop, cohort):
 
 
 def test_without_a_terminal_each_case_is_a_line_with_the_time_left(workshop, cohort, capsys):
-    code = segment_many(cohort, cohort.parent / "out", [workshop / "run"], workers=0, device="cpu", work=WORK)
-    assert code == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"1/2 PHANTOM-00000-000 \(.* left\)", lines[0]) and lines[2] == "2 segmented"
-    assert lines[3].endswith("summary.html") and (cohort.parent / "out" / "summary.html").exists()
+    done = segment_many(cohort, cohort.parent / "out", [workshop / "run"], workers=0, device="cpu", work=WORK)
+    assert done.exit_code == 0
+    printed = capsys.readouterr()
+    assert re.search(r"^segmenting 1/2 PHANTOM-00000-000 \(.* left\)$", printed.err, re.MULTILINE)
+    first, second = printed.out.splitlines()
+    assert first == "2 segmented" and second.endswith("summary.html")
+    assert (cohort.parent / "out" / "summary.html").exists()
 
 
 def test_a_failed_case_is_named_and_the_exit_code_is_3(workshop, cohort):

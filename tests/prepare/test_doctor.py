@@ -185,7 +185,7 @@ def test_what_is_no_brain_is_a_finding(tmp_path):
 def test_json_has_stable_keys_and_the_command_ends_with_0(study):
     result = anymri("doctor", study, "--json", "--no-registration")
     assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
+    found = json.loads(result.stdout)["result"]
     assert set(found) == {"case", "scans", "pairs", "findings", "plan", "left_out", "refused"}
     assert {key for scan in found["scans"] for key in scan} == SCAN_KEYS
     assert {key for pair in found["pairs"] for key in pair} == PAIR_KEYS

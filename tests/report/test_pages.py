@@ -221,7 +221,7 @@ def test_a_report_is_written_into_its_evaluation_or_to_a_named_file(systems, tmp
     copied = shutil.copytree(systems[0], tmp_path / "a")
     rows = pd.read_csv(copied / "metrics.csv")
     rows[rows["subset"] == "T1"].to_csv(copied / "metrics.csv", index=False)  # the page of one subset has few plots
-    assert make_report(None, [copied], None, None, [], False, "cpu") == copied / "report.html"
+    assert make_report([copied], None, None, [], False, "cpu") == copied / "report.html"
     with pytest.raises(ConfigurationError, match="needs the name of its file"):
-        make_report(None, systems[:2], None, None, [], False, "cpu")
+        make_report(systems[:2], None, None, [], False, "cpu")
     assert not (systems[0] / "report.html").exists()

@@ -5,86 +5,82 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
+import traceback
 import warnings
-
-USER_ERROR = 2
-UNEXPECTED_ERROR = 1
-INTERRUPTED = 130
+from typing import Any
 
 
 def main() -> None:
-    """Run the command line; errors become two sentences and an exit code.
-
-    --debug prints a traceback, and --strict turns notes about input into errors.
-    """
-    from rich.text import Text
-
-    from anymri.cli.app import app
-    from anymri.cli.console import PlainConsole
-    from anymri.errors import AnymriWarning, InputWarning, Interrupted
-    from anymri.text import visible
+    """Run the command line; what it did, or its error, becomes text or one JSON object, and an exit code."""
+    from anymri.cli import logs
+    from anymri.cli.settings import settings
 
     keep_freed_memory()
-    debug, strict = _take_flag("--debug"), _take_flag("--strict")
-    stderr = PlainConsole(stderr=True)
-
-    def fail(title: str, text: str, code: int) -> None:
-        stderr.print(Text(f"{title}: ", style="bold red") + Text(visible(text), style="default"), soft_wrap=True)
-        sys.exit(code)
-
-    if not debug:
-        warnings.simplefilter("ignore")
-    warnings.simplefilter("always", AnymriWarning)
-    if strict:
-        warnings.simplefilter("error", InputWarning)
+    settings.reset()
+    # Errors of the command line come before its options are read.
+    settings.as_json, settings.debug = "--json" in sys.argv, "--debug" in sys.argv
     # matplotlib logs two lines if it cannot write its cache, as in a read-only home; the figures are the same.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    plain = warnings.showwarning
-    warnings.showwarning = lambda message, category, *where, **rest: (
-        stderr.print(Text("Note: ", style="bold yellow") + Text(visible(str(message))), soft_wrap=True)
-        if issubclass(category, AnymriWarning)
-        else plain(message, category, *where, **rest)
-    )
+    notes: list[str] = []
     try:
-        app()
-    except Interrupted as stop:
-        # Shells expect 128 plus the number of the signal.
-        fail("Interrupted", str(stop), 128 + stop.signal)
-    except SystemExit as stop:
-        # Typer turns Ctrl-C into this code, without a word.
-        if stop.code != INTERRUPTED:
-            raise
-        fail("Interrupted", "what is finished is kept.\nRun the same command again to continue.", INTERRUPTED)
-    except Exception as error:
-        if debug:
-            raise
-        fail(*_explained(error))
+        with warnings.catch_warnings():
+            _collect_warnings(notes)
+            code = _run(notes)
+    finally:
+        logs.stop()
+    sys.exit(code)
 
 
-def _explained(error: Exception) -> tuple[str, str, int]:
-    """Return title, text and exit code of an error."""
-    from anymri.errors import AnymriError, InputWarning
-    from anymri.text import shortened
+def _run(notes: list[str]) -> int:
+    """Run the command, print what it did or its error, and return the exit code."""
+    from anymri.cli import logs
+    from anymri.cli.app import app
+    from anymri.cli.outcome import Problem, outcome
+    from anymri.cli.problems import explained, show_error
+    from anymri.cli.results import INTERRUPTED, Result
+    from anymri.cli.settings import settings
+    from anymri.errors import Interrupted
 
-    if isinstance(error, AnymriError):
-        return "Error", str(error), USER_ERROR
-    if isinstance(error, InputWarning):
-        return "Error", f"{error}\nCorrect the input, or run without --strict.", USER_ERROR
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        fix = "Check that the path exists, is writable and has free space."
-        return "Error", f"{place}{error.strerror or error}.\n{fix}", USER_ERROR
-    what = f"{type(error).__name__}: {shortened(str(error), 1000)}"
-    fix = "This is a bug: run again with --debug and report the traceback."
-    return "Unexpected error", f"{what}\n{fix}", UNEXPECTED_ERROR
+    try:
+        done: Any = app(standalone_mode=False, prog_name="anymri")
+        if done == INTERRUPTED:  # typer's word for Ctrl-C
+            raise KeyboardInterrupt
+        if not isinstance(done, Result):
+            return int(done or 0)  # of help and --version
+    except (Exception, Interrupted, KeyboardInterrupt) as error:  # noqa: BLE001  every error becomes text
+        if settings.debug:
+            traceback.print_exc()
+        logs.record(traceback.format_exc(), level=logging.DEBUG)
+        title, text, code = explained(error)
+        if settings.as_json and not settings.follows:
+            outcome(settings.command, code, notes, Problem.of(text), None).print()
+        elif text:
+            show_error(title, text)
+        return code
+    if settings.as_json and not settings.follows:
+        outcome(settings.command, done.exit_code, notes, None, done).print()
+    return done.exit_code
 
 
-def _take_flag(flag: str) -> bool:
-    """Remove a flag of all commands from `sys.argv` and return whether it was there."""
-    given = flag in sys.argv
-    if given:
-        sys.argv.remove(flag)
-    return given
+def _collect_warnings(notes: list[str]) -> None:
+    """Print warnings of anymri as notes, append them to `notes`, and ignore those of libraries."""
+    from anymri.cli.problems import show_note
+    from anymri.cli.settings import settings
+    from anymri.errors import AnymriWarning
+
+    if not settings.debug:
+        warnings.simplefilter("ignore")
+    warnings.simplefilter("always", AnymriWarning)
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
+        if issubclass(category, AnymriWarning):
+            notes.append(str(message))
+            show_note(str(message))
+        else:
+            shown(message, category, *where, **rest)
+
+    warnings.showwarning = show
 
 
 def keep_freed_memory() -> None:

@@ -7,6 +7,7 @@ orientation of its file. Formats: NIfTI-1 and -2, FreeSurfer MGH, NRRD, MetaImag
 
 from __future__ import annotations
 
+import logging
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from anymri.errors import AnymriError, ImageError, InputWarning
 if TYPE_CHECKING:
     from nibabel import Nifti1Header
 
+_log = logging.getLogger(__name__)
 _FORMATS = (nifti, mgh, nrrd, metaimage)
 # Label maps have fewer values, and scans, 8-bit ones included, have more.
 _FEW_VALUES = 10
@@ -105,6 +107,7 @@ def read_image(path: Path) -> Image:
             f"anymri cannot read {path}.", "If another program can open it, run with --debug and report the traceback."
         ) from error
     check_values(path, array)
+    _log.info("read %s: %s voxels", path, "x".join(map(str, array.shape)))
     return Image(array, affine, path, header)
 
 

@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from anymri.data.case import Study
 from anymri.data.prepared import Prepared
-from anymri.errors import ConfigurationError, did_you_mean
+from anymri.errors import ConfigurationError, check_known
 from anymri.evaluation.metrics import DEFAULT
 from anymri.inference.segmenter import Segmenter
 from anymri.inference.tiling import Windows
 from anymri.systems.crops import plain
-from anymri.systems.protocol import ANYMRI, REFERENCE, Compared
+from anymri.systems.protocol import ANYMRI, PROTOCOLS, REFERENCE, Compared
 from anymri.systems.registry import spec
-
-NAMES = (ANYMRI, REFERENCE)
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,7 @@ def find_protocol(name: str, segmenter: Segmenter) -> Protocol:
 
     Raises `ConfigurationError` for an unknown name, or if the system has no authors whose test could be repeated.
     """
-    if name not in NAMES:
-        hint = did_you_mean(name, NAMES)
-        raise ConfigurationError(f"There is no protocol named {name!r}.", f"{hint}Known: {', '.join(NAMES)}.")
+    check_known("protocol", name, PROTOCOLS)
     if name == ANYMRI:
         return Protocol(ANYMRI, "", segmenter.windows)
     system = segmenter.card.system

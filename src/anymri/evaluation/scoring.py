@@ -20,6 +20,7 @@ from anymri.evaluation.result import Evaluation
 from anymri.evaluation.rows import CaseMetrics
 from anymri.modalities import ALL, SUBSETS, Subset, as_subset
 from anymri.progress import Progress, silent
+from anymri.provenance import recorded
 from anymri.regions import LabelScheme
 from anymri.regions import label_scheme as find_scheme
 
@@ -85,7 +86,7 @@ def score(
         for case, label in sorted(truths.items())
     }
     settings = {
-        "predictions": str(predictions.absolute()),
+        "predictions": recorded(predictions.absolute()),
         "label_scheme": scheme.name,
         "prediction_scheme": predicted_scheme.name,
         "conventions": conventions(chosen),

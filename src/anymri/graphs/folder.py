@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from anymri._version import __version__
-from anymri.errors import ConfigurationError, OutputError, did_you_mean
-from anymri.extras import need
-from anymri.files import cannot_write, is_unused, sha256, temporary_path, write_json, write_text
+from anymri.errors import ConfigurationError
+from anymri.files import cannot_write, sha256, temporary_path, write_json, write_text
+from anymri.graphs.formats import FORMATS, ONNX, OPENVINO, check_export
 from anymri.graphs.onnx_model import to_onnx
 from anymri.graphs.parts import CORNERS, Part, parts_of
 from anymri.graphs.readme import readme
@@ -22,8 +21,6 @@ from anymri.weights.card import WeightsCard
 from anymri.weights.locate import find_weights
 from anymri.weights.store import load_weights
 
-ONNX, OPENVINO = "onnx", "openvino"
-FORMATS: Mapping[str, tuple[str, ...]] = {ONNX: ("onnx", "onnxscript"), OPENVINO: ("onnx", "onnxscript", "openvino")}
 SUFFIXES = {ONNX: ".onnx", OPENVINO: ".xml"}
 DESCRIPTION = "graphs.json"
 
@@ -38,12 +35,8 @@ def export_weights(weights: Path | str, output: Path | str, to: str = ONNX) -> P
     Raises `ConfigurationError` for another format, and for a network that cannot be a graph; `OutputError` if the
     folder is in use or cannot be written; `MissingExtraError` without the packages.
     """
-    if to not in FORMATS:
-        raise ConfigurationError(f"There is no format {to!r}.", f"{did_you_mean(to, FORMATS)}Use onnx or openvino.")
-    need("export", *FORMATS[to], purpose=f"The export to {to}")
     folder = Path(output)
-    if not is_unused(folder):
-        raise OutputError(f"{folder} is not an empty folder.", "Choose a new folder for the graphs, with -o.")
+    check_export(folder, to)
     file = find_weights(Path(weights))
     system, card = load_weights(file)
     write_graphs(system, card, sha256(file), system.crop or card.window, folder, to)

@@ -14,17 +14,17 @@ from pathlib import Path
 from anymri.data.source_search import find_sources
 from anymri.data.sources import Shard, Source, load
 from anymri.data.workers import Failure, Reply, Workers
-from anymri.errors import AnymriError, AnymriWarning, ConfigurationError, InputWarning, did_you_mean
+from anymri.errors import AnymriError, AnymriWarning, ConfigurationError, InputWarning
 from anymri.extras import need
+from anymri.inference.choices import check_engine
 from anymri.inference.cohort_folder import CohortFolder
 from anymri.inference.cohort_summary import write_summary
 from anymri.inference.cohort_work import End, Work, claim, finish, segment_source
 from anymri.inference.ensemble import Model, load_model
-from anymri.inference.lanes import AUTO, LANES
 from anymri.progress import Progress, silent
+from anymri.provenance import records_paths
 from anymri.weights.locate import find_weights
 
-ENGINES = ("local", "ray")
 # More processes than these read and prepare no faster than one GPU computes.
 _MOST_WORKERS = 8
 
@@ -89,19 +89,11 @@ def segment_cohort(
     >>> len(outcome.segmented), outcome.failed
     (2, {})
     """
-    if engine not in ENGINES:
-        raise ConfigurationError(
-            f"There is no engine named {engine!r}.", f"{did_you_mean(engine, ENGINES)}Known: {', '.join(ENGINES)}."
-        )
+    check_engine(engine, lane)
     if engine == "ray":
-        if lane == AUTO:
-            raise ConfigurationError(
-                "The engine ray does not choose a lane: its machines may choose different ones.",
-                f"Name one of {', '.join(LANES)}.",
-            )
         need("cluster", "ray", purpose="The engine ray")
     target = Path(output).absolute()
-    doing = replace(work or Work(), strict=_is_strict())
+    doing = replace(work or Work(), strict=_is_strict(), paths=records_paths())
     sources = find_sources(Path(cohort)) if isinstance(cohort, Path | str) else list(cohort)
     sources = [source for source in sources if not _contains(source, target)]
     paths = _paths(weights)

@@ -21,6 +21,7 @@ from anymri.files import cannot_write, output_folder
 from anymri.inference.cohort_folder import CohortFolder, clear, files_of
 from anymri.inference.ensemble import Model
 from anymri.prepare.reading import read_and_prepare
+from anymri.provenance import without_paths
 
 # Errors of a disk, which every other case would meet too.
 _OF_THE_DISK = (ENOSPC, EDQUOT, EROFS, EIO, ESTALE)
@@ -43,6 +44,7 @@ class Work:
              warnings about the case as `notes`
     further  other settings that change what is written, ready for JSON
     strict   whether notes about input are errors
+    paths    whether provenance names files with their folders
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class Work:
     export: Callable[..., Any] | None = None
     further: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = False
+    paths: bool = True
 
     def reader(self) -> Callable[[Case | Path], Any]:
         """Return the function that reads and prepares a case."""
@@ -65,6 +68,8 @@ class Work:
         mine = {"options": self.options, "saving": self.saving, "further": self.further}
         calls = {"read": _described(self.read), "export": _described(self.export)}
         every = {"weights": sorted(weights), "lane": model.lane.name, **ensemble, **mine, **calls}
+        if not self.paths:  # absent otherwise, so that results of earlier versions are kept
+            every["paths"] = False
         plain: dict[str, Any] = json.loads(json.dumps(every, default=str))
         return plain
 
@@ -138,7 +143,8 @@ def finish(model: Model, source: Source, reply: Reply, work: Work, folder: Cohor
             result = model.segment(loaded.value, **work.options)
             clear(target)
             before = files_of(target)
-            result.save(target, **work.saving)
+            with without_paths(not work.paths):
+                result.save(target, **work.saving)
             if work.export is not None:
                 work.export(result, target, notes=_texts(caught))
         notes = _texts(caught)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from anymri.inference.uncertainty import region_probabilities
 from anymri.regions import RC, OutputKind, region_mask, to_label_map
 
-METHODS = ("mean", "staple")
 # Voxels around all masks that STAPLE takes into account: its prior is the share of tumour in what it gets.
 _MARGIN = 5
 # Expectation-maximisation has converged long before on masks of networks.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from anymri.errors import ConfigurationError
+from anymri.inference.choices import check_device
 
 
 def pick_device(name: str) -> torch.device:
@@ -14,10 +15,9 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(name)
     try:
         device = torch.device(name)
-        if device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError("anymri runs on cpu, cuda and mps.")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from anymri.data.case import Case, Study
 from anymri.data.prepared import Prepared, whole_box
-from anymri.errors import ConfigurationError, did_you_mean
+from anymri.errors import ConfigurationError
 from anymri.extras import need
 from anymri.files import locked
 from anymri.inference import combining
 from anymri.inference.assembly import Predicted, Wanted, assemble, check_space, chosen_space, chosen_subset
 from anymri.inference.case_input import as_raw
+from anymri.inference.choices import check_combination, check_flips
 from anymri.inference.lanes import Lane, on_device
 from anymri.inference.result import Result, check_output
 from anymri.inference.segmenter import Segmenter
@@ -29,6 +30,7 @@ from anymri.modalities import Subset
 from anymri.prepare.in_memory import Volume
 from anymri.prepare.preparation import Preparation, prepare
 from anymri.prepare.raw import RawStudy
+from anymri.progress import Progress, silent
 from anymri.provenance import Inputs
 from anymri.regions import OutputKind
 from anymri.weights.card import WeightsCard
@@ -46,15 +48,10 @@ class Ensemble:
 
     def __init__(self, members: Sequence[Segmenter], combine: str = "mean", flips: str = "") -> None:
         """Create an ensemble; raise `ConfigurationError` if the members or settings do not fit together."""
-        if combine not in combining.METHODS:
-            raise ConfigurationError(
-                f"Predictions cannot be combined by {combine!r}.",
-                f"{did_you_mean(combine, combining.METHODS)}Known: {', '.join(combining.METHODS)}.",
-            )
+        check_combination(combine)
         if combine == "staple":
             need("prepare", "SimpleITK", purpose="STAPLE")
-        if not set(flips) <= set("xyz") or len(set(flips)) < len(flips):
-            raise ConfigurationError(f"{flips!r} does not name axes to mirror.", "Use some of x, y and z, as in xyz.")
+        check_flips(flips)
         if len(members) * 2 ** len(flips) < 2:
             raise ConfigurationError("An ensemble needs two predictions or more.", "Give more weights, or flips.")
         classes = {member.card.network["num_classes"] for member in members}
@@ -141,6 +138,7 @@ class Ensemble:
         uncertainty: bool = False,
         smallest_ml: float = 0.0,
         reconstruct: bool = False,
+        progress: Progress = silent,
     ) -> Result:
         """Segment one case; the result also has the disagreement of the predictions.
 
@@ -159,8 +157,9 @@ class Ensemble:
             check_output(Path(output), ready.inputs | self.inputs)
         with nullcontext() if output is None else locked(Path(output)):
             if isinstance(ready, RawStudy):
+                progress("preparation", 0, 1)
                 ready = prepare(ready, brain, n4, registration, needed={*chosen, *([target] if target else [])})
-            predicted = self.predict(ready.study, chosen)
+            predicted = self.predict(ready.study, chosen, progress)
             wanted = Wanted(target, probabilities, uncertainty, smallest_ml)
             result = assemble(
                 ready, predicted, wanted, self.card, ready.inputs | self.inputs, on_device(self.device, self.lane)
@@ -169,10 +168,10 @@ class Ensemble:
                 result.save(output)
         return result
 
-    def predict(self, study: Study, subset: Subset) -> Predicted:
+    def predict(self, study: Study, subset: Subset, progress: Progress = silent) -> Predicted:
         """Return the combined prediction for one subset, on the whole grid of the study."""
         predictions, kinds = [], []
-        for values, kind in self._predictions(study, subset):
+        for values, kind in self._predictions(study, subset, progress):
             predictions.append(values)
             kinds.append(kind)
         apart = disagreement(region_probabilities(each, kind) for each, kind in zip(predictions, kinds, strict=True))
@@ -182,12 +181,14 @@ class Ensemble:
             values, kind = combining.mean(predictions, kinds)
         return Predicted(subset, values, kind, whole_box(values.shape[1:]), disagreement=apart)
 
-    def _predictions(self, study: Study, subset: Subset) -> Iterator[tuple[NDArray[np.float32], OutputKind]]:
+    def _predictions(
+        self, study: Study, subset: Subset, progress: Progress
+    ) -> Iterator[tuple[NDArray[np.float32], OutputKind]]:
         """Yield the prediction of each member and mirroring: (K, X, Y, Z) on the grid of the study, and its kind."""
         for member in self.members:
             prepared = member.prepare(study).only(subset)
             for axes in mirrorings(self.flips):
-                (prediction,) = member.predict(mirrored(prepared, axes), [subset])
+                (prediction,) = member.predict(mirrored(prepared, axes), [subset], progress=progress)
                 values = prediction.probabilities.flip([axis + 1 for axis in axes]).numpy()
                 whole = prepared.paste(values)
                 if prediction.kind == "classes":

@@ -16,9 +16,10 @@ from anymri.errors import WeightsError
 from anymri.files import locked, sha256
 from anymri.inference.assembly import Predicted, Wanted, assemble, check_space, chosen_space, chosen_subset
 from anymri.inference.case_input import as_raw, read_given
+from anymri.inference.choices import check_lane
 from anymri.inference.device import pick_device
 from anymri.inference.encoded import MEMORY_LIMIT_BYTES, EncodedVolume
-from anymri.inference.lanes import DEFAULT, Lane, check_lane, enter, on_device
+from anymri.inference.lanes import DEFAULT, Lane, enter, on_device
 from anymri.inference.result import Result, check_output
 from anymri.inference.tiling import Windows
 from anymri.inference.windows import VolumePrediction, predict
@@ -26,6 +27,7 @@ from anymri.modalities import MODALITIES, Subset
 from anymri.prepare.in_memory import Volume
 from anymri.prepare.preparation import Preparation, prepare
 from anymri.prepare.raw import RawStudy
+from anymri.progress import Progress, silent
 from anymri.provenance import hashed
 from anymri.systems.contract import System
 from anymri.weights.card import WeightsCard
@@ -105,6 +107,7 @@ class Segmenter:
         uncertainty: bool = False,
         smallest_ml: float = 0.0,
         reconstruct: bool = False,
+        progress: Progress = silent,
     ) -> Result:
         """Segment one case; its scans are prepared as far as that is needed.
 
@@ -124,6 +127,7 @@ class Segmenter:
         smallest_ml    remove tumours, connected components of WT, below this volume in millilitres; the largest stays
         reconstruct    add the modalities that are missing, reconstructed; raises `ConfigurationError` if the system
                        cannot
+        progress       called with what is done next, "preparation" or "window", and how many of how many steps are done
 
         Raises an `AnymriError` that names the file and the remedy.
         """
@@ -137,9 +141,10 @@ class Segmenter:
         with nullcontext() if output is None else locked(Path(output)):
             ready = found
             if isinstance(ready, RawStudy):
+                progress("preparation", 0, 1)
                 ready = prepare(ready, brain, n4, registration, needed={*chosen, *([target] if target else [])})
             prepared = self.prepare(ready.study)
-            (prediction,) = predict(self.system, prepared.only(chosen), [chosen], self.windows, reconstruct)
+            (prediction,) = predict(self.system, prepared.only(chosen), [chosen], self.windows, reconstruct, progress)
             reconstructed = {m: image.numpy() for m, image in prediction.reconstructed.items()}
             predicted = Predicted(
                 chosen, prediction.probabilities.numpy(), prediction.kind, prepared.box, reconstructed
@@ -166,14 +171,14 @@ class Segmenter:
         return preprocess(study, self.card.preprocessing)
 
     def predict(
-        self, prepared: Prepared, subsets: Sequence[Subset], reconstruct: bool = False
+        self, prepared: Prepared, subsets: Sequence[Subset], reconstruct: bool = False, progress: Progress = silent
     ) -> list[VolumePrediction]:
         """Return the prediction for each subset; each window is encoded once for all of them, and not kept.
 
         reconstruct  also reconstruct the modalities that are missing from each subset; raises `ConfigurationError` if
                      the system cannot
         """
-        return predict(self.system, prepared, subsets, self.windows, reconstruct)
+        return predict(self.system, prepared, subsets, self.windows, reconstruct, progress)
 
 
 def segment(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from anymri.data.prepared import Prepared
+from anymri.inference.choices import AXES
 from anymri.modalities import Subset
 from anymri.systems.contract import System
 from anymri.systems.crops import Sides
@@ -140,7 +141,7 @@ class Tiling:
 
 def mirrorings(flips: str) -> list[tuple[int, ...]]:
     """Return every set of axes among `flips`, as "xz", the empty one first."""
-    axes = ["xyz".index(letter) for letter in flips]
+    axes = [AXES.index(letter) for letter in flips]
     return [each for count in range(len(axes) + 1) for each in combinations(axes, count)]
 
 

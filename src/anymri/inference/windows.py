@@ -5,6 +5,7 @@ Each window is encoded once and decoded for every subset; the decoded windows ar
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,11 @@ from anymri.data.prepared import Prepared
 from anymri.errors import ConfigurationError
 from anymri.inference.tiling import Place, Tiling, Windows
 from anymri.modalities import MODALITIES, Subset
+from anymri.progress import Progress, silent
 from anymri.regions import OutputKind, to_label_map
 from anymri.systems.contract import Prediction, System
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -156,21 +160,32 @@ class SubsetDecoder:
 
 
 def predict(
-    system: System[Any], case: Prepared, subsets: Sequence[Subset], windows: Windows, reconstruct: bool = False
+    system: System[Any],
+    case: Prepared,
+    subsets: Sequence[Subset],
+    windows: Windows,
+    reconstruct: bool = False,
+    progress: Progress = silent,
 ) -> list[VolumePrediction]:
     """Return the prediction for each subset; each window is encoded once for all of them.
 
+    progress     called with "window", and how many of how many windows are done
     reconstruct  also reconstruct the modalities that are missing from each subset; raises `ConfigurationError` if the
                  system cannot
     """
     if reconstruct:
         check_reconstructs(system)
     tiling = Tiling(system, case, windows)
+    _log.info("%d windows of %s voxels, %d subsets", len(tiling.places), "x".join(map(str, tiling.sides)), len(subsets))
     decoders = [SubsetDecoder(system, tiling, subset, reconstruct) for subset in subsets]
     with system.folded_weights():
+        done, total = 0, len(tiling.mirrorings) * len(tiling.places)
+        progress("window", done, total)
         for encoded in encode_windows(system, tiling):
             for decoder in decoders:
                 decoder.add(encoded)
+            done += len(encoded.places)
+            progress("window", done, total)
     return [decoder.result() for decoder in decoders]
 
 

@@ -21,6 +21,7 @@ from anymri.extras import need
 from anymri.modalities import REFERENCE_ORDER, Subset
 from anymri.prepare.alignment import Transform, align, best_scan, describe, find_brains
 from anymri.prepare.bias_field import correct_bias_field
+from anymri.prepare.brain_methods import check_brain_method
 from anymri.prepare.checks import check_spacing, shows_head, unlike_training
 from anymri.prepare.common_grid import grid_of_brain, resampled
 from anymri.prepare.grid import Grid
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 # Name of the grid on which a network computes.
 PREPARED = "prepared"
-BRAIN_METHODS = ("auto", "deepbet", "hd-bet", "fallback", "none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,11 +175,7 @@ def prepare(
     Raises `GeometryError` if scans cannot be aligned, `ImageError` if the brain is not whole, and `MissingExtraError`
     for a package that a step needs.
     """
-    if brain_method not in BRAIN_METHODS:
-        hint = did_you_mean(brain_method, BRAIN_METHODS)
-        raise ConfigurationError(
-            f"There is no method {brain_method!r} for the brain mask.", f"{hint}Known: {', '.join(BRAIN_METHODS)}."
-        )
+    check_brain_method(brain_method)
     images = {modality: scan.image for modality, scan in raw.scans.items()}
     study = study_as_it_is(raw)
     reasons = reasons_to_prepare(raw, study, brain_method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+_log = logging.getLogger(__name__)
 # Scan of a step that concerns all of them.
 STUDY = "study"
 
@@ -52,6 +54,7 @@ class Record:
         """Add a step that has just been done."""
         now = time.monotonic()
         self.steps.append(Step(scan, what, why, figures, now - self._since))
+        _log.info("%s, %s: %s (%.1f s)", scan, what, why, now - self._since)
         self._since = now
 
 

@@ -27,6 +27,7 @@ from anymri.data.image import write_image
 from anymri.errors import ConfigurationError, OutputError, did_you_mean
 from anymri.files import locked, read_text, temporary_path, write_json
 from anymri.modalities import MODALITIES
+from anymri.progress import Progress, silent
 from anymri.synthesis.anatomy import draw_anatomy
 from anymri.synthesis.appearance import draw_fluidity, draw_scan
 from anymri.synthesis.realistic.generator import VERSION as REALISTIC_VERSION
@@ -81,6 +82,7 @@ def write_cohort(
     spacing: float = 1.0,
     missing: bool = False,
     easy: bool = False,
+    progress: Progress = silent,
 ) -> list[Path]:
     """Write `count` cases in the layout of BraTS 2023 and return their folders, `PHANTOM-<seed><case>-000`.
 
@@ -88,11 +90,12 @@ def write_cohort(
     and not again if it exists. Raises `OutputError` if something else has its name, and `ConfigurationError` for a
     request out of range.
 
-    style    "plain": simple cubes for tests; "realistic": 160x192x160 mm, see `anymri.synthesis.realistic.generator`
-    size     plain: voxels of 1 mm along each axis
-    spacing  realistic: side of a voxel in millimetres, 1 to 4
-    missing  realistic: leave out the scans that the case does not have
-    easy     realistic: large, clearly visible tumours and few mimics
+    style     "plain": simple cubes for tests; "realistic": 160x192x160 mm, see `anymri.synthesis.realistic.generator`
+    size      plain: voxels of 1 mm along each axis
+    spacing   realistic: side of a voxel in millimetres, 1 to 4
+    missing   realistic: leave out the scans that the case does not have
+    easy      realistic: large, clearly visible tumours and few mimics
+    progress  called with the name of a case, and how many of how many cases are done before it
     """
     if not 1 <= count <= MOST_CASES:
         raise ConfigurationError(f"A cohort of {count} phantoms cannot be written.", f"Use 1 to {MOST_CASES} cases.")
@@ -104,6 +107,7 @@ def write_cohort(
 
     def write(index: int) -> Path:
         case = folder / f"PHANTOM-{seed:02d}{index:03d}-000"
+        progress(case.name, index, count)
         if style == "plain":
             record: dict[str, Any] = {"phantom_version": VERSION, "seed": seed, "case": index, "size": size}
             return _write_case(case, lambda: phantom((seed, index), size), record)
@@ -112,7 +116,9 @@ def write_cohort(
         return _write_case(case, lambda: realistic_phantom(seed, index, spacing, missing, easy), record)
 
     with locked(folder):
-        return [write(index) for index in range(count)]
+        cases = [write(index) for index in range(count)]
+    progress("", count, count)
+    return cases
 
 
 def realistic_phantom(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # Names of protocols: the same for all systems, and that of the authors of a system.
-ANYMRI, REFERENCE = "anymri", "reference"
+PROTOCOLS = ANYMRI, REFERENCE = "anymri", "reference"
 # What is segmented and compared: the whole scan; the box that preprocessing crops to; or one window of it, at random.
 Compared = Literal["scan", "box", "random window"]
 

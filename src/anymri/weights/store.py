@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from anymri.text import listed, shortened
 from anymri.weights.card import FORMAT, WeightsCard
 from anymri.weights.locate import find_weights
 
+_log = logging.getLogger(__name__)
 _KEY = "anymri"
 _GIVE = "Give weights that anymri train or anymri convert wrote."
 _MOST_NAMES = 8
@@ -82,6 +84,7 @@ def load_weights(path: Path, device: str | torch.device = "cpu") -> tuple[System
             f"{system.crop_rule()}.",
             _GIVE,
         )
+    _log.info("reading the weights %s of %s", file, card.system)
     files = [file, _frozen_file(file, card.frozen_file)] if card.frozen_file else [file]
     expected = system.state_dict()
     _check_headers(files, card.system, expected)

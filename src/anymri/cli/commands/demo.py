@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anymri.cli.console import console
 from anymri.cli.options import Output
-from anymri.cli.progress import TrainingProgress, case_progress
+from anymri.cli.results.studies import Demo
 from anymri.errors import RunError
 from anymri.modalities import SUBSETS
 
@@ -19,7 +19,7 @@ TEST_CASES, TEST_SEED = 6, 1
 SHOWN_SUBSETS = ("T1+T1c+T2+FLAIR", "T1c+FLAIR", "FLAIR", "T1")
 
 
-def demo(output: Output = Path("demo")) -> None:
+def demo(output: Output = Path("demo")) -> Demo:
     """Train, evaluate and report on synthetic brains, in minutes.
 
     A few minutes on two CPU cores. A second run keeps what the first finished.
@@ -28,10 +28,10 @@ def demo(output: Output = Path("demo")) -> None:
 
     need("train", "lightning", "monai", "tensorboard")
     need("report", "pandas", "matplotlib", "jinja2")
-    run_demo(output)
+    return run_demo(output)
 
 
-def run_demo(folder: Path, test_cases: int = TEST_CASES, spacing: float = 1.0, assignments: Sequence[str] = ()) -> None:
+def run_demo(folder: Path, test_cases: int = TEST_CASES, spacing: float = 1.0, assignments: Sequence[str] = ()) -> Demo:
     """Write a network trained on synthetic brains, its table of 15 subsets, segmentations and `report.html`.
 
     test_cases   number of synthetic cases to test on
@@ -54,6 +54,7 @@ def run_demo(folder: Path, test_cases: int = TEST_CASES, spacing: float = 1.0, a
     console.print()
     console.print(table, soft_wrap=True)
     console.print(f"Report: {report}", soft_wrap=True)
+    return Demo(folder, folder / "run", folder / "evaluation", report)
 
 
 def _write_test_cohort(folder: Path, test_cases: int, spacing: float) -> None:
@@ -63,6 +64,7 @@ def _write_test_cohort(folder: Path, test_cases: int, spacing: float) -> None:
 
 
 def _train(folder: Path, assignments: Sequence[str]) -> None:
+    from anymri.cli.progress import TrainingProgress
     from anymri.training.configuration import SYNTHETIC, resolve
     from anymri.training.engine import train
     from anymri.training.run import Run
@@ -76,10 +78,11 @@ def _train(folder: Path, assignments: Sequence[str]) -> None:
 
 def _evaluate(folder: Path) -> str:
     from anymri.analysis.tables import write_tables
+    from anymri.cli.progress import progress_of
     from anymri.evaluation.runner import evaluate
 
     output = folder / "evaluation"
-    with case_progress(console, "evaluating") as progress:
+    with progress_of("evaluating") as progress:
         evaluation = evaluate(folder / "run", folder / "test-cohort", output, device="cpu", progress=progress)
     return write_tables(output, evaluation.metrics)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anymri.cli.commands.segment import T1, T2, Brain, DicomStudy, Flair, Registration, T1c
-from anymri.cli.console import console
+from anymri.cli.console import output
+from anymri.cli.results.cases import Examined
 from anymri.text import visible
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from anymri.prepare.findings import Examination, ScanReport
 
-# Exit code if not one scan can be read.
-NOTHING_READ = 2
 # Background, NCR, ED, ET; networks for scans after surgery have one class more.
 MOST_CLASSES_BEFORE_SURGERY = 4
 # Scans side by side in a table.
@@ -40,13 +38,12 @@ def doctor(
     registration: Registration = True,
     dicom_study: DicomStudy = None,
     weights: Annotated[Path | None, typer.Option(help="Weights, to see whether the scans suit them.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
-) -> None:
+) -> Examined:
     """Examine the scans of a case before segmentation.
 
     Grids, positions, brains, alignment, swapped and doubled scans, and what anymri segment will do. Nothing is written.
     """
-    from anymri.cli.progress import case_progress
+    from anymri.cli.progress import progress_of
     from anymri.errors import ModalityError
     from anymri.prepare.doctor import examine
 
@@ -57,15 +54,11 @@ def doctor(
             "No scan was given.", "Give a case folder, or at least one of --t1, --t1c, --t2 and --flair."
         )
     expectations = [] if weights is None else expected_by(weights)
-    with case_progress(console, "examining") as progress:
+    with progress_of("examining") as progress:
         found = examine(case, scans, brain, registration, dicom_study, progress)
     found.plan += expectations
-    if as_json:
-        print(visible(json.dumps(found.as_dict(), indent=2)))  # noqa: T201  unwrapped, for another program
-    else:
-        print_examination(found)
-    if not found.scans:
-        raise typer.Exit(NOTHING_READ)
+    print_examination(found)
+    return Examined(**found.as_dict())
 
 
 def expected_by(weights: Path) -> list[str]:
@@ -88,21 +81,21 @@ def print_examination(found: Examination) -> None:
     """Print the tables, the findings and the plan of an examination."""
     from rich.text import Text
 
-    console.print(Text(visible(found.case), style="bold"))
+    output.print(Text(visible(found.case), style="bold"))
     for scans in batched(found.scans, _COLUMNS):
-        console.print(_scans(scans))
+        output.print(_scans(scans))
     if found.pairs:
-        console.print(_pairs(found))
+        output.print(_pairs(found))
     for each in found.findings:
         subject = f"{each.scan}: " if each.scan else ""
         line = Text(f"{each.level}: ", style=_STYLES[each.level]) + Text(
             visible(f"{subject}{each.text} {each.advice}".strip()), style="default"
         )
-        console.print(line, soft_wrap=True)
+        output.print(line, soft_wrap=True)
     for sentence in found.left_out:
-        console.print(f"left out: {sentence}", soft_wrap=True)
+        output.print(f"left out: {sentence}", soft_wrap=True)
     for number, sentence in enumerate(found.plan, 1):
-        console.print(f"{number}. {sentence}", soft_wrap=True)
+        output.print(f"{number}. {sentence}", soft_wrap=True)
 
 
 def _scans(scans: Sequence[ScanReport]) -> Table:

@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
-from anymri.cli.console import console, print_evaluation, print_lane
-from anymri.cli.options import Device, Lane, Output, comma_separated
-from anymri.errors import ConfigurationError
+from anymri.cli.console import print_lane
+from anymri.cli.evaluated import print_evaluation
+from anymri.cli.options import Device, Lane, Output, WeightsArgument, comma_separated
+from anymri.cli.results.studies import Evaluated
+from anymri.errors import ConfigurationError, check_known
 from anymri.modalities import SUBSETS, Subset
+from anymri.systems.protocol import PROTOCOLS
 
 
 def evaluate(
-    weights: Annotated[Path, typer.Argument(help="Run folder, .safetensors file, or name of installed weights.")],
+    weights: WeightsArgument,
     *,
     data: Annotated[Path, typer.Option(help="Labelled cohort: a folder or a CSV manifest.")],
     output: Output,
@@ -32,20 +35,34 @@ def evaluate(
     ] = "anymri",
     device: Device = "auto",
     lane: Lane = "torch",
-) -> None:
+) -> Evaluated:
     """Evaluate weights on a cohort, for all 15 subsets.
 
     Writes metrics.csv and the table of 15 rows. The same command continues an interrupted evaluation.
     """
-    from anymri.cli.progress import case_progress
+    from anymri.cli.checks import check_computation, check_metrics, check_weights
+    from anymri.cli.progress import progress_of, working
+    from anymri.data.layouts import check_exists
+    from anymri.files import check_writable
+    from anymri.regions import label_scheme as find_scheme
 
     chosen = SUBSETS if subsets is None else read_subsets(subsets)
+    named = comma_separated(metrics) if metrics else None
+    check_computation(device, lane)
+    check_known("protocol", protocol, PROTOCOLS)
+    check_weights([weights])
+    check_exists(data)
+    check_writable(output)
+    if label_scheme is not None:
+        find_scheme(label_scheme)
+    check_metrics(named)
     from anymri.evaluation.runner import evaluate as run_evaluation
     from anymri.inference.segmenter import Segmenter
 
-    segmenter = Segmenter.load(weights, device, lane)
+    with working("loading the weights"):
+        segmenter = Segmenter.load(weights, device, lane)
     print_lane(lane, segmenter)
-    with case_progress(console, "evaluating") as progress:
+    with progress_of("evaluating") as progress:
         evaluation = run_evaluation(
             segmenter,
             data,
@@ -53,12 +70,10 @@ def evaluate(
             label_scheme,
             progress=progress,
             subsets=chosen,
-            metrics=comma_separated(metrics) if metrics else None,
+            metrics=named,
             protocol=protocol,
         )
-    print_evaluation(evaluation)
-    if seen := evaluation.seen_in_training:
-        console.print(f"The weights were trained on {len(seen)} of these cases, so the metrics are not test results.")
+    return print_evaluation(evaluation)
 
 
 def read_subsets(text: str) -> list[Subset]:

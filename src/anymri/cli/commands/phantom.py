@@ -8,6 +8,7 @@ import typer
 
 from anymri.cli.console import console
 from anymri.cli.options import Output
+from anymri.cli.results.cases import Phantoms
 
 
 def phantom(
@@ -27,12 +28,25 @@ def phantom(
     easy: Annotated[
         bool, typer.Option("--easy", help="Realistic: large, clearly visible tumours, few mimics.")
     ] = False,
-) -> None:
+) -> Phantoms:
     """Write a cohort of procedural brains with tumours.
 
     The files have the names, the geometry and the label values of BraTS 2023. No patient is in them.
     """
+    from anymri.cli.progress import progress_of
     from anymri.synthesis.phantoms import write_cohort
 
-    cases = write_cohort(output, count, seed=seed, size=size, style=style, spacing=spacing, missing=missing, easy=easy)
+    with progress_of("writing") as progress:
+        cases = write_cohort(
+            output,
+            count,
+            seed=seed,
+            size=size,
+            style=style,
+            spacing=spacing,
+            missing=missing,
+            easy=easy,
+            progress=progress,
+        )
     console.print(f"{len(cases)} cases in {output}; label scheme brats2023.", soft_wrap=True)
+    return Phantoms(output, [case.name for case in cases], "brats2023")

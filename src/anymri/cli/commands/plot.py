@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anymri.cli.console import console
 from anymri.cli.options import Evaluations, Output, Quote
+from anymri.cli.results.studies import Plots
 
 
 def plot(
@@ -14,17 +15,20 @@ def plot(
     *,
     output: Output,
     quote: Quote = None,
-) -> None:
+) -> Plots:
     """Draw every plot of evaluations, as PNG and SVG.
 
     Heat maps, Dice by number of modalities, contribution of each modality, every case, reliability.
     """
+    from anymri.cli.progress import working
     from anymri.extras import need
 
     need("report", "pandas", "matplotlib")
-    files = write_plots(evaluations, output, quote or [])
+    with working("drawing"):
+        files = write_plots(evaluations, output, quote or [])
     names = ", ".join(sorted({file.stem for file in files}))
     console.print(f"{len(files) // 2} plots in {output}: {names}", soft_wrap=True)
+    return Plots(output, files)
 
 
 def write_plots(evaluations: Sequence[Path], output: Path, quoted: Sequence[str]) -> list[Path]:

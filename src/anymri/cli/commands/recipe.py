@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from anymri.cli.console import console
+from anymri.cli.console import output
 from anymri.cli.options import Assignments, SystemName
-from anymri.text import visible
+from anymri.cli.results.systems import RecipeDifference, ResolvedRecipe
 
 
 def recipe(
@@ -20,32 +20,37 @@ def recipe(
     diff: Annotated[
         bool, typer.Option("--diff", help="Print how the recipe `corrected` differs from `reference`, and why.")
     ] = False,
-) -> None:
+) -> ResolvedRecipe:
     """Print a recipe as YAML, with the source of each number.
 
     It also lists what deviates from the sources. `anymri train --config` reads it, edited or not.
     """
+    from anymri.systems.registry import card
+
+    card(system)  # an unknown name is reported before torch is imported
     if diff:
-        _print_differences(system)
-        return
+        return _print_differences(system)
     from anymri.training.configuration import recipe_to_yaml, resolve_recipe
 
-    text = recipe_to_yaml(resolve_recipe(system, name, assignments or []))
-    print("# Numbers come from `source`; those listed in `sources` come from there. Sheets: docs/sheets.")  # noqa: T201
-    print(visible(text), end="")  # noqa: T201  for a file
+    resolved = resolve_recipe(system, name, assignments or [])
+    output.write("# Numbers come from `source`; those listed in `sources` come from there. Sheets: docs/sheets.\n")
+    output.write(recipe_to_yaml(resolved))
+    return ResolvedRecipe(system, recipe=resolved.model_dump(mode="json"))
 
 
-def _print_differences(system: str) -> None:
+def _print_differences(system: str) -> ResolvedRecipe:
     from anymri.systems.recipes.corrections import differences
     from anymri.systems.registry import spec
 
     recipes = spec(system).recipes
     found = differences(system, recipes)
     for key, before, after, reason in found:
-        console.print(f"{key}: {before} -> {after}\n    {reason}", soft_wrap=True)
+        output.print(f"{key}: {before} -> {after}\n    {reason}", soft_wrap=True)
     if not found:
-        console.print("The recipes do not differ.")
+        output.print("The recipes do not differ.")
     if kept := recipes["reference"].deviations:
-        console.print("\nBoth deviate from the authors' code in:")
+        output.print("\nBoth deviate from the authors' code in:")
         for deviation in kept:
-            console.print(f"    {deviation}", soft_wrap=True)
+            output.print(f"    {deviation}", soft_wrap=True)
+    differing = [RecipeDifference(key, f"{before}", f"{after}", reason) for key, before, after, reason in found]
+    return ResolvedRecipe(system, differences=differing, deviations=list(kept))

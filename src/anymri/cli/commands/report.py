@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from anymri.cli.console import console
 from anymri.cli.options import Device, Evaluations, Quote
+from anymri.cli.results.studies import Page
 from anymri.errors import ConfigurationError
 
 
@@ -27,7 +27,7 @@ def report(
         typer.Option("--pictures/--no-pictures", help="Pictures of the worst and the median case."),
     ] = True,
     device: Device = "auto",
-) -> None:
+) -> Page:
     """Write one self-contained page about evaluations.
 
     Data, protocol, tables, plots, worst cases, statistics, provenance. The page opens offline.
@@ -35,12 +35,12 @@ def report(
     from anymri.extras import need
 
     need("report", "pandas", "matplotlib", "jinja2")
-    page = make_report(console, evaluations, output, title, quote or [], pictures, device)
+    page = make_report(evaluations, output, title, quote or [], pictures, device)
     console.print(f"{page}", soft_wrap=True)
+    return Page(page)
 
 
 def make_report(
-    console: Console,
     evaluations: Sequence[Path],
     output: Path | None,
     title: str | None,
@@ -55,7 +55,7 @@ def make_report(
         )
     from anymri.analysis.published import quote
     from anymri.analysis.reading import read_evaluations
-    from anymri.cli.progress import case_progress
+    from anymri.cli.progress import progress_of, working
     from anymri.evaluation.folder import refuse_overwriting_evaluations
     from anymri.report.pages import write_report
 
@@ -68,7 +68,8 @@ def make_report(
         from anymri.evaluation.originals import Originals
         from anymri.report.examples import examples as make_examples
 
-        with case_progress(console, "segmenting examples") as progress:
+        with progress_of("segmenting examples") as progress:
             examples = make_examples(found, Originals(device), progress)
     names = ", ".join(found) if len(found) <= 3 else f"{len(found)} systems"
-    return write_report(path, title or f"Evaluation of {names}", found, examples=examples, quoted=published)
+    with working("writing the page"):
+        return write_report(path, title or f"Evaluation of {names}", found, examples=examples, quoted=published)

@@ -9,6 +9,7 @@ import typer
 
 from anymri.cli.console import console
 from anymri.cli.options import Device, Output, SystemName
+from anymri.cli.results.studies import RegionVerdict, Reproduction
 
 if TYPE_CHECKING:
     from anymri.reproduction.needs import Needs
@@ -34,16 +35,25 @@ def reproduce(
         Path | None,
         typer.Option(help="Folder of preprocessed cases; default: $ANYMRI_CACHE or the cache of the user."),
     ] = None,
-) -> None:
+) -> Reproduction:
     """Repeat a published training and compare the results.
 
     Trains by the recipe `reference`, tests as the authors do, and writes OUTPUT/reproduction.html. The same command
     continues after an interruption.
     """
+    from anymri.cli.checks import check_computation
+    from anymri.data.layouts import check_exists
     from anymri.extras import need
+    from anymri.files import check_writable
+    from anymri.systems.registry import card
 
     need("train", "lightning", "monai", "tensorboard")
     need("report", "pandas", "matplotlib", "jinja2")
+    card(system)
+    check_exists(data)
+    check_computation(device)
+    check_writable(output)
+    from anymri.cli.progress import working
     from anymri.reproduction.needs import measure
     from anymri.reproduction.plan import make_plan
 
@@ -58,23 +68,24 @@ def reproduce(
         device=device,
         cache=cache,
     )
-    if dry_run:
-        _print_plan(plan, measure(plan))
-    else:
-        _carry_out(plan)
+    if not dry_run:
+        return _carry_out(plan)
+    with working("measuring the first steps"):
+        needs = measure(plan)
+    return Reproduction(None, _print_plan(plan, needs), list(plan.notes), [], plan.is_reproduction)
 
 
-def _carry_out(plan: Plan) -> None:
-    from anymri.cli.progress import TrainingProgress, case_progress
+def _carry_out(plan: Plan) -> Reproduction:
+    from anymri.cli.progress import TrainingProgress, progress_of
     from anymri.reproduction.page import write_page
     from anymri.reproduction.run import PROTOCOLS, begun, evaluate_by, train
 
     with begun(plan) as needs:
-        _print_plan(plan, needs)
+        facts = _print_plan(plan, needs)
         with TrainingProgress(console) as callback:
             train(plan, callback)
         for protocol in PROTOCOLS:
-            with case_progress(console, f"testing by {protocol}") as progress:
+            with progress_of(f"testing by {protocol}") as progress:
                 evaluate_by(plan, protocol, progress)
         page, verdicts = write_page(plan, needs)
     for verdict in verdicts:
@@ -82,10 +93,12 @@ def _carry_out(plan: Plan) -> None:
     if not plan.is_reproduction:
         console.print("These numbers are not a reproduction, see the page.")
     console.print(f"Page: {page}", soft_wrap=True)
+    found = [RegionVerdict(each.region, each.ours.value, each.words) for each in verdicts]
+    return Reproduction(page, facts, list(plan.notes), found, plan.is_reproduction)
 
 
-def _print_plan(plan: Plan, needs: Needs) -> None:
-    """Print what is done and what it takes."""
+def _print_plan(plan: Plan, needs: Needs) -> dict[str, str]:
+    """Print what is done and what it takes, and return it."""
     from anymri.reproduction.needs import free_space
     from anymri.text import duration
 
@@ -100,3 +113,4 @@ def _print_plan(plan: Plan, needs: Needs) -> None:
         console.print(f"{name + ':':9} {value}", soft_wrap=True)
     for note in plan.notes:
         console.print(f"Note: {note}", soft_wrap=True)
+    return facts

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from anymri.cli.console import console, print_evaluation
-from anymri.cli.options import Metrics, Output, comma_separated
+from anymri.cli.evaluated import print_evaluation
+from anymri.cli.options import Metrics, Output, comma_separated, complete_scheme
+from anymri.cli.results.studies import Evaluated
+from anymri.modalities import Subset
 
 
 def score(
@@ -17,7 +19,9 @@ def score(
     ],
     *,
     labels: Annotated[Path, typer.Option(help="Labelled cohort, or a folder of label maps.")],
-    label_scheme: Annotated[str, typer.Option(help="Label scheme of the labels, e.g. brats2023.")],
+    label_scheme: Annotated[
+        str, typer.Option(help="Label scheme of the labels, e.g. brats2023.", autocompletion=complete_scheme)
+    ],
     output: Output,
     prediction_scheme: Annotated[
         str | None, typer.Option(help="Label scheme of the predictions; default: that of the labels.")
@@ -29,16 +33,25 @@ def score(
         str, typer.Option(help="Subset that the predictions were made from, if folder names do not say it.")
     ] = "T1+T1c+T2+FLAIR",
     metrics: Metrics = None,
-) -> None:
+) -> Evaluated:
     """Score the label maps of any tool against labels.
 
     Writes the same folder as `anymri evaluate`, for the tables, plots and reports of both.
     """
-    from anymri.cli.progress import case_progress
+    from anymri.cli.progress import progress_of
+    from anymri.data.layouts import check_exists
+    from anymri.files import check_writable
+    from anymri.regions import label_scheme as find_scheme
+
+    find_scheme(label_scheme)
+    Subset.parse(subset)
+    for place in (predictions, labels):
+        check_exists(place)
+    check_writable(output)
     from anymri.evaluation.metrics import DEFAULT
     from anymri.evaluation.scoring import score as score_predictions
 
-    with case_progress(console, "scoring") as progress:
+    with progress_of("scoring") as progress:
         evaluation = score_predictions(
             predictions,
             labels,
@@ -50,4 +63,4 @@ def score(
             subset=subset,
             metrics=comma_separated(metrics) if metrics else DEFAULT,
         )
-    print_evaluation(evaluation)
+    return print_evaluation(evaluation)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from anymri.cli.added_files import check_extras, write_added_files
-from anymri.cli.console import console, print_lane
-from anymri.cli.options import Device, Lane, Output
+from anymri.cli.checks import check_computation, check_several, check_space, check_weights
+from anymri.cli.options import Device, Lane, Output, complete_weights
+from anymri.cli.results.cases import CaseSegmentation, CohortSegmentation
 from anymri.cli.used_weights import weights_for
-from anymri.errors import AnymriError, AnymriWarning, ConfigurationError, InputWarning
+from anymri.errors import ConfigurationError
+from anymri.files import check_writable
 from anymri.modalities import Subset
-
-if TYPE_CHECKING:
-    from anymri.data.sources import Source
-    from anymri.inference.result import Result
+from anymri.prepare.brain_methods import check_brain_method
 
 T1 = Annotated[Path | None, typer.Option(help="T1 scan: an image file, or a DICOM folder, file or zip archive.")]
 T1c = Annotated[Path | None, typer.Option(help="T1 scan with contrast agent.")]
@@ -53,7 +49,8 @@ def segment(
     weights: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Run folder, .safetensors file or installed name; several for an ensemble; default: best installed."
+            help="Run folder, .safetensors file or installed name; several for an ensemble; default: best installed.",
+            autocompletion=complete_weights,
         ),
     ] = None,
     t1: T1 = None,
@@ -96,7 +93,7 @@ def segment(
     engine: Annotated[str, typer.Option(help="What works on a cohort: local, ray.")] = "local",
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; default: one on this machine.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that prepare cases, or Ray workers.")] = None,
-) -> None:
+) -> CaseSegmentation | CohortSegmentation:
     """Segment one case or a cohort from the modalities that exist.
 
     Raw scans are prepared as far as needed: brain mask, registration, resampling. The label map has the geometry of
@@ -115,7 +112,16 @@ def segment(
         "reconstruct": reconstruct,
     }
     added: dict[str, Any] = {"preview": preview, "page": page, "viewers": viewers, "dicom": dicom}
+    check_computation(device, lane)
+    check_several(combine, tta, engine, lane)
+    check_brain_method(brain)
+    check_space(space)
+    wanted = None if subset is None else Subset.parse(subset)
     check_extras(**added)
+    check_weights(weights or [])
+    check_writable(output)
+    from anymri.cli.several import find_several
+
     sources = [] if case is None or any(scans.values()) else find_several(case)
     if sources or (case is not None and shard is not None):
         assert case is not None
@@ -127,83 +133,15 @@ def segment(
             work["export"] = partial(write_added_files, **added)
         settings: dict[str, Any] = {"device": device, "lane": lane, "combine": combine, "flips": tta, "engine": engine}
         settings |= {"address": address, "workers": workers}
-        used = weights_for(weights, None if subset is None else Subset.parse(subset))
-        raise typer.Exit(segment_many(sources or case, output, used, shard=shard, work=work, **settings))
+        used = weights_for(weights, wanted)
+        return segment_many(sources or case, output, used, shard=shard, work=work, **settings)
     _refuse(shard=shard, address=address, workers=workers)
-    from anymri.inference.assembly import chosen_subset
-    from anymri.inference.ensemble import load_model
-    from anymri.prepare.raw import read_raw
+    from anymri.cli.case import segment_one
 
-    with noted() as notes:
-        given = {name: path for name, path in scans.items() if path is not None}
-        raw = read_raw(case, given, brain_mask, dicom_study)
-        used = weights_for(weights, chosen_subset(raw, subset))
-        model = load_model(used, device, lane, combine, tta)
-        print_lane(lane, model)
-        result = model.segment(raw, output=output, **options)
-    if statistics:
-        result.save(output, statistics=True)
-    print_result(result, output)
-    for path in write_added_files(result, output, **added, notes=notes):
-        console.print(f"{path}", soft_wrap=True)
-
-
-@contextmanager
-def noted() -> Iterator[list[str]]:
-    """Yield a list that gets the text of every warning about the input, which is shown all the same."""
-    notes: list[str] = []
-    shown = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
-        if issubclass(category, AnymriWarning):
-            notes.append(str(message))
-        shown(message, category, *where, **rest)
-
-    warnings.showwarning = show
-    try:
-        yield notes
-    finally:
-        warnings.showwarning = shown
-
-
-def print_result(result: Result, output: Path) -> None:
-    """Print what a result was made from, how long the preparation took, the volumes and the label map."""
-    if result.preparation is not None:
-        seconds: dict[str, float] = {}
-        for step in result.preparation.steps:
-            if step.what == "left out":
-                console.print(step.why, soft_wrap=True)
-            seconds[step.what] = seconds.get(step.what, 0) + step.seconds
-        parts = ", ".join(f"{what} {time:.0f} s" for what, time in seconds.items() if time >= 0.5)
-        console.print(f"Prepared in {sum(seconds.values()):.0f} s{': ' if parts else ''}{parts}", soft_wrap=True)
-    volumes = ", ".join(f"{name} {millilitres:.1f} mL" for name, millilitres in result.volumes_ml.items())
-    console.print(f"From {result.subset}: {volumes}", soft_wrap=True)
-    console.print(f"{output / 'segmentation.nii.gz'}", soft_wrap=True)
-
-
-def find_several(place: Path) -> list[Source]:
-    """Return the cases of a cohort; none if a place holds one case, or if what it holds is not clear."""
-    if not (place.is_dir() or place.suffix.lower() == ".csv"):
-        return []
-    from anymri.data.source_search import find_sources
-
-    try:
-        with warnings.catch_warnings(record=True) as issued:
-            warnings.simplefilter("always", InputWarning)
-            sources = find_sources(place)
-    except AnymriError:  # reading the case raises the error that fits
-        return []
-    if len(sources) < 2 or _is_one_study(place, sources):  # the warnings are issued when the case is read
-        return []
-    for warning in issued:
-        warnings.warn(warning.message, stacklevel=2)
-    return sources
-
-
-def _is_one_study(place: Path, sources: Sequence[Source]) -> bool:
-    """Return whether a folder has the images of one case in it, beside folders with DICOM series of the same case."""
-    cases = [source.content for source in sources if not isinstance(source.content, Path)]
-    return len(cases) == 1 and any(path.parent == place for path in cases[0].scans.values())
+    given = {name: path for name, path in scans.items() if path is not None}
+    reading = {"brain_mask": brain_mask, "dicom_study": dicom_study}
+    computing = {"device": device, "lane": lane, "combine": combine, "flips": tta}
+    return segment_one(case, given, output, weights, reading, computing, options, statistics, added)
 
 
 def _refuse(**given: Any) -> None:

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from anymri.cli.console import console
+from anymri.cli.console import output
+from anymri.cli.options import complete_system
+from anymri.cli.results.systems import SystemCards
 
 
 def systems(
-    name: Annotated[str | None, typer.Argument(help="System whose whole card is shown.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Cards as JSON.")] = False,
-) -> None:
+    name: Annotated[
+        str | None, typer.Argument(help="System whose whole card is shown.", autocompletion=complete_system)
+    ] = None,
+) -> SystemCards:
     """List the systems, or show the card of one."""
     from anymri.systems.registry import card, names
 
     cards = [card(name)] if name else [card(each) for each in names()]
-    if as_json:
-        print(json.dumps([asdict(each) for each in cards], indent=2))  # noqa: T201  for other programs, unwrapped
-    elif name:
+    if name:
         values = {each.name: getattr(cards[0], each.name) for each in fields(cards[0])}
         stated = {key: value for key, value in values.items() if value not in (None, "", (), {})}
         for key, value in stated.items():
-            console.print(key.replace("_", " "), style="bold")
-            console.print("\n".join(f"  {line}" for line in _lines(value)))
+            output.print(key.replace("_", " "), style="bold")
+            output.print("\n".join(f"  {line}" for line in _lines(value)))
     else:
         table = Table("system", "what", "paper", "presets", "parameters", "GMAC, 15 subsets of 128³", box=None)
         for each in cards:
@@ -40,7 +40,8 @@ def systems(
                 f"{each.parameters:,}",
                 f"{macs:,.0f}" if macs else "",
             )
-        console.print(table)
+        output.print(table)
+    return SystemCards(cards)
 
 
 def _lines(value: object) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from anymri.cli.console import console
+from anymri.cli import console
 from anymri.cli.options import Evaluations, Quote
+from anymri.cli.results.studies import MadeTable
 from anymri.errors import ConfigurationError, did_you_mean
-from anymri.text import visible
 
 
 def table(
@@ -27,24 +27,27 @@ def table(
         bool, typer.Option("--statistics", help="Intervals, paired tests and modality contributions.")
     ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: print.")] = None,
-) -> None:
+) -> MadeTable:
     """Make the table of 15 subsets, evaluations side by side.
 
     The best value of a row is bold; a significant difference from it is marked.
     """
+    from anymri.cli.progress import working
     from anymri.extras import need
 
     need("report", "pandas")
-    text = make_table(evaluations, metric, form, quote or [], average, statistics)
+    with working("computing the table"):
+        text = make_table(evaluations, metric, form, quote or [], average, statistics)
     if output is None:
-        print(visible(text), end="")  # noqa: T201  unwrapped, for a file or another program
-    else:
-        from anymri.evaluation.folder import refuse_overwriting_evaluations
-        from anymri.files import write_text
+        console.output.write(text)
+        return MadeTable(form, None, text)
+    from anymri.evaluation.folder import refuse_overwriting_evaluations
+    from anymri.files import write_text
 
-        refuse_overwriting_evaluations(output, evaluations)
-        write_text(output, text)
-        console.print(f"{output}", soft_wrap=True)
+    refuse_overwriting_evaluations(output, evaluations)
+    write_text(output, text)
+    console.console.print(f"{output}", soft_wrap=True)
+    return MadeTable(form, output, None)
 
 
 def make_table(

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from anymri.cli.console import console
+from anymri.cli.console import console, output
+from anymri.cli.options import complete_weights
+from anymri.cli.results.installation import (
+    AddedWeights,
+    InstalledWeights,
+    Verification,
+    VerifiedWeights,
+    WeightsDetails,
+    WeightsFile,
+    WeightsList,
+)
+from anymri.cli.settings import Command, ComputingCommand, Group
 from anymri.errors import WeightsError
 from anymri.modalities import SUBSETS
 
@@ -16,70 +28,76 @@ if TYPE_CHECKING:
     from anymri.weights.card import DiceTable, WeightsCard
     from anymri.weights.catalogue import Installed
 
-# Exit code if some of the weights are damaged.
-DAMAGED = 2
 _OPERATIVE = {"pre": "before surgery", "post": "after surgery", "any": "before and after surgery", None: "not known"}
 
-Name = Annotated[str, typer.Argument(help="Name of installed weights; list: anymri weights list.")]
+Name = Annotated[
+    str, typer.Argument(help="Name of installed weights; list: anymri weights list.", autocompletion=complete_weights)
+]
 
-weights = typer.Typer(help="List, add, verify and remove installed weights.", no_args_is_help=True)
+weights = typer.Typer(cls=Group, help="List, add, verify and remove installed weights.", no_args_is_help=True)
 
 
-@weights.command("list")
-def list_weights() -> None:
+@weights.command("list", cls=Command)
+def list_weights() -> WeightsList:
     """List the installed weights."""
     from anymri.weights.catalogue import installed
     from anymri.weights.folders import folders
 
-    every = installed()
-    if not every:
-        console.print(f"No weights are installed in {folders()[0]}; add some: anymri weights add FILE-OR-URL")
-        return
-    table = Table("name", "kind", "system", "scans", "subsets", "mean Dice", "summary", box=None)
-    for each in every:
-        table.add_row(each.name, "starter" if each.is_starter else "added", *_row(each))
-    console.print(table)
+    every = [_described(each) for each in installed()]
+    if every:
+        table = Table("name", "kind", "system", "scans", "subsets", "mean Dice", "summary", box=None)
+        for each in every:
+            table.add_row(each.name, each.kind, *_row(each))
+        output.print(table)
+    else:
+        output.print(f"No weights are installed in {folders()[0]}; add some: anymri weights add FILE-OR-URL")
+    return WeightsList(folders()[0], every)
 
 
-@weights.command()
+@weights.command(cls=Command)
 def show(
     weights: Annotated[Path, typer.Argument(help="Name of installed weights, a .safetensors file, or a run folder.")],
-) -> None:
+) -> WeightsDetails:
     """Show the card of weights, with their mean Dice by subset."""
     from anymri.files import sha256
     from anymri.weights.locate import find_weights
     from anymri.weights.store import read_card
 
     file = find_weights(weights)
-    card = read_card(file)
+    card, hexadecimal = read_card(file), sha256(file)
     if card.summary:
-        console.print(card.summary, style="bold", soft_wrap=True)
-    for name, text in (_facts(card) | {"file": f"{file}", "SHA-256": sha256(file)}).items():
-        console.print(f"{name}: {text}", soft_wrap=True)
+        output.print(card.summary, style="bold", soft_wrap=True)
+    for name, text in (_facts(card) | {"file": f"{file}", "SHA-256": hexadecimal}).items():
+        output.print(f"{name}: {text}", soft_wrap=True)
     for each in card.tables:
-        console.print(f"\nMean Dice, %: {each.data}, {each.cases} cases", style="bold", soft_wrap=True)
-        console.print(_dice_table(each))
+        output.print(f"\nMean Dice, %: {each.data}, {each.cases} cases", style="bold", soft_wrap=True)
+        output.print(_dice_table(each))
+    return WeightsDetails(file, hexadecimal, card.model_dump(mode="json"))
 
 
-@weights.command()
+@weights.command(cls=Command)
 def add(
     source: Annotated[str, typer.Argument(metavar="FILE-OR-URL", help="File, run folder, or URL of https.")],
     sha256: Annotated[str | None, typer.Option(help="SHA-256 of the file; necessary for a URL.")] = None,
     name: Annotated[str | None, typer.Option(help="Name to install them by; default: that of the file.")] = None,
-) -> None:
+) -> AddedWeights:
     """Install weights from a file or a URL.
 
     They are checked first: hash, card, tensors. A file that fails is not installed.
     """
+    from anymri.cli.progress import working
     from anymri.weights.adding import add as install
 
-    with console.status("installing"):
+    with working("installing"):
         added = install(source, name, sha256)
     console.print(f"{added.name}: {added.file}", soft_wrap=True)
+    return AddedWeights(added.name, added.file)
 
 
-@weights.command()
-def verify(name: Annotated[str | None, typer.Argument(help="Name of installed weights; default: all.")] = None) -> None:
+@weights.command(cls=ComputingCommand)
+def verify(
+    name: Annotated[str | None, typer.Argument(help="Name of installed weights; default: all.")] = None,
+) -> Verification:
     """Load weights completely, and print their SHA-256.
 
     The exit code is 2 if some are damaged.
@@ -87,54 +105,67 @@ def verify(name: Annotated[str | None, typer.Argument(help="Name of installed we
     from anymri.weights.catalogue import find_installed, installed
     from anymri.weights.catalogue import verify as check
 
-    damaged = False
+    verified = []
     for each in [find_installed(name)] if name else installed():
         try:
-            console.print(f"{each.name}: whole, SHA-256 {check(each)}", soft_wrap=True)
+            found = VerifiedWeights(each.name, check(each), None)
+            output.print(f"{each.name}: whole, SHA-256 {found.sha256}", soft_wrap=True)
         except WeightsError as error:
-            damaged = True
-            console.print(f"{each.name}: {error.what} {error.fix}", style="bold red", soft_wrap=True)
-    if damaged:
-        raise typer.Exit(DAMAGED)
+            found = VerifiedWeights(each.name, None, error.what)
+            output.print(f"{each.name}: {error.what} {error.fix}", style="bold red", soft_wrap=True)
+        verified.append(found)
+    return Verification(verified)
 
 
-@weights.command()
-def remove(name: Name) -> None:
+@weights.command(cls=Command)
+def remove(name: Name) -> WeightsFile:
     """Remove weights that were added."""
     from anymri.weights.catalogue import remove as uninstall
 
-    console.print(f"Removed {uninstall(name)}", soft_wrap=True)
+    removed = uninstall(name)
+    console.print(f"Removed {removed}", soft_wrap=True)
+    return WeightsFile(removed)
 
 
-@weights.command()
+@weights.command(cls=Command)
 def path(
     name: Annotated[str | None, typer.Argument(help="Name of installed weights; default: the folder itself.")] = None,
-) -> None:
+) -> WeightsFile:
     """Print the file of weights, or the folder to add to."""
     from anymri.weights.catalogue import find_installed
     from anymri.weights.folders import folders
 
-    console.print(f"{find_installed(name).file if name else folders()[0]}", soft_wrap=True)
+    found = find_installed(name).file if name else folders()[0]
+    output.print(f"{found}", soft_wrap=True)
+    return WeightsFile(found)
 
 
-def _row(weights: Installed) -> tuple[str, ...]:
-    """Return system, scans, subsets, mean Dice of all subsets and summary of weights, or why they cannot be read."""
+def _described(weights: Installed) -> InstalledWeights:
+    """Return what the card of weights says, or why it cannot be read."""
+    kind = "starter" if weights.is_starter else "added"
     try:
         card = weights.card()
     except WeightsError as error:
-        return "", "", "", "", error.what
-    dice = card.mean_dice(None)
+        return InstalledWeights(weights.name, kind, weights.file, problem=error.what)
+    dice, subsets = card.mean_dice(None), list(card.subsets) if card.subsets else None
+    return InstalledWeights(weights.name, kind, weights.file, card.system, card.operative, subsets, dice, card.summary)
+
+
+def _row(weights: InstalledWeights) -> tuple[str, ...]:
+    """Return system, scans, subsets, mean Dice of all subsets and summary of weights, or why they cannot be read."""
+    if weights.problem is not None:
+        return "", "", "", "", weights.problem
     return (
-        card.system,
-        _OPERATIVE[card.operative],
-        _subsets(card),
-        "" if dice is None else f"{100 * dice:.1f} %",
-        card.summary,
+        weights.system or "",
+        _OPERATIVE[weights.operative],
+        _subsets(weights.subsets),
+        "" if weights.mean_dice is None else f"{100 * weights.mean_dice:.1f} %",
+        weights.summary,
     )
 
 
-def _subsets(card: WeightsCard) -> str:
-    return ", ".join(card.subsets) if card.subsets else "any"
+def _subsets(names: Sequence[str] | None) -> str:
+    return ", ".join(names) if names else "any"
 
 
 def _facts(card: WeightsCard) -> dict[str, str]:
@@ -142,7 +173,7 @@ def _facts(card: WeightsCard) -> dict[str, str]:
     facts = {
         "system": card.system,
         "network": ", ".join(f"{name}={value}" for name, value in card.network.items()),
-        "subsets": _subsets(card),
+        "subsets": _subsets(card.subsets),
         "scans": f"{_OPERATIVE[card.operative]}, in the space of the {card.space}",
         "label scheme": card.label_scheme or "not known",
         "training data": card.data or "not described",

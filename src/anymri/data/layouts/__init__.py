@@ -54,10 +54,15 @@ def find_cohort(path: Path) -> Found:
     return found
 
 
-def search(path: Path) -> Found:
-    """Return the same as `find_cohort`, with an empty list instead of an error if there is no case."""
+def check_exists(path: Path) -> None:
+    """Raise `CohortError` if there is no folder or manifest at a path."""
     if not path.exists():
         raise CohortError(f"{path} does not exist.", "Check the name of the folder or manifest.")
+
+
+def search(path: Path) -> Found:
+    """Return the same as `find_cohort`, with an empty list instead of an error if there is no case."""
+    check_exists(path)
     try:
         found = _find(path)
     except OSError as error:

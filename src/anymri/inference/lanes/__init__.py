@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anymri.errors import ConfigurationError, did_you_mean
+from anymri.errors import ConfigurationError
+from anymri.inference.choices import AUTO, BFLOAT16, OPENVINO, TORCH, check_lane
 from anymri.inference.lanes import bfloat16, openvino
 from anymri.systems.computation import Computation
 from anymri.systems.contract import System
@@ -21,12 +22,6 @@ from anymri.weights.card import WeightsCard
 if TYPE_CHECKING:
     from anymri.inference.lanes.check import Verdict
 
-TORCH, AUTO = "torch", "auto"
-LANES = {
-    TORCH: "PyTorch in float32, on any device",
-    "torch-bf16": "PyTorch in bfloat16, on CPUs and GPUs with instructions for it",
-    "openvino": "OpenVINO in float32, on CPUs, with the extra `export`",
-}
 # `auto` leaves float32 only for what is clearly faster.
 FASTER = 1.1
 
@@ -35,7 +30,7 @@ FASTER = 1.1
 class Lane:
     """The lane in which a model computes.
 
-    name  one of `LANES`
+    name  one of `anymri.inference.choices.LANES`
     why   the reason, as a part of a sentence
     """
 
@@ -65,24 +60,24 @@ class _Kind:
 
 
 _KINDS: Mapping[str, _Kind] = {
-    "torch-bf16": _Kind(lambda device, card: bfloat16.obstacle(device), lambda card, checksum: bfloat16.Bfloat16()),
-    "openvino": _Kind(openvino.obstacle, openvino.OpenVINO),
+    BFLOAT16: _Kind(lambda device, card: bfloat16.obstacle(device), lambda card, checksum: bfloat16.Bfloat16()),
+    OPENVINO: _Kind(openvino.obstacle, openvino.OpenVINO),
 }
 
 
-def check_lane(name: str) -> None:
-    """Raise `ConfigurationError` with the known names if there is no lane of this name."""
-    known = [*LANES, AUTO]
-    if name not in known:
-        raise ConfigurationError(
-            f"There is no lane named {name!r}.", f"{did_you_mean(name, known)}Known: {', '.join(known)}."
-        )
+def obstacles_on(device: torch.device) -> dict[str, str | None]:
+    """Return lane -> what prevents it on a device for any weights, as a sentence; None if nothing does."""
+    return {
+        TORCH: None,
+        BFLOAT16: bfloat16.obstacle(device),
+        OPENVINO: openvino.obstacle_of_device(device),
+    }
 
 
 def enter(name: str, system: System[Any], card: WeightsCard, checksum: str) -> Lane:
     """Let a system compute in a lane from now on; return the lane.
 
-    name      one of `LANES`, or `auto` for the fastest that is allowed
+    name      one of `anymri.inference.choices.LANES`, or `auto` for the fastest that is allowed
     card      card of the weights of the system
     checksum  SHA-256 of their file
 

@@ -18,9 +18,11 @@ from torch import Tensor
 from anymri._version import __version__
 from anymri.errors import ConfigurationError, OutputError
 from anymri.files import cache_folder, digest
-from anymri.graphs.folder import OPENVINO, SUFFIXES, write_graphs
+from anymri.graphs.folder import SUFFIXES, write_graphs
+from anymri.graphs.formats import OPENVINO
 from anymri.graphs.openvino_model import CompiledGraph
 from anymri.graphs.parts import AVAILABLE, CORNERS, DECODER, IMAGE, IMAGES, NETWORK, encoder_name, feature_name
+from anymri.inference.choices import OPENVINO_PACKAGES
 from anymri.layers.streams import Outputs, encode_existing
 from anymri.systems.computation import Computation, computed_by
 from anymri.systems.contract import Encoding, Prediction, System
@@ -28,7 +30,6 @@ from anymri.systems.crops import Sides
 from anymri.systems.streams import StreamSystem
 from anymri.weights.card import WeightsCard
 
-_PACKAGES = ("openvino", "onnx", "onnxscript")
 Array = NDArray[np.generic]
 
 
@@ -49,12 +50,17 @@ class GraphEncoding(Encoding):
 
 def obstacle(device: torch.device, card: WeightsCard) -> str | None:
     """Return what prevents the lane on a device for weights, as a sentence; None if nothing does."""
-    if device.type != "cpu":
-        return f"The lane openvino computes on the CPU, not on {device}."
-    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
-        return f"The lane openvino needs {', '.join(missing)}, which pip install 'anymri[export]' installs."
     if card.window_fitted:
         return "The lane openvino needs windows of fixed sides, and these weights fit theirs to each volume."
+    return obstacle_of_device(device)
+
+
+def obstacle_of_device(device: torch.device) -> str | None:
+    """Return what prevents the lane on a device for any weights, as a sentence; None if nothing does."""
+    if device.type != "cpu":
+        return f"The lane openvino computes on the CPU, not on {device}."
+    if missing := [name for name in OPENVINO_PACKAGES if find_spec(name) is None]:
+        return f"The lane openvino needs {', '.join(missing)}, which pip install 'anymri[export]' installs."
     return None
 
 
@@ -106,7 +112,7 @@ class OpenVINO(Computation):
         return self._graphs[x, y, z]
 
     def _load(self, system: System[Any], sides: Sides) -> dict[str, CompiledGraph]:
-        versions = {name: version(name) for name in ("torch", *_PACKAGES)}
+        versions = {name: version(name) for name in ("torch", *OPENVINO_PACKAGES)}
         key = {"weights": self._checksum, "sides": sides, "anymri": __version__, "versions": versions}
         folder = cache_folder() / "graphs" / digest(key)
         if folder.is_dir():
