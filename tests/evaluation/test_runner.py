@@ -16,7 +16,7 @@ from anymri.analysis.tables import write_tables
 from anymri.data.case import read_study
 from anymri.data.image import read_image, write_image, write_like
 from anymri.data.layouts import find_cases
-from anymri.errors import AnymriError, CohortError, ConfigurationError, MissingExtraError, RunError
+from anymri.errors import AnymriError, CohortError, ConfigurationError, InputWarning, MissingExtraError, RunError
 from anymri.evaluation import folder as evaluation_folder
 from anymri.evaluation import runner
 from anymri.evaluation.metrics import dice, score
@@ -319,3 +319,10 @@ def test_a_pipe_in_an_evaluation_folder_is_replaced(calibrated, cohort, weights,
     os.mkfifo(folder / name)
     again = evaluate(weights, cohort, folder, subsets=FEW["subsets"], metrics=["dice", "ece"])
     assert again.rows == calibrated.rows and (folder / name).is_file()
+
+
+def test_a_cohort_of_other_spacing_is_noted_once(weights, tmp_path):
+    write_cohort(tmp_path / "coarse", 2, style="realistic", spacing=4.0)
+    with pytest.warns(InputWarning, match=r"voxels of 4.00 x 4.00 x 4.00 mm") as noted:
+        evaluate(weights, tmp_path / "coarse", tmp_path / "out", subsets=["T1c"], metrics=["dice"], device="cpu")
+    assert sum("voxels of" in str(each.message) for each in noted) == 1

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from anymri.data.case import Study, read_study
 from anymri.data.layouts import find_cohort
 from anymri.data.layouts.found import warn_without_tumour
 from anymri.data.preprocessing import brain_mask
-from anymri.errors import ConfigurationError
+from anymri.errors import ConfigurationError, InputWarning
 from anymri.evaluation.folder import Plan, evaluate_all
 from anymri.evaluation.metrics import Metric, axes_of, choose, conventions
 from anymri.evaluation.metrics.calibration import RegionProbabilities
@@ -23,6 +26,7 @@ from anymri.inference.lanes import DEFAULT
 from anymri.inference.segmenter import Segmenter
 from anymri.inference.windows import check_reconstructs, predict
 from anymri.modalities import SUBSETS, Subset, as_subset
+from anymri.prepare.checks import SPACING_TOLERANCE_MM, spacing_text
 from anymri.progress import Progress, silent
 from anymri.regions import REGIONS, LabelScheme, region_mask
 from anymri.regions import label_scheme as find_scheme
@@ -89,9 +93,14 @@ def evaluate(
     files = {name: case.files() for name, case in cases.items()}
 
     has_tumour: list[bool] = []
+    other_spacing: list[str] = []
 
     def evaluate_one(name: str) -> CaseMetrics:
         study = read_study(cases[name], scheme)
+        spacing = np.linalg.norm(study.affine[:3, :3], axis=0)
+        if not other_spacing and abs(spacing - 1).max() > SPACING_TOLERANCE_MM:
+            other_spacing.append(name)
+            warn_of_spacing(name, spacing_text(spacing.tolist()))
         has_tumour.append(study.classes is not None and bool(study.classes.any()))
         return evaluate_case(segmenter, study, scheme, wanted, chosen, tested)
 
@@ -101,6 +110,16 @@ def evaluate(
     if len(has_tumour) == len(cases) and not any(has_tumour):
         warn_without_tumour(Path(data))
     return Evaluation(output, rows, segmenter.card)
+
+
+def warn_of_spacing(name: str, spacing: str) -> None:
+    """Issue an `InputWarning` about a case whose voxels are not those on which networks are trained."""
+    warnings.warn(
+        f"{name} has voxels of {spacing} mm, and evaluate takes them as 1 mm. Use anymri segment, which resamples "
+        "scans, and anymri score.",
+        InputWarning,
+        stacklevel=2,
+    )
 
 
 def evaluate_case(
