@@ -119,7 +119,7 @@ def _draw(cell, image, labels, title):
 
 
 def starter(work):
-    metrics = pd.read_csv(work / "on-synthetic" / "metrics.csv")
+    metrics = pd.read_csv(work / "results-0" / "metrics.csv")
     chosen = metrics[(metrics.metric == "dice") & (metrics.region == "WT") & (metrics.subset == str(ALL))]
     ordered = chosen.sort_values("value")["case"].tolist()
     case = next(each for each in find_cases(work / "synthetic") if each.name == ordered[len(ordered) // 2])
