@@ -139,7 +139,7 @@ class Trajectory:
         system.double().train()
         networks = [(system, self.convert(self.numbered_part()).state)]
         group = start_process_group("cpu", "64-true")
-        learners = Learners(group, self.system, system, self.stage, seed=0, saved={})
+        learners = Learners(group, spec(self.system), system, self.stage, seed=0, saved={})
         if "discriminator" in learners.each:
             discriminator = learners.each["discriminator"].network.double()
             values, numbers = (

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from anymri import __version__
 from anymri.systems import citation, registry
 from anymri.systems.card import VERIFIABLE, Paper
 from cli.command import anymri, check_refused
@@ -54,7 +55,7 @@ def test_citation_of_anymri_is_that_of_the_citation_file():
     assert fields == {
         "author": stated["authors"][0]["name"],
         "title": stated["title"],
-        "note": f"Version {stated['version']}, {stated['license']}",
+        "note": f"Version {__version__}, {stated['license']}",
     }
 
 

@@ -31,7 +31,7 @@ from anymri.training.configuration import TrainingConfiguration
 from anymri.training.estimate import Estimate, estimate
 from anymri.training.launch import Launch
 from anymri.training.learner import Learners, seed_of
-from anymri.training.own_loss import Loss, name_of, with_loss
+from anymri.training.own_loss import Loss, missing_loss, name_of, with_loss
 from anymri.training.patches import batches
 from anymri.training.position import Position
 from anymri.training.process_group import ProcessGroup, check_shares, start_process_group
@@ -66,10 +66,7 @@ def train(
     for name in configuration.loggers:
         need(name, name)
     if configuration.loss != (None if loss is None else name_of(loss)):
-        raise RunError(
-            f"This training has the loss {configuration.loss}, which a run never imports by itself.",
-            "Give it again: --loss package.module:function, or loss=... in Python.",
-        )
+        raise missing_loss(configuration.loss)
     launch, run, recipe = Launch.from_environment(), Run(folder), configuration.recipe
     with locked(folder, "checkpoints") if launch.rank == 0 else nullcontext():
         if resume:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from anymri.errors import ConfigurationError
+from anymri.errors import ConfigurationError, RunError
 from anymri.systems.batch import Batch
 from anymri.systems.contract import System
 from anymri.systems.losses import StepLoss
@@ -47,6 +47,14 @@ def name_of(loss: Loss) -> str:
     """Return the name under which a run records a loss."""
     kind = loss if hasattr(loss, "__qualname__") else type(loss)
     return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def missing_loss(name: str | None) -> RunError:
+    """Return the error of a run with a loss of the caller that is not given again, or with another one."""
+    return RunError(
+        f"The run was started with the loss {name}, which it never imports by itself.",
+        "Give it again: --loss package.module:function, or loss=... in Python.",
+    )
 
 
 def with_loss(spec: SystemSpec, loss: Loss) -> SystemSpec:

@@ -31,6 +31,7 @@ from pydantic import TypeAdapter
 from anymri.errors import RunError, WeightsError
 from anymri.files import digest, is_unused, read_text, replacing, write_json, write_text
 from anymri.training.configuration import TrainingConfiguration, read_yaml, validated
+from anymri.training.own_loss import missing_loss
 from anymri.training.position import Position
 from anymri.weights.store import load_weights
 
@@ -76,6 +77,8 @@ class Run:
         where = {"device", "cache", "loggers"}
         started, requested = (c.model_dump(mode="json", exclude=where) for c in (self.configuration(), configuration))
         changed = sorted(_differences(started, requested))
+        if changed == ["loss"] and configuration.loss is None:
+            raise missing_loss(started["loss"])
         if changed:
             raise RunError(
                 f"{self.folder} was started with another configuration: {', '.join(changed)} differ.",
