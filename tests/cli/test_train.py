@@ -89,6 +89,7 @@ def test_a_logger_that_is_not_installed_is_refused_with_its_extra(workshop, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*has voxels of 4.00")  # coarse, so that it is quick
 def test_a_small_demo_writes_its_table_segmentations_and_page(tmp_path, monkeypatch):
     monkeypatch.setattr("anymri.training.cohort.synthetic.VALIDATION_CASES", 1)
     monkeypatch.setattr("anymri.training.cohort.synthetic.AT_ONCE", 1)
