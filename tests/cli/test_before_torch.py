@@ -38,6 +38,7 @@ SEGMENT = {
     "data -o out --combine man": "mean",
     "data -o out --weights w.safetensors --tta w": "'w'",
     "data -o out --engine rya": "ray",
+    "data -o out.nii.gz": "has the name of an image",
     "data -o out --brain deepbrain": "deepbet",
     "data -o out --space t3": "t3",
     "data -o file/out": "cannot be written",

@@ -62,6 +62,7 @@ def test_a_log_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     for log in (tmp_path, tmp_path / "nowhere" / "anymri.log"):
         result = anymri("phantom", "-n", 1, "-o", tmp_path / "phantoms", "--log-file", log)
         check_refused(result, f"--log-file {log}")
+        assert result.stderr.count("cannot be written") == 1
     assert not (tmp_path / "phantoms").exists()
 
 

@@ -19,6 +19,7 @@ from anymri.provenance import hashed
 from anymri.regions import ED, ET, RC, region_mask
 from anymri.report.case_montage import CONVENTION, case_montage, write_preview
 from anymri.report.case_page import dice_by_subset, write_case_page
+from anymri.report.case_text import limits
 from anymri.report.redaction import without_folders
 from anymri.synthesis.phantoms import write_cohort
 from made_evaluations import write_evaluation
@@ -356,3 +357,9 @@ def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
     assert {"case.html", "preview.png", "labels.ctbl", "statistics.json", "measurements.json"} <= written
     files = set(re.findall(r"`([a-zA-Z0-9-]+\.(?:json|csv|nii\.gz|png|html|ctbl|txt))`", document))
     assert files <= set(FILES)
+
+
+def test_limits_say_that_a_network_saw_synthetic_images_only():
+    card = {"synthetic_only": True, "trained_on": ["generator 4, seed 0, cases 0 to 549"]}
+    (first, *_) = limits({"missing": []}, {"configuration": {"weights": card}})
+    assert "on synthetic images only, never on a patient" in first and "1 case" not in first

@@ -34,7 +34,10 @@ def test_added_weights_are_taken_before_better_starters(places):
 def test_the_highest_mean_dice_for_the_subset_is_taken(places):
     add(places.user, a={}, b={"tables": table(FLAIR=0.6, T1=0.8)}, c={"tables": table(FLAIR=0.7, T1=0.5)})
     choice = choose(FLAIR)
-    assert choice.weights.name == "c" and choice.why == "the best of 3 added weights for FLAIR, mean Dice 70.0 %"
+    assert (
+        choice.weights.name == "c"
+        and choice.why == "the best of 3 added weights for FLAIR, mean Dice 70.0 % on phantoms"
+    )
     assert choose(Subset.parse("T1")).weights.name == "b"
     unknown = choose(Subset.parse("T2"))
     assert unknown.weights.name == "a" and unknown.why == "the first by name of 3 added weights for T2"
@@ -43,7 +46,7 @@ def test_the_highest_mean_dice_for_the_subset_is_taken(places):
 def test_for_a_cohort_the_mean_over_all_subsets_counts(places):
     every = {str(subset).replace("+", "_"): 0.6 for subset in SUBSETS}
     add(places.user, a={"tables": table(FLAIR=0.9)}, b={"tables": table(**every)})
-    assert choose().weights.name == "b" and "for all subsets, mean Dice 60.0 %" in choose().why
+    assert choose().weights.name == "b" and "for all subsets, mean Dice 60.0 % on phantoms" in choose().why
 
 
 def test_weights_that_cannot_take_the_scans_are_not_considered(places):

@@ -63,7 +63,7 @@ def test_segment_takes_installed_weights_and_says_which(places, cohort, tmp_path
     one = anymri("segment", case, "--subset", "T1c+FLAIR", "-o", tmp_path / "one")
     assert one.returncode == 0, one.stderr
     lines = [line for line in one.stdout.splitlines() if not line.startswith("Read ")]
-    assert lines[0] == "Weights: starter (the only weights of anymri for T1c+FLAIR, mean Dice 54.2 %)"
+    assert lines[0] == "Weights: starter (the only weights of anymri for T1c+FLAIR, mean Dice 54.2 % on phantoms)"
     assert lines[1] == f"starter: {DESCRIBED['summary']}"
     assert one.stderr.count("synthetic images only") == 1
     assert '"change"' not in (tmp_path / "one" / "measurements.json").read_text()  # other subsets have no Dice

@@ -35,8 +35,9 @@ def start(arguments: list[str]) -> None:
         try:
             file = logging.FileHandler(settings.log_file, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
+            unwritable, settings.log_file = settings.log_file, None  # the error is printed once
             raise OutputError(
-                f"--log-file {settings.log_file} cannot be written: {error.strerror or error}.",
+                f"--log-file {unwritable} cannot be written: {error.strerror or error}.",
                 "Name a file in a folder that exists and that you can write to.",
             ) from error
         file.setFormatter(logging.Formatter(_FORMAT))

@@ -169,6 +169,8 @@ def limits(measured: Measured, provenance: Mapping[str, Any]) -> list[str]:
     card = provenance["configuration"].get("weights", {})
     cases = len(card.get("trained_on") or ())
     trained = f" on {count(cases, 'case')}" if cases else ""
+    if card.get("synthetic_only"):
+        trained = " on synthetic images only, never on a patient,"
     sentences = [
         f"The network was trained{trained} with a known kind of tumour and scan. Other diseases, children, scans after "
         "surgery and unusual sequences can give wrong results that look right.",

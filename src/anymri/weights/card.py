@@ -133,6 +133,10 @@ class WeightsCard(BaseModel):
         means = (table.mean(subset) for table in self.tables)
         return next((mean for mean in means if mean is not None), None)
 
+    def measured_on(self, subset: Subset | None) -> str:
+        """Return the data set of `mean_dice` in words; empty without one."""
+        return next((table.data for table in self.tables if table.mean(subset) is not None), "")
+
     def saw(self, subset: Subset | None) -> bool:
         """Return whether nothing shows that the network did not see the subset, or some of all 15, in training."""
         return self.subsets is None or {*map(str, SUBSETS if subset is None else [subset])} <= {*self.subsets}

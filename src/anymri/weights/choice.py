@@ -47,9 +47,10 @@ def choose(subset: Subset | None = None) -> Choice:
             "Name weights with --weights, or add some: anymri weights add FILE-OR-URL",
         )
     first, _ = fitting[0]
-    group = [(each, card.mean_dice(subset)) for each, card in fitting if each.is_starter == first.is_starter]
-    chosen, dice = min(group, key=lambda pair: (pair[1] is None, -(pair[1] or 0), pair[0].name))
-    return Choice(chosen, _why(chosen, dice, len(group), subset))
+    group = [(each, card) for each, card in fitting if each.is_starter == first.is_starter]
+    dice = {each.name: card.mean_dice(subset) for each, card in group}
+    chosen, card = min(group, key=lambda pair: (dice[pair[0].name] is None, -(dice[pair[0].name] or 0), pair[0].name))
+    return Choice(chosen, _why(chosen, card, len(group), subset))
 
 
 def _card(weights: Installed) -> WeightsCard | None:
@@ -61,11 +62,12 @@ def _card(weights: Installed) -> WeightsCard | None:
         return None
 
 
-def _why(chosen: Installed, dice: float | None, count: int, subset: Subset | None) -> str:
+def _why(chosen: Installed, card: WeightsCard, count: int, subset: Subset | None) -> str:
     """Return the reason for a choice among `count` starters, or among as many that the user added."""
     kind = "weights of anymri" if chosen.is_starter else "added weights"
+    dice = card.mean_dice(subset)
     rank = "only" if count == 1 else f"{'first by name' if dice is None else 'best'} of {count}"
-    known = "" if dice is None else f", mean Dice {100 * dice:.1f} %"
+    known = "" if dice is None else f", mean Dice {100 * dice:.1f} % on {card.measured_on(subset)}"
     return f"the {rank} {kind} for {subset or 'all subsets'}{known}"
 
 

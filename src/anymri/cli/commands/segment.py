@@ -120,6 +120,13 @@ def segment(
     check_extras(**added)
     check_weights(weights or [])
     check_writable(output)
+    from anymri.data.image import image_stem
+
+    if image_stem(output) is not None:
+        raise ConfigurationError(
+            f"-o {output} has the name of an image, and the result is a folder.",
+            f"Name a folder: the label map will be {output.parent / 'OUT' / 'segmentation.nii.gz'}",
+        )
     from anymri.cli.several import find_several
 
     sources = [] if case is None or any(scans.values()) else find_several(case)

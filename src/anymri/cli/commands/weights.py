@@ -177,7 +177,7 @@ def _facts(card: WeightsCard) -> dict[str, str]:
         "scans": f"{_OPERATIVE[card.operative]}, in the space of the {card.space}",
         "label scheme": card.label_scheme or "not known",
         "training data": card.data or "not described",
-        "training cases": f"{len(card.trained_on)}" if card.trained_on else "not named",
+        "training cases": _cases(card),
         "synthetic images only": "yes" if card.synthetic_only else "",
         "preprocessing": ", ".join(f"{name}={value}" for name, value in card.preprocessing if value),
         "window": "x".join(map(str, card.window)),
@@ -186,6 +186,13 @@ def _facts(card: WeightsCard) -> dict[str, str]:
         "written by": f"anymri {card.anymri}",
     }
     return {name: text for name, text in facts.items() if text}
+
+
+def _cases(card: WeightsCard) -> str:
+    """Return how many cases the weights were trained on; of synthetic ones, which."""
+    if card.synthetic_only and card.trained_on:
+        return ", ".join(card.trained_on)
+    return str(len(card.trained_on)) if card.trained_on else "not named"
 
 
 def _dice_table(measured: DiceTable) -> Table:

@@ -61,7 +61,7 @@ def find_sources(path: Path) -> Iterator[Source]:
     damaged or not safe, `CohortError` for a folder with too many files.
     """
     if not path.exists() and not path.is_symlink():
-        raise ImageError(f"{path} does not exist.", "Check the name of the DICOM folder, file or zip.")
+        raise ImageError(f"{path} does not exist.", "Check the name of the folder, file or zip archive.")
     if not path.is_dir():
         check_regular(path)
         head = _head(path)
