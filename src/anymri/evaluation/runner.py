@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from anymri.data.case import Study, read_study
 from anymri.data.layouts import find_cohort
 from anymri.data.layouts.found import warn_without_tumour
@@ -26,7 +24,7 @@ from anymri.inference.lanes import DEFAULT
 from anymri.inference.segmenter import Segmenter
 from anymri.inference.windows import check_reconstructs, predict
 from anymri.modalities import SUBSETS, Subset, as_subset
-from anymri.prepare.checks import SPACING_TOLERANCE_MM, spacing_text
+from anymri.prepare.checks import is_unlike_training, spacing_text
 from anymri.progress import Progress, silent
 from anymri.regions import REGIONS, LabelScheme, region_mask
 from anymri.regions import label_scheme as find_scheme
@@ -97,10 +95,9 @@ def evaluate(
 
     def evaluate_one(name: str) -> CaseMetrics:
         study = read_study(cases[name], scheme)
-        spacing = np.linalg.norm(study.affine[:3, :3], axis=0)
-        if not other_spacing and abs(spacing - 1).max() > SPACING_TOLERANCE_MM:
+        if not other_spacing and is_unlike_training(study.reference):
             other_spacing.append(name)
-            warn_of_spacing(name, spacing_text(spacing.tolist()))
+            warn_of_spacing(name, spacing_text(study.reference.spacing_mm))
         has_tumour.append(study.classes is not None and bool(study.classes.any()))
         return evaluate_case(segmenter, study, scheme, wanted, chosen, tested)
 

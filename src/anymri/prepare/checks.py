@@ -31,8 +31,13 @@ def unlike_training(raw: RawStudy) -> list[str]:
     return [
         f"The {modality} scan has voxels of {spacing_text(scan.image.spacing_mm)} mm."
         for modality, scan in raw.scans.items()
-        if max(abs(mm - 1) for mm in scan.image.spacing_mm) > SPACING_TOLERANCE_MM
+        if is_unlike_training(scan.image)
     ]
+
+
+def is_unlike_training(image: Image) -> bool:
+    """Return whether the voxels of an image are not of about 1 mm, on which networks are trained."""
+    return max(abs(mm - 1) for mm in image.spacing_mm) > SPACING_TOLERANCE_MM
 
 
 def shows_head(image: Image) -> bool:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from anymri.data.case import Case
 from anymri.data.formats.checks import check_geometry, check_values, check_voxels
 from anymri.data.image import Image, checked_scan
+from anymri.data.layouts import by_modality
 from anymri.errors import ImageError
-from anymri.prepare.raw import RawScan, RawStudy, by_modality
+from anymri.prepare.raw import RawScan, RawStudy
 
 
 @runtime_checkable

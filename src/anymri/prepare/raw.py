@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from anymri.data.case import Case
 from anymri.data.image import Image, image_stem, read_image, read_scan
-from anymri.data.layouts import case_from_files
+from anymri.data.layouts import by_modality, case_from_files
 from anymri.data.layouts.found import check_one_role
 from anymri.errors import CohortError, ModalityError
 from anymri.files import digest, sha256
-from anymri.modalities import REFERENCE_ORDER, Subset, parse_modality
+from anymri.modalities import REFERENCE_ORDER, Subset
 from anymri.prepare.candidates import Candidate, choose
 from anymri.prepare.searching import Found, as_given, in_place, unpacked
 from anymri.provenance import Inputs, hashed
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from anymri.prepare.sequences import Recognition
 
 _NONE: Mapping[str, Path] = MappingProxyType({})
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,17 +224,3 @@ def _hash(files: tuple[Path, ...]) -> dict[str, str]:
     if len(files) == 1:
         return hashed({"": files[0]})[""]
     return {"file": str(files[0].parent), "sha256": digest(sorted(sha256(file) for file in files))}
-
-
-def by_modality(scans: Mapping[str, T]) -> dict[str, T]:
-    """Return modality -> scan for aliases of modalities; raise `ModalityError` if one is given twice."""
-    given: dict[str, T] = {}
-    words: dict[str, str] = {}
-    for word, scan in scans.items():
-        modality = parse_modality(word)
-        if modality in given:
-            raise ModalityError(
-                f"{modality} is given twice: as {words[modality]} and {word}.", "Give one scan per modality."
-            )
-        given[modality], words[modality] = scan, word
-    return given

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from anymri.data.case import Case, check_distinct
 from anymri.data.image import image_stem
@@ -24,6 +25,8 @@ from anymri.data.layouts.found import Found, check_one_role, counted
 from anymri.data.layouts.listing import check_readable
 from anymri.errors import CohortError, ModalityError
 from anymri.modalities import parse_modality
+
+T = TypeVar("T")
 
 _LAYOUTS = (
     "Give a CSV manifest (columns case, t1, t1c, t2, flair, label), an nnU-Net raw folder, a BIDS folder, or one "
@@ -55,7 +58,7 @@ def find_cohort(path: Path) -> Found:
 
 
 def check_exists(path: Path) -> None:
-    """Raise `CohortError` if there is no folder or manifest at a path."""
+    """Raise `CohortError` if the path of a cohort, a folder or manifest, does not exist."""
     if not path.exists():
         raise CohortError(f"{path} does not exist.", "Check the name of the folder or manifest.")
 
@@ -80,6 +83,21 @@ def search(path: Path) -> Found:
     return found
 
 
+def by_modality(scans: Mapping[str, T]) -> dict[str, T]:
+    """Return modality -> scan, a file or an image in memory, for aliases of modalities.
+
+    Raises `ModalityError` for an unknown alias or a modality given twice.
+    """
+    given: dict[str, tuple[str, T]] = {}
+    for word, scan in scans.items():
+        modality = parse_modality(word)
+        if modality in given:
+            texts = [str(each) if isinstance(each, Path) else name for name, each in (given[modality], (word, scan))]
+            raise ModalityError(f"{modality} is given twice: {' and '.join(texts)}.", "Give one file per modality.")
+        given[modality] = word, scan
+    return {modality: scan for modality, (_, scan) in given.items()}
+
+
 def case_from_files(
     scans: Mapping[str, Path], label: Path | None = None, brain_mask: Path | None = None, name: str = "case"
 ) -> Case:
@@ -90,15 +108,7 @@ def case_from_files(
     Raises `ModalityError` for an unknown alias or a modality given twice, `ImageError` for a file that does not exist,
     `CohortError` for a file in two roles.
     """
-    by_modality: dict[str, Path] = {}
-    for word, path in scans.items():
-        modality = parse_modality(word)
-        if modality in by_modality:
-            raise ModalityError(
-                f"{modality} is given twice: {by_modality[modality]} and {path}.", "Give one file per modality."
-            )
-        by_modality[modality] = path
-    case = Case(name, by_modality, label, brain_mask)
+    case = Case(name, by_modality(scans), label, brain_mask)
     for role, path in case.files().items():
         check_readable(path, f" ({role})")
     check_one_role(case.files())
