@@ -20,6 +20,9 @@ EXTRAS = {
     "fast": ("numba",),
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
+    "studio": ("starlette", "uvicorn", "python_multipart"),
+    "notebook": ("ipyniivue",),
+    "pacs": ("pynetdicom", "dicomweb_client"),
 }
 
 
