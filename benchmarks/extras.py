@@ -59,7 +59,12 @@ USES = {
     "parquet": [SCORE, "import pyarrow.parquet\nassert pyarrow.parquet.read_table('scores/metrics.parquet').num_rows"],
     "export": ["anymri export starter -o graphs --to openvino", f"{SEGMENT} --lane openvino"],
     "cluster": ["anymri segment COHORT -o out --engine ray --workers 1 --device cpu"],
-    "fast": ["import torch\nfrom anymri.layers.scan_compiled import SCAN, usable\nassert usable(torch.zeros(1), SCAN)"],
+    "fast": [
+        "import torch\n"
+        "from anymri.layers.compiled import usable\n"
+        "from anymri.layers.scan_compiled import SCAN\n"
+        "assert usable(torch.zeros(1), SCAN)"
+    ],
     "mlflow": [f"{TRAIN} --logger mlflow"],
     "wandb": [f"{TRAIN} --logger wandb"],
 }

@@ -54,7 +54,7 @@ def timed(name):
 
 def without_numba():
     """Return a context in which torch's operators compute the scan."""
-    return patch("anymri.layers.scan_compiled._compiled", lambda *_: None)
+    return patch("anymri.layers.compiled._compiled", lambda *_: None)
 
 
 def all_states(u, delta, A, B, C=None, state=None):

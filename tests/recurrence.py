@@ -1,12 +1,15 @@
 """Definition of the selective scan, inputs to compare it with, and contexts that change how it is computed."""
 
+import importlib.util
 from unittest.mock import patch
 
+import pytest
 import torch
 
-from anymri.layers import scan_chunks, scan_compiled
+from anymri.layers import compiled, scan_chunks
 
 LANES, STEPS, SHORTEST = 4, 6, 3
+needs_numba = pytest.mark.skipif(not importlib.util.find_spec("numba"), reason="the extra `fast` is not installed")
 
 
 def small_chunks():
@@ -16,7 +19,7 @@ def small_chunks():
 
 def without_numba():
     """Return a context in which torch's operators compute everything."""
-    return patch.object(scan_compiled, "_compiled", lambda *_: None)
+    return patch.object(compiled, "_compiled", lambda *_: None)
 
 
 def recurrence(u, delta, A, B, C, state):

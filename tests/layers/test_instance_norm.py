@@ -1,11 +1,23 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch.nn.functional import leaky_relu
 
+from anymri.layers import compiled_norm
 from anymri.layers.batch_norm import BatchNorm
 from anymri.layers.instance_norm import GroupNorm, InstanceNorm, instance_norm
+from recurrence import needs_numba, without_numba
 
 SLOPE = 0.2
+
+
+@pytest.fixture(params=["torch", pytest.param("compiled", marks=needs_numba)], autouse=True)
+def computed_by(request, monkeypatch):
+    """Compute the norms of small features by torch and by the compiled functions."""
+    monkeypatch.setattr(compiled_norm, "LARGE", 0)
+    with nullcontext() if request.param == "compiled" else without_numba():
+        yield request.param
 
 
 def plain(features, weight=None, bias=None, eps=1e-5, slope=1.0):
@@ -49,6 +61,28 @@ def test_norm_of_many_voxels_is_exact():
     features = torch.randn(1, 2, 96, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 + 30
     expected = plain(features.double(), slope=SLOPE)
     torch.testing.assert_close(instance_norm(features, slope=SLOPE).double(), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_norm_of_nearly_constant_features_is_exact(threads):
+    # Far from zero, with a first voxel that is far from the others.
+    features = torch.randn(2, 8, 24, 16, 16, generator=torch.Generator().manual_seed(0)) * 1e-3 + 100
+    features[..., 0, 0, 0] = 0
+    features = features.contiguous(memory_format=torch.channels_last_3d)
+    expected = plain(features.double(), slope=SLOPE)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    found = instance_norm(features, slope=SLOPE).double()
+    torch.set_num_threads(before)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
+
+
+def test_only_large_features_with_whole_vectors_are_compiled(computed_by, monkeypatch):
+    monkeypatch.undo()
+    assert compiled_norm.can_norm(torch.zeros(1, 64, 64, 64, 8), SLOPE) == (computed_by == "compiled")
+    assert not compiled_norm.can_norm(torch.zeros(1, 8, 8, 8, 8), SLOPE)
+    assert not compiled_norm.can_norm(torch.zeros(1, 65, 65, 65, 3), SLOPE)
+    assert not compiled_norm.can_norm(torch.zeros(1, 64, 64, 64, 8), 2.0)
 
 
 def test_constant_features_become_zero():

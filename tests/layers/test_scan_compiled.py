@@ -1,6 +1,5 @@
 """The compiled scan, compared with the recurrence token by token and with torch's operators."""
 
-import importlib.util
 import sys
 import warnings
 from contextlib import contextmanager
@@ -8,13 +7,21 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from anymri.layers import scan_compiled
+from anymri.layers import compiled
+from anymri.layers.compiled import usable
 from anymri.layers.mamba import MambaFusion
-from anymri.layers.scan_compiled import CONVOLVE, DIFFERENTIATE, SCAN, STEPS, usable
+from anymri.layers.scan_compiled import CONVOLVE, DIFFERENTIATE, SCAN, STEPS
 from anymri.layers.selective_scan import selective_scan
-from recurrence import assert_close, outputs_and_gradients, random_inputs, recurrence, small_chunks, without_numba
+from recurrence import (
+    assert_close,
+    needs_numba,
+    outputs_and_gradients,
+    random_inputs,
+    recurrence,
+    small_chunks,
+    without_numba,
+)
 
-needs_numba = pytest.mark.skipif(not importlib.util.find_spec("numba"), reason="the extra `fast` is not installed")
 SOME = torch.tensor([[True, False, True, False], [False, True, True, True]])
 
 
@@ -29,9 +36,9 @@ def threads(count):
 @pytest.fixture
 def not_compiled_yet():
     """Make this process forget its compiled functions before and after a test."""
-    scan_compiled._compiled.cache_clear()
+    compiled._compiled.cache_clear()
     yield
-    scan_compiled._compiled.cache_clear()
+    compiled._compiled.cache_clear()
 
 
 @needs_numba
@@ -119,9 +126,9 @@ def test_error_of_numba_falls_back_to_torch_with_a_warning(monkeypatch):
     def fail(name):
         raise RuntimeError("no locator available for file\nmore")
 
-    monkeypatch.setattr(scan_compiled, "import_module", fail)
+    monkeypatch.setattr(compiled, "import_module", fail)
     inputs = [each.float() for each in random_inputs(20)]
-    with pytest.warns(UserWarning, match=r"slower: no locator available for file\. Install .*anymri\[fast\]") as caught:
+    with pytest.warns(UserWarning, match=r"slowly: no locator available for file\. Install .*anymri\[fast\]") as caught:
         found = selective_scan(*inputs)
     assert len(caught) == 1
     with warnings.catch_warnings():

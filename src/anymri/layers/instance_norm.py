@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anymri.layers.compiled_norm import CompiledNorm, can_norm, group_means
 from anymri.layers.convolution import channels_last, fast, from_tokens, to_tokens
 
 EPS = 1e-5
@@ -43,7 +44,7 @@ def _normed(
 ) -> Tensor:
     """Return (B, C, X, Y, Z) float32 normalised per sample and group of channels, then leaky ReLU."""
     tokens = to_tokens(channels_last(features))
-    norm: Callable[..., Tensor] = _Norm.apply
+    norm: Callable[..., Tensor] = CompiledNorm.apply if can_norm(tokens, slope) else _Norm.apply
     return from_tokens(norm(tokens, weight, bias, groups, eps, slope))
 
 
@@ -92,11 +93,11 @@ class _Norm(torch.autograd.Function):
         means = _by_channel([mean for mean, _ in moments], repeats)
         variances = _by_channel([variance for _, variance in moments], repeats)
         # The norm amplifies what rounding leaves of nearly constant features: so the rest of the mean is removed too.
-        rounded = _group_means(means.mean(1), groups)
+        rounded = group_means(means.mean(1), groups)
         centred = rows - _repeated(rounded, repeats)
-        rest = _group_means(_by_channel(centred.sum(1).unbind(), repeats).sum(1) / tokens[0, ..., 0].numel(), groups)
+        rest = group_means(_by_channel(centred.sum(1).unbind(), repeats).sum(1) / tokens[0, ..., 0].numel(), groups)
         mean = rounded + rest
-        variance = _group_means(variances.mean(1) + (means - mean[:, None]).square().mean(1), groups)
+        variance = group_means(variances.mean(1) + (means - mean[:, None]).square().mean(1), groups)
         deviation = (variance + eps).rsqrt()
         scale = deviation if weight is None else deviation * weight
         shift = -rest * scale if bias is None else bias - rest * scale
@@ -126,8 +127,8 @@ class _Norm(torch.autograd.Function):
         to_weight = _by_channel([each for each, _ in sums], repeats).sum(1)
         to_bias = _by_channel([each for _, each in sums], repeats).sum(1)
         count = tokens[0, ..., 0].numel()
-        slope = -deviation * _group_means(scale * to_weight, ctx.groups) / count
-        shift = -_group_means(scale * to_bias, ctx.groups) / count - slope * mean
+        slope = -deviation * group_means(scale * to_weight, ctx.groups) / count
+        shift = -group_means(scale * to_bias, ctx.groups) / count - slope * mean
         to_tokens = torch.addcmul(_repeated(shift, repeats), rows, _repeated(slope, repeats))
         to_tokens.addcmul_(gradients, _repeated(scale, repeats))
         needs = ctx.needs_input_grad
@@ -139,13 +140,6 @@ class _Norm(torch.autograd.Function):
             None,
             None,
         )
-
-
-def _group_means(values: Tensor, groups: int) -> Tensor:
-    """Return values per channel, (B, C), with their mean over each group of neighbouring channels."""
-    if groups == values.shape[1]:
-        return values
-    return values.view(len(values), groups, -1).mean(2).repeat_interleave(values.shape[1] // groups, dim=1)
 
 
 def _rows(tokens: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
+from anymri.layers.compiled import usable
 from anymri.layers.scan_chunks import slab_length
-from anymri.layers.scan_compiled import CONVOLVE, SCAN, convolve, scan, usable
+from anymri.layers.scan_compiled import CONVOLVE, SCAN, convolve, scan
 from anymri.layers.selective_scan import selective_scan
 
 # As in the library `mamba_ssm`: width of the convolution, ratio of inner to outer channels, and ratio of outer channels

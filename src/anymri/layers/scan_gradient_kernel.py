@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from anymri.layers.scan_compiled import LANES
+from anymri.layers.compiled import LANES
 from anymri.layers.scan_kernels import by_channel, by_number, memory, read_chunk, to_columns, to_rows
 from anymri.layers.vectors import LOG2_E, constant, exp2, load, multiply, multiply_add, splat, store, total
 

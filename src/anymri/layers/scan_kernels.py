@@ -3,7 +3,7 @@
 16 channels advance at once, as vectors, and the others after them. The tokens of one chunk at a time are transposed,
 so that the channels of a token are neighbours. Arrays are float32. Those without a named shape are the arguments of
 `selective_scan`, flat. Tokens of a chunk, (T, 16) or (T, rows), are flat as well, with rows = N rounded up to vectors.
-Imported only where numba is installed; `scan_compiled` compiles the functions that have a signature.
+Imported only where numba is installed; `compiled` compiles the functions that have a signature.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from anymri.layers.compiled import LANES
 from anymri.layers.mamba import KERNEL
-from anymri.layers.scan_compiled import LANES
 from anymri.layers.vectors import (
     LOG2_E,
     add,

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from anymri.layers.compiled import usable
 from anymri.layers.scan_chunks import Block, Tokens, slabs
-from anymri.layers.scan_compiled import DIFFERENTIATE, SCAN, CompiledScan, usable
+from anymri.layers.scan_compiled import DIFFERENTIATE, SCAN, CompiledScan
 
 
 def selective_scan(

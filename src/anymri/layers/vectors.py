@@ -17,7 +17,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from anymri.layers.scan_compiled import LANES
+from anymri.layers.compiled import LANES
 
 LOG2_E = np.float32(1.4426950408889634)
 # 2^f for f in [-1/2, 1/2] as a polynomial, relative error 9e-8; its value at 0 is exactly 1, so that a step of no time
@@ -139,6 +139,16 @@ def largest(typing: Any, first: Any, second: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", arguments[1], arguments[0]), *arguments)
 
     return _VECTOR(first, second), generate
+
+
+@intrinsic
+def where_positive(typing: Any, vector: Any, first: Any, second: Any) -> Any:
+    """Return the numbers of `first` where those of `vector` are positive, else those of `second`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", arguments[0], _constant(0)), *arguments[1:])
+
+    return _VECTOR(vector, first, second), generate
 
 
 @intrinsic

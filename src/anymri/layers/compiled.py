@@ -1,0 +1,117 @@
+"""Functions that numba compiles for a CPU: where they are usable, and how they are called, in several threads.
+
+They need numba (the extra `fast`), float32 and a CPU; everywhere else, and where numba fails, torch computes the same.
+Functions are compiled when first needed, and numba keeps them in a cache folder.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anymri.layers.convolution import is_traced
+
+# Numbers in a vector, see `vectors`.
+LANES = 16
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A function for numba.
+
+    name    of the function
+    module  that defines it and its signature, in this package
+    users   what is computed without it where numba fails, for a warning
+    wanted  whether to warn where numba is not installed too
+    """
+
+    name: str
+    module: str
+    users: str
+    wanted: bool = False
+
+
+def usable(tensor: Tensor, *kernels: Kernel) -> bool:
+    """Return whether compiled functions can process a tensor; the first call compiles or loads them."""
+    if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or type(tensor) not in (Tensor, torch.nn.Parameter):
+        return False
+    return not is_traced() and all(_compiled(kernel) is not None for kernel in kernels)
+
+
+def call(kernel: Kernel, *arguments: Any) -> None:
+    """Call a compiled function that is usable."""
+    function = _compiled(kernel)
+    assert function is not None
+    function(*arguments)
+
+
+@cache
+def _compiled(kernel: Kernel) -> Callable[..., None] | None:
+    """Return a compiled function; None, with a warning, if numba is not installed or fails."""
+    try:
+        from numba import njit
+    except ModuleNotFoundError as error:
+        if kernel.wanted:
+            _warn(kernel, error)
+        return None
+    # Numba and LLVM fail in many ways, by version, CPU and cache folder; torch computes the same.
+    except Exception as error:  # noqa: BLE001
+        return _warn(kernel, error)
+    try:
+        module = import_module(f"anymri.layers.{kernel.module}")
+        compiler = njit(module.SIGNATURES[kernel.name], nogil=True, cache=True, error_model="numpy")
+        function: Callable[..., None] = compiler(getattr(module, kernel.name))
+    except Exception as error:  # noqa: BLE001
+        return _warn(kernel, error)
+    return function
+
+
+def _warn(kernel: Kernel, error: Exception) -> None:
+    reason = (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".") + "."
+    warnings.warn(
+        f"{kernel.users} are computed without numba, more slowly: {reason} Install the tested version: "
+        "pip install -U 'anymri[fast]'. If its cache folder cannot be written, set NUMBA_CACHE_DIR to another one.",
+        stacklevel=4,
+    )
+
+
+def as_array(tensor: Tensor) -> NDArray[np.float32]:
+    """Return the memory of a tensor as an array."""
+    array: NDArray[np.float32] = tensor.detach().numpy()
+    return array
+
+
+def flat(*tensors: Tensor) -> tuple[NDArray[np.float32], ...]:
+    """Return tensors as arrays of one axis."""
+    return tuple(as_array(each.reshape(-1)) for each in tensors)
+
+
+def in_parallel(work: Callable[[int, int, int], None], count: int) -> None:
+    """Call `work(part, first, last)` for equal parts of range(count), at the same time, one per thread of torch."""
+    parts = min(torch.get_num_threads(), count)
+    bounds = [count * part // parts for part in range(parts + 1)]
+    others = [_pool().submit(work, part, *bounds[part : part + 2]) for part in range(1, parts)]
+    work(0, *bounds[:2])
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+if hasattr(os, "register_at_fork"):
+    # Threads do not exist in a process that was forked.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
