@@ -93,8 +93,16 @@ def bootstrap_mean(values: Floats, resamples: int = RESAMPLES) -> Interval:
     """Return the mean of the values of n cases, (n,), with its interval; NaN without cases."""
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    low, high = _limits(_weights(len(values), resamples) @ values)
-    return Interval(float(values.mean()), float(low), float(high), len(values))
+    return _interval(np.asarray(values, dtype=np.float64).tobytes(), resamples)
+
+
+# A page shows the same interval in tables and in plots.
+@lru_cache(maxsize=4096)
+def _interval(values: bytes, resamples: int) -> Interval:
+    """Return the mean of float64 numbers with its interval."""
+    numbers = np.frombuffer(values)
+    low, high = _limits(_weights(len(numbers), resamples) @ numbers)
+    return Interval(float(numbers.mean()), float(low), float(high), len(numbers))
 
 
 def caution(cases: int) -> list[str]:

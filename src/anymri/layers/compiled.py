@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -61,19 +62,15 @@ def _compiled(kernel: Kernel) -> Callable[..., None] | None:
     """Return a compiled function; None, with a warning, if numba is not installed or fails."""
     try:
         from numba import njit
-    except ModuleNotFoundError as error:
-        if kernel.wanted:
-            _warn(kernel, error)
-        return None
-    # Numba and LLVM fail in many ways, by version, CPU and cache folder; torch computes the same.
-    except Exception as error:  # noqa: BLE001
-        return _warn(kernel, error)
-    try:
+
         module = import_module(f"anymri.layers.{kernel.module}")
         compiler = njit(module.SIGNATURES[kernel.name], nogil=True, cache=True, error_model="numpy")
         function: Callable[..., None] = compiler(getattr(module, kernel.name))
+    # Numba and LLVM fail in many ways, by version, CPU and cache folder; torch computes the same.
     except Exception as error:  # noqa: BLE001
-        return _warn(kernel, error)
+        if kernel.wanted or find_spec("numba") is not None:
+            _warn(kernel, error)
+        return None
     return function
 
 
@@ -82,7 +79,7 @@ def _warn(kernel: Kernel, error: Exception) -> None:
     warnings.warn(
         f"{kernel.users} are computed without numba, more slowly: {reason} Install the tested version: "
         "pip install -U 'anymri[fast]'. If its cache folder cannot be written, set NUMBA_CACHE_DIR to another one.",
-        stacklevel=4,
+        stacklevel=3,
     )
 
 
