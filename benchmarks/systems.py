@@ -1,11 +1,16 @@
-"""Compare the cost of systems on a CPU with plain passes in stock PyTorch: python benchmarks/systems.py [SYSTEM ...]
+"""Compare the cost of systems on a CPU with plain passes in stock PyTorch.
+
+    python benchmarks/systems.py [SYSTEM ...] [--earlier FILE]
 
 Published sizes, one window of 64^3 of all four modalities, float32, one thread, CPU time, each system in a process of
 its own. A plain pass runs all encoders for each subset, as the published code does, with torch's own choice of
 convolutions. The share is that of the multiply-adds per second of the machine's best 3-D convolution, in the same
-process. Writes a table in Markdown to standard output; the lines of docs/performance.md are made by it.
+process. Writes a table in Markdown to standard output; the lines of docs/performance.md are made by it. --earlier names
+an earlier output from the same machine: a system whose ratio is now below four fifths of that one is a regression, and
+the exit code is 1.
 """
 
+import argparse
 import json
 import platform
 import statistics
@@ -13,6 +18,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from unittest.mock import patch
 
 import torch
@@ -25,6 +31,7 @@ from measure import decode_all, gmacs, images, this_peak_gb
 WINDOW = 64
 REPEATS = 3
 LONG_ENOUGH = 5  # seconds after which work is not repeated
+LEAST = 0.8  # of an earlier ratio; times differ with the load of a machine, ratios by a few per cent
 
 
 def cpu_seconds(work):
@@ -73,17 +80,31 @@ def measured(name):
     }  # fmt: skip
 
 
-def main(names):
+def ratios(table):
+    """Return system -> ratio of the rows of a table that this program wrote."""
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    place = rows[0].index("ratio")
+    return {row[0]: float(row[place]) for row in rows[1:]}
+
+
+def main(names, earlier):
+    kept = ratios(earlier.read_text(encoding="utf-8")) if earlier else {}
+    slower = []
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, torch {torch.__version__}, one thread\n")
     print("| system | encode, s | decode, s | 15 subsets, s | 15 passes, s | ratio | share of best rate | peak, GB |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for name in names or registry.names():
         command = [sys.executable, __file__, "--one", name]
         row = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        ratio = row["passes"] / row["subsets"]
         cells = [f"{row[each]:.2f}" for each in ("encode", "decode")]
         cells += [f"{row[each]:.1f}" for each in ("subsets", "passes")]
-        cells += [f"{row['passes'] / row['subsets']:.1f}", f"{row['share']:.2f}", f"{row['peak']:.2f}"]
+        cells += [f"{ratio:.1f}", f"{row['share']:.2f}", f"{row['peak']:.2f}"]
         print(f"| {name} |", " | ".join(cells), "|", flush=True)
+        if ratio < LEAST * kept.get(name, 0):
+            slower.append(f"{name}: ratio {ratio:.1f}, earlier {kept[name]:.1f}")
+    if slower:
+        sys.exit("Slower than before:\n" + "\n".join(slower))
 
 
 if __name__ == "__main__":
@@ -91,4 +112,8 @@ if __name__ == "__main__":
         torch.set_num_threads(1)
         print(json.dumps(measured(sys.argv[2])))
     else:
-        main(sys.argv[1:])
+        parser = argparse.ArgumentParser()
+        parser.add_argument("names", nargs="*", metavar="SYSTEM")
+        parser.add_argument("--earlier", type=Path)
+        given = parser.parse_args()
+        main(given.names, given.earlier)
