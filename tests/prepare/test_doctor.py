@@ -11,6 +11,7 @@ from anymri.prepare import doctor as module
 from anymri.prepare.doctor import examine
 from anymri.prepare.registration import Registration
 from anymri.prepare.sequences import Recognition
+from anymri.synthesis.phantoms import write_cohort
 from cli.command import anymri
 from prepare.dicom.series import write_series
 from prepare.raw_phantoms import SPACING_MM, case_in, head, moved, on_grid, write_scan
@@ -242,3 +243,11 @@ def test_the_grids_of_a_real_study_are_reported(real_data):
     }
     assert all(scan.skull is False and scan.orientation == "LAS" for scan in found.scans)
     assert not found.refused and all(pair.accepted for pair in found.pairs)
+
+
+def test_label_maps_of_a_cohort_are_not_examined_as_scans(tmp_path):
+    write_cohort(tmp_path / "cohort", 2, size=48)
+    found = examine(tmp_path / "cohort", registration=False)
+    assert any("several cases" in text or "2 cases" in text for text in texts(found, "error"))
+    assert len(found.scans) == 8
+    assert not any("seg" in scan.label for scan in found.scans)

@@ -35,6 +35,8 @@ _NONE: Mapping[str, Path] = MappingProxyType({})
 
 # Images that are examined if the scans of a case cannot be told apart, and levels of folders that are searched.
 _MOST_IMAGES, _DEPTH = 16, 4
+# Roles of images that are not examined as scans.
+_NOT_SCANS = ("label", "brain_mask")
 
 
 def examine(
@@ -88,7 +90,8 @@ def _single_scans(
     if source is not None and source.is_file() and image_stem(source) is not None:
         images.append((source.name, None, source))
     elif source is not None and source.is_dir():
-        every = [file for _, listing in walk(source, _DEPTH) for file, _ in listing.images]
+        images_of_folders = [file for _, listing in walk(source, _DEPTH) for file, _ in listing.images]
+        every = [file for file in images_of_folders if role_of_name(image_stem(file) or "") not in _NOT_SCANS]
         if len(every) > _MOST_IMAGES:
             found.add("note", "", f"Only the first {_MOST_IMAGES} of {len(every)} images were examined.")
         images += [(file.relative_to(source).as_posix(), None, file) for file in every[:_MOST_IMAGES]]
