@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from statistics import median
 
 from anymri.errors import InputWarning, WeightsError
 from anymri.modalities import Subset
 from anymri.text import listed
 from anymri.weights.card import WeightsCard
 from anymri.weights.catalogue import Installed, installed
+
+# Median Dice of WT over the tables of a card below which a subset finds too little of a tumour.
+LOWEST_DICE = 0.6
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def _why(chosen: Installed, card: WeightsCard, count: int, subset: Subset | None
 
 
 def caution(card: WeightsCard, name: str, subset: Subset | None = None) -> None:
-    """Issue an `InputWarning` for each thing that weights are known not to have seen in training.
+    """Issue an `InputWarning` for each thing that weights are known not to have seen in training, or to do badly.
 
     name    name of the weights
     subset  modalities at hand; None for a cohort, in which they differ
@@ -88,4 +92,13 @@ def caution(card: WeightsCard, name: str, subset: Subset | None = None) -> None:
         seen = listed(card.subsets or [], 4)
         warnings.warn(
             f"The weights {name} saw only {seen} in training: expect errors with {other}.", InputWarning, stacklevel=3
+        )
+    measured = [] if subset is None else [table.dice.get(str(subset), {}).get("WT") for table in card.tables]
+    found = [dice for dice in measured if dice is not None]
+    if found and median(found) < LOWEST_DICE:
+        warnings.warn(
+            f"From {subset} the weights {name} find little of a tumour: where their card has a measurement, the Dice of "
+            f"WT is {min(found):.2f} to {max(found):.2f}. Add another scan if there is one.",
+            InputWarning,
+            stacklevel=3,
         )
