@@ -97,8 +97,8 @@ def caution(card: WeightsCard, name: str, subset: Subset | None = None) -> None:
     found = [dice for dice in measured if dice is not None]
     if found and median(found) < LOWEST_DICE:
         warnings.warn(
-            f"From {subset} the weights {name} find little of a tumour: where their card has a measurement, the Dice of "
-            f"WT is {min(found):.2f} to {max(found):.2f}. Add another scan if there is one.",
+            f"From {subset} the weights {name} find little of a tumour: the Dice of WT is {min(found):.2f} to "
+            f"{max(found):.2f} on the data of their card. Add another scan if there is one.",
             InputWarning,
             stacklevel=3,
         )
