@@ -75,8 +75,24 @@ CONVERT = {
     "file -o out.safetensors --system u_hvet": "u_hved",
     "file -o file/out.safetensors": "cannot be written",
 }
+FOLLOW_UP = {
+    "data nowhere -o out": "nowhere",
+    "data data -o out --weights unheard": "unheard",
+    "data data -o out --subset T1+T3": "T3",
+    "data data -o out --device gpu": "gpu",
+    "data data -o out --brain deepbrain": "deepbet",
+    "data data -o file/out": "cannot be written",
+}
 EXPORT = {
     "unheard -o out": "unheard",
+    "unheard --to bundle -o out": "unheard",
+    "nowhere --to bids -o out": "nowhere",
+    "data --to nnunet -o out": "Dataset501",
+    "data --to nnunet -o Dataset001_A": "--label-scheme",
+    "data --to nnunet --label-scheme brats2032 -o Dataset001_A": "brats2023",
+    "data --to nnunet --label-scheme brats2023 --subset T3 -o Dataset001_A": "T3",
+    "data --to bids --subset T1 -o out": "--subset is for nnunet",
+    "w.safetensors --to bundle --label-scheme brats2023 -o out": "--label-scheme is for a cohort",
     "w.safetensors -o out --to onxx": "onnx",
     "w.safetensors -o data/../file": "file",
 }
@@ -94,6 +110,7 @@ COMMANDS = {
     "evaluate": EVALUATE,
     "score": SCORE,
     "convert": CONVERT,
+    "follow-up": FOLLOW_UP,
     "export": EXPORT,
 }
 

@@ -11,7 +11,7 @@ import pytest
 from anymri.systems import registry
 from cli.command import anymri, anymri_alone, check_refused
 
-COMMANDS = ["systems", "cite", "phantom", "recipe", "train", "doctor", "segment", "evaluate"]
+COMMANDS = ["systems", "cite", "phantom", "recipe", "train", "doctor", "segment", "follow-up", "evaluate"]
 COMMANDS += ["score", "table", "plot", "report", "convert", "export", "reproduce", "demo", "info", "weights"]
 
 
@@ -31,7 +31,7 @@ def test_help_shows_every_command_on_one_line_of_60_characters():
     shown = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "100"}
     ).stdout
-    lines = dict(re.findall(r"│ (\w+) +(.*?) *│", shown.partition("Commands")[2]))
+    lines = dict(re.findall(r"│ ([\w-]+) +(.*?) *│", shown.partition("Commands")[2]))
     assert list(lines) == COMMANDS
     assert all(line.endswith(".") and len(line) <= 60 for line in lines.values()), lines
 

@@ -47,6 +47,11 @@ def masks(folder, data):
     return folder / "masks"
 
 
+def cases_of(data):
+    """Return the folders of both cases of a cohort."""
+    return [folder for folder in sorted(data.iterdir()) if folder.is_dir()]
+
+
 @pytest.fixture(scope="module")
 def outcomes(workshop, case, tmp_path_factory):
     """Name of a command -> what it printed; each command once, on small input."""
@@ -61,6 +66,7 @@ def outcomes(workshop, case, tmp_path_factory):
         "recipe": ["u_hved"],
         "train": ["--resume", "-o", run],
         "doctor": [case, "--no-registration"],
+        "follow-up": [*cases_of(data), "--weights", run, "--no-registration", "-o", out / "compared"],
         "segment": [case, "--weights", run, "--subset", "T1c", "-o", out / "one"],
         "evaluate": [run, "--data", data, "--subsets", "T1c", "--metrics", "dice", "-o", out / "evaluation"],
         "score": [masks(out, data), "--labels", data, *SCHEME, "--metrics", "dice", "-o", out / "scores"],

@@ -14,6 +14,7 @@ from anymri.cli.commands.demo import demo
 from anymri.cli.commands.doctor import doctor
 from anymri.cli.commands.evaluate import evaluate
 from anymri.cli.commands.export import export
+from anymri.cli.commands.follow_up import follow_up
 from anymri.cli.commands.info import info
 from anymri.cli.commands.phantom import phantom
 from anymri.cli.commands.plot import plot
@@ -45,6 +46,7 @@ for command, kind in (
     (train, RecordingCommand),
     (doctor, ComputingCommand),
     (segment, RecordingCommand),
+    (follow_up, RecordingCommand),
     (evaluate, RecordingCommand),
     (score, RecordingCommand),
     (table, ComputingCommand),
@@ -83,7 +85,8 @@ def commands() -> dict[str, Any]:
 def _registered(group: typer.Typer, prefix: str = "") -> Iterator[tuple[str, Callable[..., Any]]]:
     for each in group.registered_commands:
         assert each.callback is not None
-        yield f"{prefix}{each.name or each.callback.__name__}", each.callback
+        name = each.name or each.callback.__name__.replace("_", "-")  # as typer names it
+        yield f"{prefix}{name}", each.callback
     for inner in group.registered_groups:
         assert inner.typer_instance is not None
         yield from _registered(inner.typer_instance, f"{prefix}{inner.name} ")

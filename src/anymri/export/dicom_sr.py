@@ -114,7 +114,7 @@ def write_sr(
                 _group(name, values, segmentation, series, (name_of(algorithm), name_of(version)))
                 for name, values in measurements.items()
             ]
-            dataset = _document(_report(groups), evidence, series_number)
+            dataset = document_of(report_of(groups), evidence, series_number)
     except Exception as error:  # headers may be wrong in any element
         raise ImageError(
             f"The headers of {series.title} do not allow a DICOM measurement report.",
@@ -183,17 +183,22 @@ def _numbers(measured: Measured) -> list[Measurement]:
         (LONG_AXIS, measured.longest_mm, MILLIMETRE, None),
         (PERPENDICULAR_AXIS, measured.perpendicular_mm, MILLIMETRE, None),
     ]
-    return [_number(name, value, unit, method) for name, value, unit, method in values if value is not None]
+    return [number_of(name, value, unit, method) for name, value, unit, method in values if value is not None]
 
 
-def _number(name: Code, value: float, unit: Code, method: Code | None) -> Measurement:
+def number_of(name: Code, value: float, unit: Code, method: Code | None = None, **more: Any) -> Measurement:
+    """Return a measurement as a content item.
+
+    more  further arguments of `highdicom.sr.Measurement`
+    """
     from highdicom.sr import Measurement
 
     concept = None if method is None else method.concept()
-    return Measurement(name=name.concept(), value=round(float(value), 4), unit=unit.concept(), method=concept)
+    return Measurement(name=name.concept(), value=round(float(value), 4), unit=unit.concept(), method=concept, **more)
 
 
-def _report(groups: Sequence[Any]) -> MeasurementReport:
+def report_of(groups: Sequence[Any]) -> MeasurementReport:
+    """Return the content of a report (TID 1500) with these measurement groups; its author is this version."""
     from highdicom import sr
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
@@ -213,7 +218,16 @@ def _report(groups: Sequence[Any]) -> MeasurementReport:
     )
 
 
-def _document(report: MeasurementReport, evidence: Sequence[Dataset], number: int) -> Comprehensive3DSR:
+def document_of(
+    report: MeasurementReport,
+    evidence: Sequence[Dataset],
+    number: int,
+    description: str = "Brain tumour measurements (anymri)",
+) -> Comprehensive3DSR:
+    """Return the object of a report, whose patient and study are those of the first dataset of the evidence.
+
+    number, description  of the new series
+    """
     from highdicom.sr import Comprehensive3DSR
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -227,7 +241,7 @@ def _document(report: MeasurementReport, evidence: Sequence[Dataset], number: in
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL,
         software_versions=__version__,
-        series_description="Brain tumour measurements (anymri)",
+        series_description=description,
         is_complete=True,
         is_final=False,
         is_verified=False,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from anymri._version import __version__
 from anymri.errors import ConfigurationError
-from anymri.files import cannot_write, sha256, temporary_path, write_json, write_text
+from anymri.files import new_folder, sha256, write_json, write_text
 from anymri.graphs.formats import FORMATS, ONNX, OPENVINO, check_export
 from anymri.graphs.onnx_model import to_onnx
 from anymri.graphs.parts import CORNERS, Part, parts_of
@@ -56,22 +55,13 @@ def write_graphs(system: System[Any], card: WeightsCard, checksum: str, sides: S
             f"A network of {card.system} cannot be exported as a graph: {system.graph_obstacle}.",
             "Run these weights with the lane torch or torch-bf16.",
         )
-    temporary = temporary_path(folder.parent, folder.name)
-    try:
-        temporary.mkdir(parents=True)
+    with new_folder(folder) as temporary:
         with parts_of(system, sides) as parts:
             for part in parts:
                 _write(part, temporary / f"{part.name}{SUFFIXES[to]}", to)
             facts = _facts(system, card, checksum, sides, parts, to)
         write_json(temporary / DESCRIPTION, facts)
         write_text(temporary / "README.md", readme(facts))
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(part: Part, path: Path, to: str) -> None:

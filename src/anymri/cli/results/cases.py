@@ -65,6 +65,32 @@ class CaseSegmentation(Result):
 
 
 @dataclass(frozen=True)
+class FollowedUp(Result):
+    """The comparison of two time points, see docs/follow-up.md.
+
+    comparison          JSON file with all figures
+    files               other files that were written
+    first, second       folders of the two results
+    days                days from the first to the second; null if they are unknown
+    modalities          the modalities that were used at both
+    weights             files of the weights
+    change_ml           region -> change of its volume in millilitres
+    change_interval_ml  region -> lower and upper end of its interval
+    """
+
+    folder: Path
+    comparison: Path
+    files: list[Path]
+    first: Path
+    second: Path
+    days: int | None
+    modalities: list[str]
+    weights: list[Path]
+    change_ml: dict[str, float]
+    change_interval_ml: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
 class FailedCase:
     """A case that was not segmented: what is wrong, and what to do."""
 

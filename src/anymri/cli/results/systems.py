@@ -58,8 +58,15 @@ class Converted(Result):
 
 @dataclass(frozen=True)
 class Exported(Result):
-    """A folder of graphs."""
+    """Weights or a cohort in the format of other programs.
+
+    files     files that were written; of a cohort those beside its images
+    cases     names of the cases of a cohort; null for weights
+    left_out  names of cases that the format cannot hold; null for weights
+    """
 
     folder: Path
     format: str
     files: list[Path]
+    cases: list[str] | None = None
+    left_out: list[str] | None = None
