@@ -22,6 +22,7 @@ from anymri.cli.commands.report import report
 from anymri.cli.commands.reproduce import reproduce
 from anymri.cli.commands.score import score
 from anymri.cli.commands.segment import segment
+from anymri.cli.commands.studio import studio
 from anymri.cli.commands.systems import systems
 from anymri.cli.commands.table import table
 from anymri.cli.commands.train import train
@@ -45,6 +46,7 @@ for command, kind in (
     (train, RecordingCommand),
     (doctor, ComputingCommand),
     (segment, RecordingCommand),
+    (studio, RecordingCommand),
     (evaluate, RecordingCommand),
     (score, RecordingCommand),
     (table, ComputingCommand),
