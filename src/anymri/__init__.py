@@ -3,6 +3,7 @@
 load            load weights, to segment any number of cases
 segment         segment one case
 segment_cohort  segment all cases of a cohort
+show            show a result or a case in a notebook
 prepare_scans   register raw scans, mask the brain, and bring them to one grid
 find_cases      find the cases of a cohort
 read_case       read the scans of a case as arrays
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from anymri.evaluation.scoring import score
     from anymri.inference import load, segment
     from anymri.inference.cohort import segment_cohort
+    from anymri.studio.show import show
     from anymri.systems.features import features
     from anymri.systems.registry import create
 
@@ -40,6 +42,7 @@ __all__ = [
     "score",
     "segment",
     "segment_cohort",
+    "show",
     "train",
 ]
 
@@ -57,6 +60,7 @@ _MODULES = {
     "score": "anymri.evaluation.scoring",
     "segment": "anymri.inference",
     "segment_cohort": "anymri.inference.cohort",
+    "show": "anymri.studio.show",
     "train": "anymri.api",
 }
 

@@ -70,6 +70,14 @@ SCORE = {
     "data --labels data --label-scheme brats2023 --subset T3 -o out": "T3",
     "data --labels data --label-scheme brats2023 --metrics hd59 -o out": "hd95",
 }
+STUDIO = {
+    "nowhere": "nowhere",
+    "data --weights unheard": "unheard",
+    "data --label-scheme brats2032": "brats2023",
+    "data --device gpu": "gpu",
+    "data --brain deepbrain": "deepbet",
+    "data --corrections file/out": "cannot be written",
+}
 CONVERT = {
     "nowhere.pth -o out.safetensors": "nowhere.pth",
     "file -o out.safetensors --system u_hvet": "u_hved",
@@ -109,6 +117,7 @@ COMMANDS = {
     "train": TRAIN,
     "evaluate": EVALUATE,
     "score": SCORE,
+    "studio": STUDIO,
     "convert": CONVERT,
     "follow-up": FOLLOW_UP,
     "export": EXPORT,

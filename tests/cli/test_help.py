@@ -11,7 +11,7 @@ import pytest
 from anymri.systems import registry
 from cli.command import anymri, anymri_alone, check_refused
 
-COMMANDS = ["systems", "cite", "phantom", "recipe", "train", "doctor", "segment", "follow-up", "evaluate"]
+COMMANDS = ["systems", "cite", "phantom", "recipe", "train", "doctor", "segment", "follow-up", "studio", "evaluate"]
 COMMANDS += ["score", "table", "plot", "report", "convert", "export", "reproduce", "demo", "info", "weights"]
 
 

@@ -13,6 +13,7 @@ from anymri.cli.commands import demo
 from anymri.cli.outcome import schema
 from anymri.cli.results import Result
 from anymri.cli.results.studies import Demo
+from anymri.studio import server
 from cli.command import TRAINING, anymri
 from cli.schemas import problems
 from made_evaluations import write_evaluation
@@ -77,6 +78,7 @@ def outcomes(workshop, case, tmp_path_factory):
         "export": [weights, "-o", out / "graphs"],
         "reproduce": ["u_hved", "--data", out / "phantoms", "-o", out / "again", "--scale", "small", "--dry-run"],
         "demo": ["-o", out / "demo"],
+        "studio": ["--no-browser", "--corrections", out / "corrections"],
         "info": ["--schema"],
         "weights add": [weights, "--name", "tiny"],
         "weights list": [],
@@ -87,7 +89,9 @@ def outcomes(workshop, case, tmp_path_factory):
     }
     # `run_demo` takes minutes, and has a test of its own.
     short = patch.object(demo, "run_demo", lambda folder: Demo(folder, folder / "run", folder / "e", folder / "r.html"))
-    with patch.dict(os.environ, {"ANYMRI_WEIGHTS": str(out / "installed")}), short:
+    # The studio runs until it is interrupted.
+    ended = patch.object(server, "run", lambda *given: "http://127.0.0.1:1/")
+    with patch.dict(os.environ, {"ANYMRI_WEIGHTS": str(out / "installed")}), short, ended:
         return {name: anymri(*name.split(), *line, "--json") for name, line in lines.items()}
 
 

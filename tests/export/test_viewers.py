@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from anymri.export.viewers import LABELS, itksnap_labels, slicer_colour_table, write_viewer_files
-from anymri.inference.result import ADDED
+from anymri.inference.result_files import ADDED
 from anymri.regions import CLASSES
 from anymri.report.figures import REGION_COLOURS
 

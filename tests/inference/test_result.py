@@ -12,7 +12,8 @@ from anymri.data.case import Study
 from anymri.data.image import Image, read_image
 from anymri.data.layouts import find_cases
 from anymri.errors import OutputError
-from anymri.inference.result import ADDED, FILES, Result
+from anymri.inference.result import Result
+from anymri.inference.result_files import ADDED, FILES
 from anymri.inference.uncertainty import entropy
 from anymri.modalities import SUBSETS, Subset
 from anymri.prepare.preparation import Preparation

@@ -13,7 +13,8 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from anymri.data.image import read_image
 from anymri.data.layouts import find_cases
 from anymri.errors import RunError
-from anymri.inference.result import ADDED, FILES, Result
+from anymri.inference.result import Result
+from anymri.inference.result_files import ADDED, FILES
 from anymri.modalities import SUBSETS, Subset
 from anymri.provenance import hashed
 from anymri.regions import ED, ET, RC, region_mask

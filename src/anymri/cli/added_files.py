@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from anymri.errors import InputWarning
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from anymri.inference.result import Result
 
 
@@ -43,7 +41,11 @@ def write_added_files(
     notes    warnings that the page shows
     """
     written: list[Path] = []
-    picture = _picture(result) if preview or page else None
+    picture = None
+    if preview or page:
+        from anymri.report.case_montage import result_montage
+
+        picture = result_montage(result)
     if preview and picture is not None:
         from anymri.report.case_montage import write_preview
 
@@ -59,13 +61,6 @@ def write_added_files(
     if dicom:
         written += _write_dicom(result, folder)
     return written
-
-
-def _picture(result: Result) -> Figure:
-    from anymri.report.case_montage import case_montage
-
-    lines = result.measurements.largest_diameters_mm
-    return case_montage(result.scans(), result.classes, result.reference.affine, result.subset, lines)
 
 
 def _write_dicom(result: Result, folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from anymri.cli.commands.report import report
 from anymri.cli.commands.reproduce import reproduce
 from anymri.cli.commands.score import score
 from anymri.cli.commands.segment import segment
+from anymri.cli.commands.studio import studio
 from anymri.cli.commands.systems import systems
 from anymri.cli.commands.table import table
 from anymri.cli.commands.train import train
@@ -47,6 +48,7 @@ for command, kind in (
     (doctor, ComputingCommand),
     (segment, RecordingCommand),
     (follow_up, RecordingCommand),
+    (studio, RecordingCommand),
     (evaluate, RecordingCommand),
     (score, RecordingCommand),
     (table, ComputingCommand),

@@ -48,7 +48,7 @@ def segment_one(
         print_scans(raw)
         from anymri.inference.assembly import chosen_subset
         from anymri.inference.ensemble import load_model
-        from anymri.inference.result import FILES, SEGMENTATION
+        from anymri.inference.result_files import FILES, SEGMENTATION
 
         used = weights_for(weights, chosen_subset(raw, options["subset"]))
         with working("loading the weights"):

@@ -27,7 +27,7 @@ from anymri.text import shortened
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from anymri.data.workers import serve; serve()"
 # Where memory is short, Linux ends a worker before the process that holds the network.
-_OOM_SCORE = "500"
+OOM_SCORE = "500"
 _LONGEST = 1000
 
 
@@ -195,7 +195,7 @@ def serve() -> None:
     """Reply to calls from the standard input on the standard output until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the caller, which ends this process
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
     with os.fdopen(os.dup(1), "wb") as replies:
         os.dup2(2, 1)  # what libraries print must not mix with the replies
         while True:

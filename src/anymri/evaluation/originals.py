@@ -110,17 +110,25 @@ class Originals:
         Evaluations of label maps record no scans: those of their cohort are read, if it has any.
         """
         scheme = label_scheme(str(evaluation.configuration.get("label_scheme")))
-        label = _recorded_file(evaluation, f"{case}: label")
-        if _is_of_masks(evaluation):
-            return read_study(_case_in_cohort(Path(str(evaluation.configuration.get("labels"))), case, label), scheme)
-        prefix = f"{case}: "
-        files = {
-            role.removeprefix(prefix): _recorded_file(evaluation, role)
-            for role in evaluation.inputs
-            if role.startswith(prefix)
-        }
-        scans = {modality: files[modality] for modality in MODALITIES if modality in files}
-        return read_study(Case(case, scans, label, files.get("brain_mask")), scheme)
+        return read_study(recorded_case(evaluation, case), scheme)
+
+
+def recorded_case(evaluation: Recorded, case: str) -> Case:
+    """Return the files of an evaluated case; raise an `AnymriError` if they have changed.
+
+    Evaluations of label maps record no scans: those of their cohort are returned, if it has any.
+    """
+    label = _recorded_file(evaluation, f"{case}: label")
+    if _is_of_masks(evaluation):
+        return _case_in_cohort(Path(str(evaluation.configuration.get("labels"))), case, label)
+    prefix = f"{case}: "
+    files = {
+        role.removeprefix(prefix): _recorded_file(evaluation, role)
+        for role in evaluation.inputs
+        if role.startswith(prefix)
+    }
+    scans = {modality: files[modality] for modality in MODALITIES if modality in files}
+    return Case(case, scans, label, files.get("brain_mask"))
 
 
 def _is_of_masks(evaluation: Recorded) -> bool:

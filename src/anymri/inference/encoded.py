@@ -20,6 +20,7 @@ from anymri.errors import ModalityError, OutputError
 from anymri.inference.tiling import Tiling, Windows
 from anymri.inference.windows import EncodedWindows, SubsetDecoder, VolumePrediction, check_reconstructs, encode_windows
 from anymri.modalities import Subset, as_subset
+from anymri.progress import Progress, silent
 from anymri.systems.contract import System
 
 # Encodings beyond this go to a temporary file.
@@ -45,11 +46,13 @@ class EncodedVolume:
         windows: Windows,
         memory_limit: int = MEMORY_LIMIT_BYTES,
         half: bool = False,
+        progress: Progress = silent,
     ) -> None:
         """Encode a case.
 
         memory_limit  bytes of encodings kept in memory
         half          keep encodings as float16: half the size, at the cost of precision
+        progress      called with "encoding", and how many of how many windows are done
         """
         self.case = case
         self.bytes = 0
@@ -69,15 +72,19 @@ class EncodedVolume:
                 return self._file.store(found)
             return found
 
+        done, total = 0, len(self._tiling.mirrorings) * len(self._tiling.places)
         with system.folded_weights():
             for encoded in encode_windows(system, self._tiling):
+                progress("encoding", done, total)
                 self._kept.append(replace(encoded, encoding=map_tensors(encoded.encoding, keep)))
+                done += len(encoded.places)
 
-    def decode(self, subset: Subset | str, reconstruct: bool = False) -> VolumePrediction:
+    def decode(self, subset: Subset | str, reconstruct: bool = False, progress: Progress = silent) -> VolumePrediction:
         """Return the prediction for one subset of the encoded modalities.
 
         subset       for example "T1c+FLAIR"
         reconstruct  also reconstruct the missing modalities; raises `ConfigurationError` if the system cannot
+        progress     called with "window", and how many of how many windows are done
 
         Raises `ModalityError` if a modality of the subset was not encoded.
         """
@@ -89,8 +96,11 @@ class EncodedVolume:
         if reconstruct:
             check_reconstructs(self._system)
         decoder = SubsetDecoder(self._system, self._tiling, wanted, reconstruct)
+        done, total = 0, sum(len(kept.places) for kept in self._kept)
         with self._system.folded_weights():
             for kept in self._kept:
+                progress("window", done, total)
+                done += len(kept.places)
                 decoder.add(replace(kept, encoding=map_tensors(kept.encoding, self._load)))
         return decoder.result()
 

@@ -17,6 +17,18 @@ from anymri.files import output_folder, refuse_overwriting, write_json, write_te
 from anymri.inference.gains import DiceBySubset, expected_gains
 from anymri.inference.lesions import middle_of
 from anymri.inference.measurements import REGIONS, Measurements, as_table, intensity_statistics, measure
+from anymri.inference.result_files import (
+    DISAGREEMENT,
+    FILES,
+    MEASUREMENTS,
+    PROBABILITIES,
+    PROVENANCE,
+    RECONSTRUCTED,
+    SEGMENTATION,
+    STATISTICS,
+    TABLE,
+    UNCERTAINTY,
+)
 from anymri.modalities import MODALITIES, Subset
 from anymri.provenance import Inputs, provenance
 from anymri.regions import CLASSES, region_mask
@@ -24,27 +36,6 @@ from anymri.weights.card import WeightsCard
 
 if TYPE_CHECKING:
     from anymri.prepare.preparation import Preparation
-
-SEGMENTATION, MEASUREMENTS, TABLE = "segmentation.nii.gz", "measurements.json", "measurements.csv"
-PROVENANCE, STATISTICS = "provenance.json", "statistics.json"
-UNCERTAINTY, DISAGREEMENT = "uncertainty.nii.gz", "disagreement.nii.gz"
-PROBABILITIES = {region: f"probability-{region}.nii.gz" for region in REGIONS}
-RECONSTRUCTED = {modality: f"reconstructed-{modality}.nii.gz" for modality in MODALITIES}
-# Files that callers add to the folder: picture, page, files for viewers, DICOM objects.
-ADDED = ("preview.png", "case.html", "labels.ctbl", "labels-itksnap.txt", "segmentation.dcm", "measurements.dcm")
-# Every file that a result can have; those of an earlier result are removed.
-FILES = (
-    SEGMENTATION,
-    MEASUREMENTS,
-    TABLE,
-    STATISTICS,
-    *PROBABILITIES.values(),
-    UNCERTAINTY,
-    DISAGREEMENT,
-    *RECONSTRUCTED.values(),
-    *ADDED,
-    PROVENANCE,
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -156,15 +156,20 @@ class Segmenter:
         return result
 
     def encode(
-        self, study: Study | Prepared, memory_limit: int = MEMORY_LIMIT_BYTES, half: bool = False
+        self,
+        study: Study | Prepared,
+        memory_limit: int = MEMORY_LIMIT_BYTES,
+        half: bool = False,
+        progress: Progress = silent,
     ) -> EncodedVolume:
         """Encode a case once, to decode any subset of its modalities later.
 
         memory_limit  bytes of encodings kept in memory; what does not fit goes to a temporary file
         half          keep encodings as float16: half the size, at the cost of precision
+        progress      called with "encoding", and how many of how many windows are done
         """
         prepared = study if isinstance(study, Prepared) else self.prepare(study)
-        return EncodedVolume(self.system, prepared, self.windows, memory_limit, half)
+        return EncodedVolume(self.system, prepared, self.windows, memory_limit, half, progress)
 
     def prepare(self, study: Study) -> Prepared:
         """Return a study as the network takes it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from anymri.data.image import to_lps
+from anymri.data.image import Image, to_lps
 from anymri.files import replacing
 from anymri.modalities import MODALITIES, REFERENCE_ORDER, Subset
 from anymri.regions import RC, region_mask
@@ -45,6 +45,43 @@ _PANEL_INCHES, _TITLE_INCHES, _LEGEND_INCHES = 1.9, 0.35, 0.75
 _SCALE_MM = 50.0
 # A line is drawn on a slice if both ends are within this distance of it, in slices.
 _ON_SLICE = 0.51
+
+
+class Measured(Protocol):
+    """Measurements of a result: ends of the largest diameters in RAS+ millimetres."""
+
+    @property
+    def largest_diameters_mm(self) -> Sequence[Sequence[Sequence[float]]]:
+        """Ends of both diameters of the largest enhancing lesion; none without a lesion."""
+
+
+class Segmented(Protocol):
+    """A result of a case, as `anymri.inference.result.Result` is one."""
+
+    @property
+    def classes(self) -> NDArray[np.uint8]:
+        """Label map, (x, y, z)."""
+
+    @property
+    def subset(self) -> Subset:
+        """Modalities that it was made from."""
+
+    @property
+    def reference(self) -> Image:
+        """Image whose geometry it has."""
+
+    @property
+    def measurements(self) -> Measured:
+        """Its measurements."""
+
+    def scans(self) -> Mapping[str, NDArray[Any]]:
+        """Modality -> scan on its grid."""
+
+
+def result_montage(result: Segmented) -> Figure:
+    """Return the picture of a result, see `case_montage`."""
+    lines = result.measurements.largest_diameters_mm
+    return case_montage(result.scans(), result.classes, result.reference.affine, result.subset, lines)
 
 
 def case_montage(

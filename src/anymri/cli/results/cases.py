@@ -91,6 +91,13 @@ class FollowedUp(Result):
 
 
 @dataclass(frozen=True)
+class Served(Result):
+    """A studio that was served until it was interrupted: its address, without the token."""
+
+    url: str
+
+
+@dataclass(frozen=True)
 class FailedCase:
     """A case that was not segmented: what is wrong, and what to do."""
 

@@ -71,20 +71,21 @@ def header_of_map(header: Nifti1Header) -> Nifti1Header:
     return copied
 
 
-def write(path: Path, array: NDArray[Any], header: Nifti1Header) -> None:
+def write(path: Path, array: NDArray[Any], header: Nifti1Header, scale: tuple[float, float] = (1.0, 0.0)) -> None:
     """Write a NIfTI file whole or not at all, the same bytes for the same input; `header` is changed.
 
     path    compressed if its name ends in .gz
     array   (x, y, z) uint8, int16 or float32
     header  has the shape, also with further axes of length 1; data type, scale and offset are set here, because
             nibabel's writer puts NaN into the scale, which not every reader takes for 1
+    scale   slope and intercept, by which readers of the file get the values from the array
     """
     from isal import igzip
 
     if array.dtype not in (np.uint8, np.int16, np.float32):
         raise ValueError(f"images are written as uint8, int16 or float32, not {array.dtype}")
     header.set_data_dtype(array.dtype)
-    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["scl_slope"], header["scl_inter"] = scale
     header["magic"], header["vox_offset"] = header.single_magic, header.single_vox_offset
     voxels = array.astype(header.get_data_dtype(), copy=False).tobytes(order="F")
     content = header.binaryblock + b"\0\0\0\0" + voxels  # four zeros: no extensions

@@ -42,6 +42,11 @@ class Archive:
         """Names of the files in the zip, sorted."""
         return tuple(sorted(info.filename for info in self._zip.infolist() if not info.is_dir()))
 
+    @property
+    def inflated(self) -> int:
+        """Size of all files after decompression."""
+        return sum(info.file_size for info in self._zip.infolist())
+
     def blocks(self, entry: str, size: int = _BLOCK) -> Iterator[bytes]:
         """Yield the content of an entry in blocks of `size` bytes; raise `ImageError` if it is damaged."""
         try:
@@ -58,7 +63,7 @@ class Archive:
     def _check(self) -> None:
         infos = self._zip.infolist()
         names = [info.filename for info in infos]
-        total, packed = sum(info.file_size for info in infos), sum(info.compress_size for info in infos)
+        total, packed = self.inflated, sum(info.compress_size for info in infos)
         unsafe = next((name for name in names if _climbs(name)), None)
         link = next((info.filename for info in infos if _is_special(info)), None)
         reason = None
