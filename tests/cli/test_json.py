@@ -16,6 +16,8 @@ from anymri.cli.results.studies import Demo
 from cli.command import TRAINING, anymri
 from cli.schemas import problems
 from made_evaluations import write_evaluation
+from pacs.hospital import configuration
+from pacs.orthanc import free_port
 from untrained import write_weights
 from weights.test_conversion import state_of
 
@@ -47,6 +49,15 @@ def masks(folder, data):
     return folder / "masks"
 
 
+def echo_server():
+    """Start an archive that answers to C-ECHO."""
+    from pynetdicom import AE
+
+    archive = AE(ae_title="ORTHANC")
+    archive.add_supported_context("1.2.840.10008.1.1")
+    return archive.start_server(("127.0.0.1", 0), block=False)
+
+
 @pytest.fixture(scope="module")
 def outcomes(workshop, case, tmp_path_factory):
     """Name of a command -> what it printed; each command once, on small input."""
@@ -54,6 +65,8 @@ def outcomes(workshop, case, tmp_path_factory):
     run, data = workshop / "run", workshop / "data"
     evaluation = write_evaluation(out / "made", "made", cases=2)
     weights = write_weights(out / "w.safetensors")
+    archive = echo_server()
+    node = configuration(out, weights, free_port(), archive.server_address[1])
     lines = {
         "systems": [],
         "cite": ["u_hved"],
@@ -78,11 +91,18 @@ def outcomes(workshop, case, tmp_path_factory):
         "weights verify": ["tiny"],
         "weights path": [],
         "weights remove": ["tiny"],
+        "pacs example": [],
+        "pacs run": [node, "--once"],
+        "pacs check": [node],
+        "pacs status": [node],
+        "pacs retry": [node],
     }
     # `run_demo` takes minutes, and has a test of its own.
     short = patch.object(demo, "run_demo", lambda folder: Demo(folder, folder / "run", folder / "e", folder / "r.html"))
     with patch.dict(os.environ, {"ANYMRI_WEIGHTS": str(out / "installed")}), short:
-        return {name: anymri(*name.split(), *line, "--json") for name, line in lines.items()}
+        outcomes = {name: anymri(*name.split(), *line, "--json") for name, line in lines.items()}
+    archive.shutdown()
+    return outcomes
 
 
 @pytest.mark.parametrize("name", commands())

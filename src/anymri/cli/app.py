@@ -15,6 +15,7 @@ from anymri.cli.commands.doctor import doctor
 from anymri.cli.commands.evaluate import evaluate
 from anymri.cli.commands.export import export
 from anymri.cli.commands.info import info
+from anymri.cli.commands.pacs import pacs
 from anymri.cli.commands.phantom import phantom
 from anymri.cli.commands.plot import plot
 from anymri.cli.commands.recipe import recipe
@@ -58,6 +59,7 @@ for command, kind in (
 ):
     app.command(cls=kind)(command)
 app.add_typer(weights, name="weights")
+app.add_typer(pacs, name="pacs")
 
 
 @app.callback(invoke_without_command=True)
