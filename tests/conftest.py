@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from anymri.cli import keep_freed_memory
+from anymri.data.memory import keep_freed_memory
 
 # As in the command: networks are up to twice as fast with it.
 keep_freed_memory()

@@ -24,6 +24,9 @@ def place(tmp_path_factory):
     write_weights(folder / "w.safetensors")
     (folder / "data").mkdir()
     (folder / "file").write_text("x")
+    send = "send: [{name: archive, ae_title: ORTHANC, host: 127.0.0.1, port: 4242}]"
+    receive = "receive: {callers: [{ae_title: ORTHANC}]}"
+    (folder / "node.yaml").write_text(f"folder: out\n{receive}\n{send}\nsegmentation: {{weights: unheard}}\n")
     return folder
 
 
@@ -110,6 +113,12 @@ REPRODUCE = {
     "u_hved --data data -o out --device gpu": "gpu",
     "u_hved --data data -o file/out": "cannot be written",
 }
+PACS = {
+    "run nowhere.yaml": "nowhere.yaml",
+    "run node.yaml": "unheard",
+    "check file": "mapping",
+    "status node.yaml": "no node has run there",
+}
 COMMANDS = {
     "recipe": {"u_hvet": "u_hved"},
     "reproduce": REPRODUCE,
@@ -121,6 +130,7 @@ COMMANDS = {
     "convert": CONVERT,
     "follow-up": FOLLOW_UP,
     "export": EXPORT,
+    "pacs": PACS,
 }
 
 

@@ -12,7 +12,7 @@ from anymri.systems import registry
 from cli.command import anymri, anymri_alone, check_refused
 
 COMMANDS = ["systems", "cite", "phantom", "recipe", "train", "doctor", "segment", "follow-up", "studio", "evaluate"]
-COMMANDS += ["score", "table", "plot", "report", "convert", "export", "reproduce", "demo", "info", "weights"]
+COMMANDS += ["score", "table", "plot", "report", "convert", "export", "reproduce", "demo", "info", "weights", "pacs"]
 
 
 def test_help_and_systems_do_not_import_torch():

@@ -17,6 +17,8 @@ from anymri.studio import server
 from cli.command import TRAINING, anymri
 from cli.schemas import problems
 from made_evaluations import write_evaluation
+from pacs.hospital import configuration
+from pacs.orthanc import free_port
 from untrained import write_weights
 from weights.test_conversion import state_of
 
@@ -53,6 +55,15 @@ def cases_of(data):
     return [folder for folder in sorted(data.iterdir()) if folder.is_dir()]
 
 
+def echo_server():
+    """Start an archive that answers to C-ECHO."""
+    from pynetdicom import AE
+
+    archive = AE(ae_title="ORTHANC")
+    archive.add_supported_context("1.2.840.10008.1.1")
+    return archive.start_server(("127.0.0.1", 0), block=False)
+
+
 @pytest.fixture(scope="module")
 def outcomes(workshop, case, tmp_path_factory):
     """Name of a command -> what it printed; each command once, on small input."""
@@ -60,6 +71,8 @@ def outcomes(workshop, case, tmp_path_factory):
     run, data = workshop / "run", workshop / "data"
     evaluation = write_evaluation(out / "made", "made", cases=2)
     weights = write_weights(out / "w.safetensors")
+    archive = echo_server()
+    node = configuration(out, weights, free_port(), archive.server_address[1])
     lines = {
         "systems": [],
         "cite": ["u_hved"],
@@ -86,13 +99,20 @@ def outcomes(workshop, case, tmp_path_factory):
         "weights verify": ["tiny"],
         "weights path": [],
         "weights remove": ["tiny"],
+        "pacs example": [],
+        "pacs run": [node, "--once"],
+        "pacs check": [node],
+        "pacs status": [node],
+        "pacs retry": [node],
     }
     # `run_demo` takes minutes, and has a test of its own.
     short = patch.object(demo, "run_demo", lambda folder: Demo(folder, folder / "run", folder / "e", folder / "r.html"))
     # The studio runs until it is interrupted.
     ended = patch.object(server, "run", lambda *given: "http://127.0.0.1:1/")
     with patch.dict(os.environ, {"ANYMRI_WEIGHTS": str(out / "installed")}), short, ended:
-        return {name: anymri(*name.split(), *line, "--json") for name, line in lines.items()}
+        outcomes = {name: anymri(*name.split(), *line, "--json") for name, line in lines.items()}
+    archive.shutdown()
+    return outcomes
 
 
 @pytest.mark.parametrize("name", commands())

@@ -189,6 +189,22 @@ def test_no_file_is_written_without_a_tumour(tmp_path):
     assert not (tmp_path / "seg.dcm").exists()
 
 
+def test_uids_follow_from_the_identity_and_are_new_without_one(tmp_path):
+    series, labels = written_series(tmp_path / "in")
+    uids = [
+        pydicom.dcmread(write_seg(tmp_path / "s.dcm", labels, series, **how))["SOPInstanceUID"].value
+        for how in (
+            {"identity": "a"},
+            {"identity": "a"},
+            {"identity": "b"},
+            {},
+            {},
+            {"identity": "a", "kind": "labelmap"},
+        )
+    ]
+    assert uids[0] == uids[1] and len(set(uids)) == 5
+
+
 def test_label_map_of_another_grid_is_refused(tmp_path):
     series, classes = written_series(tmp_path / "series")
     with pytest.raises(GeometryError, match=r"14x12x7 voxels, and series 1 has 14x12x8"):

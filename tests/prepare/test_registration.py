@@ -48,11 +48,13 @@ def test_header_far_away_does_not_matter(head):
     assert error_mm(found.transform, far, head["T1c"]) < 1
 
 
-def test_brain_smaller_than_the_coarsest_voxel_is_refused(head):
+@pytest.mark.parametrize("scale", [1, 0.3])  # with fine voxels, it vanishes at the finest resolution too
+def test_brain_smaller_than_the_coarsest_voxel_is_refused(head, scale):
     mask = np.zeros(head["T2"].shape, bool)
     mask[20, 20, 20] = True
+    fine = Image(head["T2"].array, head["T2"].affine * ([scale] * 3 + [1]), head["T2"].path)
     with pytest.raises(ImageError, match="smaller than a voxel of 8 mm"):
-        register(head["T2"], head["T1c"], mask)
+        register(fine, head["T1c"], mask)
 
 
 def test_mirrored_scan_is_refused(head):

@@ -7,7 +7,8 @@ import pytest
 from anymri.errors import ConfigurationError
 from anymri.text import shown, visible
 from anymri.training import plain_yaml
-from anymri.training.configuration import read_yaml, resolve
+from anymri.training.configuration import resolve
+from anymri.training.fields import read_yaml
 from cli.command import anymri, check_refused
 
 LAUGHS = "a0: &a0 [lol,lol,lol,lol,lol,lol,lol,lol,lol]\n" + "".join(

@@ -8,7 +8,7 @@ import traceback
 import warnings
 from typing import Any
 
-from anymri.inference.memory import keep_freed_memory
+from anymri.data.memory import keep_freed_memory
 
 
 def main() -> None:

@@ -65,24 +65,16 @@ def write_added_files(
 
 def _write_dicom(result: Result, folder: Path) -> list[Path]:
     """Write the segmentation and the report; note why not if the result is not on the grid of a DICOM series."""
-    from anymri.export.dicom_seg import write_seg
-    from anymri.export.dicom_sr import measured_from, write_sr
+    from anymri.export.dicom_result import SEGMENTATION, series_of, write_dicom
 
-    scans = {} if result.preparation is None else result.preparation.raw.scans
-    all_series = {modality: scan.series for modality, scan in scans.items() if scan.series is not None}
-    series = all_series.get(result.space)
-    if series is None:
+    if result.space not in series_of(result):
         warnings.warn(
             f"No DICOM was written, because the result has the grid of {result.space}, which is not a DICOM series.",
             InputWarning,
             stacklevel=3,
         )
         return []
-    algorithm = f"anymri {result.card.system}"
-    seg = write_seg(folder / "segmentation.dcm", result.classes, series, algorithm=algorithm)
-    if seg is None:
-        warnings.warn("No segmentation.dcm was written: no tumour was found.", InputWarning, stacklevel=3)
-    others = [each for modality, each in all_series.items() if each is not series and modality in result.subset]
-    measured = measured_from(result.measurements.as_json())
-    report = write_sr(folder / "measurements.dcm", measured, series, seg, others=others, algorithm=algorithm)
-    return [path for path in (seg, report) if path is not None]
+    written = write_dicom(result, folder)
+    if folder / SEGMENTATION not in written:
+        warnings.warn(f"No {SEGMENTATION} was written: no tumour was found.", InputWarning, stacklevel=3)
+    return written

@@ -16,6 +16,7 @@ from anymri.cli.commands.evaluate import evaluate
 from anymri.cli.commands.export import export
 from anymri.cli.commands.follow_up import follow_up
 from anymri.cli.commands.info import info
+from anymri.cli.commands.pacs import pacs
 from anymri.cli.commands.phantom import phantom
 from anymri.cli.commands.plot import plot
 from anymri.cli.commands.recipe import recipe
@@ -62,6 +63,7 @@ for command, kind in (
 ):
     app.command(cls=kind)(command)
 app.add_typer(weights, name="weights")
+app.add_typer(pacs, name="pacs")
 
 
 @app.callback(invoke_without_command=True)

@@ -58,7 +58,7 @@ def write_follow_up_sr(
                 for name, values in regions.items()
                 for group in _groups(name, values, (name_of(algorithm), name_of(version)))
             ]
-            dataset = document_of(report_of(groups), evidence, series_number, "Brain tumour follow-up (anymri)")
+            dataset = document_of(report_of(groups), evidence, series_number, "brain tumour follow-up")
     except Exception as error:  # headers may be wrong in any element
         raise ImageError(
             f"The headers of {second[0].title} do not allow a DICOM measurement report.",

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from anymri._version import __version__
 from anymri.errors import ConfigurationError, GeometryError, ImageError
 from anymri.export.codes import ABNORMAL, ARTIFICIAL_INTELLIGENCE, BRAIN, STRUCTURES
-from anymri.export.dicom_sources import MR_IMAGE, Reference, references, silent, slice_datasets
+from anymri.export.dicom_sources import MR_IMAGE, Reference, new_uids, references, silent, slice_datasets
 from anymri.extras import need
 from anymri.files import replacing
 from anymri.prepare.dicom.series import Series
@@ -51,6 +51,7 @@ def write_seg(
     algorithm: str = "anymri",
     version: str = __version__,
     series_number: int = 9801,
+    identity: str = "",
 ) -> Path | None:
     """Write a label map as DICOM segmentation and return the path; None, and no file, if the map is empty.
 
@@ -60,7 +61,8 @@ def write_seg(
     segments       `classes`, which do not overlap, or the nested `regions`, for `binary` only
     algorithm      name of the system or weights, at most 64 characters
     version        version of them
-    series_number  number of the new series; its UIDs are new in every call
+    series_number  number of the new series
+    identity       text from which the UIDs of series and object follow; by default they are new in every call
 
     **The file identifies the patient:** name, ID, birth date and study are copied from the headers, because the object
     belongs to the patient's archive. No other output of anymri has them.
@@ -88,7 +90,8 @@ def write_seg(
         with silent():
             # Without a frame of reference, a segmentation has exactly the slices that it refers to.
             is_placed = bool(series.frame_of_reference_uid)
-            dataset = _segmentation(masks, sources, kind, (algorithm, version), series_number, not is_placed)
+            uids, author = new_uids(identity, kind), (algorithm, version)
+            dataset = _segmentation(masks, sources, kind, author, series_number, uids, not is_placed)
             if not is_placed:
                 del dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator
             _refer_to(dataset, files)
@@ -117,21 +120,22 @@ def _segmentation(
     kind: Kind,
     algorithm: tuple[str, str],
     number: int,
+    uids: tuple[str, str],
     keep_empty: bool,
 ) -> Segmentation:
     """Return the object; `sources` is one dataset per slice, `keep_empty` whether frames without voxels stay."""
     from highdicom.seg import Segmentation
-    from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
+    from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
     return Segmentation(
         source_images=sources,
         pixel_array=_pixels(list(masks.values())),
         segmentation_type=kind.upper(),
         segment_descriptions=[_described(n, name, algorithm) for n, name in enumerate(masks, start=1)],
-        series_instance_uid=generate_uid(),
+        series_instance_uid=uids[0],
         series_number=number,
         omit_empty_frames=not keep_empty,
-        sop_instance_uid=generate_uid(),
+        sop_instance_uid=uids[1],
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL,
@@ -139,7 +143,7 @@ def _segmentation(
         device_serial_number=__version__,
         content_label="BRAIN_TUMOUR",
         content_description="Automatic segmentation of a brain tumour",
-        series_description="Brain tumour segmentation (anymri)",
+        series_description="Research: brain tumour segmentation (anymri)",
         transfer_syntax_uid=RLELossless if kind == "labelmap" else ExplicitVRLittleEndian,
     )
 

@@ -208,6 +208,19 @@ def _new_uid() -> str:
     return str(generate_uid())
 
 
+def new_uids(identity: str, kind: str) -> tuple[str, str]:
+    """Return the UIDs of a new series and of its object.
+
+    identity  text from which they follow, together with `kind`; empty for UIDs that no other object has
+    """
+    from pydicom.uid import generate_uid
+
+    if not identity:
+        return _new_uid(), _new_uid()
+    series, sop_instance = (str(generate_uid(entropy_srcs=[kind, part, identity])) for part in ("series", "object"))
+    return series, sop_instance
+
+
 @contextmanager
 def silent() -> Iterator[None]:
     """Context without the notes of highdicom and pydicom, which quote names of patients."""

@@ -29,7 +29,7 @@ from anymri.export.codes import (
     Code,
 )
 from anymri.export.dicom_seg import MANUFACTURER, MODEL, name_of
-from anymri.export.dicom_sources import silent, source_files
+from anymri.export.dicom_sources import new_uids, silent, source_files
 from anymri.extras import need
 from anymri.files import replacing
 from anymri.prepare.dicom.series import Series
@@ -86,6 +86,7 @@ def write_sr(
     version: str = __version__,
     series_number: int = 9802,
     others: Sequence[Series] = (),
+    identity: str = "",
 ) -> Path:
     """Write measurements as DICOM structured report (Comprehensive 3D SR, TID 1500) and return the path.
 
@@ -94,7 +95,8 @@ def write_sr(
     seg            segmentation that `write_seg` wrote for this series; None if no tumour was found
     algorithm      name of the system or weights, at most 64 characters
     version        version of them
-    series_number  number of the new series; its UIDs are new in every call
+    series_number  number of the new series
+    identity       text from which the UIDs of series and object follow; by default they are new in every call
     others         the other series that the segmentation was made from, which the report lists as evidence
 
     The report is complete, preliminary and not verified by a person. **The file identifies the patient**, as the one of
@@ -114,7 +116,7 @@ def write_sr(
                 _group(name, values, segmentation, series, (name_of(algorithm), name_of(version)))
                 for name, values in measurements.items()
             ]
-            dataset = document_of(report_of(groups), evidence, series_number)
+            dataset = document_of(report_of(groups), evidence, series_number, identity=identity)
     except Exception as error:  # headers may be wrong in any element
         raise ImageError(
             f"The headers of {series.title} do not allow a DICOM measurement report.",
@@ -222,26 +224,29 @@ def document_of(
     report: MeasurementReport,
     evidence: Sequence[Dataset],
     number: int,
-    description: str = "Brain tumour measurements (anymri)",
+    description: str = "brain tumour measurements",
+    identity: str = "",
 ) -> Comprehensive3DSR:
     """Return the object of a report, whose patient and study are those of the first dataset of the evidence.
 
     number, description  of the new series
+    identity             text from which its UIDs follow; by default they are new in every call
     """
     from highdicom.sr import Comprehensive3DSR
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import ExplicitVRLittleEndian
 
+    uids = new_uids(identity, "report")
     return Comprehensive3DSR(
         evidence=evidence,
         content=report[0],
-        series_instance_uid=generate_uid(),
+        series_instance_uid=uids[0],
         series_number=number,
-        sop_instance_uid=generate_uid(),
+        sop_instance_uid=uids[1],
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL,
         software_versions=__version__,
-        series_description=description,
+        series_description=f"Research: {description} (anymri)",
         is_complete=True,
         is_final=False,
         is_verified=False,

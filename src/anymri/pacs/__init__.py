@@ -1,1 +1,1 @@
-"""A node for hospital archives (PACS): receives studies by DICOM, segments them and sends the results back."""
+"""A PACS node: receives studies by DICOM or DICOMweb, segments them, and sends the results back."""

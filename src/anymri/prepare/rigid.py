@@ -66,6 +66,8 @@ def pyramid(image: Image, brain: NDArray[np.bool_]) -> list[Scan]:
     finest = study_grid(image, LEVELS_MM[-1])
     array = resample(image.array, image.affine, finest, outside=float(image.array.min()))
     inside = resample(brain, image.affine, finest)
+    if not (inside > 0.5).any():
+        raise _too_small(image)
     low, high = np.percentile(array[inside > 0.5], _PERCENTILES)
     array = np.clip((array - low) / max(float(high - low), 1e-6), 0, 1)
     scans = []
@@ -73,13 +75,17 @@ def pyramid(image: Image, brain: NDArray[np.bool_]) -> list[Scan]:
         grid = study_grid(Image(array, finest.affine, image.path), spacing)
         scans.append(Scan(resample(array, finest.affine, grid), resample(inside, finest.affine, grid), grid))
     if not all((scan.brain > 0.5).any() for scan in scans):
-        raise ImageError(
-            f"The brain found in {image.path} is smaller than a voxel of {LEVELS_MM[0]:g} mm, so that the scan cannot "
-            "be registered.",
-            "Check that it is a scan of a head, give a brain mask with --brain-mask, or leave the scan out.",
-        )
+        raise _too_small(image)
     scans[-1] = replace(scans[-1], array=_locally_normalised(scans[-1]))
     return scans
+
+
+def _too_small(image: Image) -> ImageError:
+    return ImageError(
+        f"The brain found in {image.path} is smaller than a voxel of {LEVELS_MM[0]:g} mm, so that the scan cannot "
+        "be registered.",
+        "Check that it is a scan of a head, give a brain mask with --brain-mask, or leave the scan out.",
+    )
 
 
 def _cropped(image: Image, brain: NDArray[np.bool_]) -> tuple[Image, NDArray[np.bool_]]:

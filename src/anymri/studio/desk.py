@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from isal import igzip
 
+from anymri.data.memory import keep_freed_memory
 from anymri.errors import RunError
-from anymri.inference.memory import keep_freed_memory
 from anymri.progress import Progress
 from anymri.studio.source import CaseSource
 

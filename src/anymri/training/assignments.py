@@ -11,9 +11,8 @@ from anymri.systems.recipes.schema import Recipe, Stage
 from anymri.systems.registry import card
 from anymri.text import shortened, shown
 from anymri.training import plain_yaml
+from anymri.training.fields import Location
 
-# Place of a value in nested models, as pydantic names it: field names and list indices.
-Location = tuple[int | str, ...]
 # The longest are as in `stage.optimiser.module_rates.prefix.of.a.parameter`.
 _MOST_KEYS = 16
 # Fields of a recipe that are not settings of the training.

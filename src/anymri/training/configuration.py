@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from anymri.data.cache import default_folder
 from anymri.errors import ConfigurationError, LabelError, did_you_mean
-from anymri.files import TextError, read_text
 from anymri.regions import label_scheme
 from anymri.systems.blueprint import blueprint
 from anymri.systems.crops import plain
 from anymri.systems.recipes.places import merge
 from anymri.systems.recipes.schema import Recipe
 from anymri.systems.registry import spec
-from anymri.text import listed, shortened, shown
+from anymri.text import shown
 from anymri.training import plain_yaml
-from anymri.training.assignments import Location, assign, typed_name
+from anymri.training.assignments import assign, typed_name
+from anymri.training.fields import Location, dotted, read_yaml, validated
 from anymri.weights.locate import find_weights
 
-M = TypeVar("M", bound=BaseModel)
-# Largest number of problems in one error.
-_MOST_PROBLEMS = 8
 # In place of a cohort: cases that are made in training, and their label scheme.
 SYNTHETIC, SYNTHETIC_SCHEME = "synthetic", "brats2023"
-
-
-def _dotted(where: Location) -> str:
-    return ".".join(map(str, where))
 
 
 def _trainable(name: str) -> str:
@@ -116,7 +108,7 @@ def resolve(
     merge(values, changes)
     if file is not None:
         values["recipe"] = validated(
-            Recipe, values["recipe"], str(file), lambda where: _dotted(("recipe", *where))
+            Recipe, values["recipe"], str(file), lambda where: dotted(("recipe", *where))
         ).model_dump()
     values |= {name: value for name, value in options.items() if value is not None}
     if str(values.get("data")) == SYNTHETIC:
@@ -131,7 +123,7 @@ def resolve(
         if where[0] == "recipe":
             return typed_name(values["recipe"], where[1:], assignments)
         option = "logger" if where[0] == "loggers" else str(where[0]).replace("_", "-")
-        return f"--{option}" if options.get(str(where[0])) is not None else _dotted(where)
+        return f"--{option}" if options.get(str(where[0])) is not None else dotted(where)
 
     configuration = validated(TrainingConfiguration, values, "The configuration", typed)
     if configuration.recipe.system != system:
@@ -141,27 +133,6 @@ def resolve(
         )
     _check_network(configuration.recipe)
     return configuration
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; raise `ConfigurationError` if it cannot be read or has none."""
-    if not file.is_file():
-        raise ConfigurationError(
-            f"{file} does not exist or is not a file.",
-            "Check the path; to write such a file: anymri recipe SYSTEM > FILE",
-        )
-    try:
-        values = plain_yaml.read(read_text(file))
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.", "Check its permissions.") from error
-    except (TextError, plain_yaml.YAMLTextError) as error:
-        raise ConfigurationError(
-            f"{file} cannot be read as YAML, because {error}.",
-            "Correct it; all fields of a recipe: anymri recipe SYSTEM",
-        ) from error
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"{file} is not a mapping.", "Write it as `recipe: {seed: 1}` and so on.")
-    return values
 
 
 def resolve_recipe(system: str, recipe: str | None, assignments: Sequence[str] = ()) -> Recipe:
@@ -179,48 +150,6 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     return plain_yaml.write({"recipe": recipe.model_dump(mode="json")})
 
 
-def validated(kind: type[M], values: Any, source: str, name_of: Callable[[Location], str] = _dotted) -> M:
-    """Return values as a typed model; raise `ConfigurationError` naming each field that does not fit.
-
-    source   where the values are from, for the error
-    name_of  function of a place to the name by which errors call it
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problems: dict[str, None] = {}
-        for each in _of_best_alternatives(error.errors()):
-            where, given = _field_names(each["loc"]), each["input"]
-            name = name_of(where) if where else ""
-            reason = each["msg"].removeprefix("Value error, ").removesuffix(".")
-            reason = reason[:1].lower() + reason[1:]
-            if each["type"] == "extra_forbidden":
-                known, last = _fields_at(kind, where[:-1]), str(where[-1])
-                hint = did_you_mean(last, known, name.removesuffix(last)).strip()
-                meant = hint.replace("Did", "did", 1) or f"known: {', '.join(known)}"
-                reason = f"there is no such field; {meant}"
-            elif not isinstance(given, dict | list | tuple | BaseModel):
-                reason += f" (given: {shown(given)})"
-            problems[f"{shortened(name)}: {shortened(reason, 300)}" if name else shortened(reason, 300)] = None
-        text = listed(list(problems), _MOST_PROBLEMS, "; ")
-        raise ConfigurationError(
-            f"{source} does not fit: {text}{'' if text.endswith('?') else '.'}",
-            "Correct these fields; all fields of a recipe: anymri recipe SYSTEM",
-        ) from error
-
-
-def _of_best_alternatives(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Return the errors without those of other types of a union: a number that is too large is no faulty dictionary."""
-    by_place: dict[Location, list[ErrorDetails]] = {}
-    for error in errors:
-        by_place.setdefault(_field_names(error["loc"]), []).append(error)
-    kept: list[ErrorDetails] = []
-    for same in by_place.values():
-        fitting = [each for each in same if not each["type"].endswith(("_type", "_parsing"))]
-        kept += fitting or same[:1]
-    return kept
-
-
 def _recipe(system: str, name: str | None) -> Recipe:
     recipes = spec(system).recipes
     if name is None:
@@ -231,23 +160,6 @@ def _recipe(system: str, name: str | None) -> Recipe:
             f"{did_you_mean(name, recipes)}Choose one of {', '.join(recipes)}; see: anymri systems {system}",
         )
     return recipes[name]
-
-
-def _fields_at(kind: type[BaseModel], where: Location) -> list[str]:
-    """Return the fields of the model at a place inside a model."""
-    for part in where:
-        if isinstance(part, str) and part in kind.model_fields:
-            annotation = kind.model_fields[part].annotation
-            candidates = [annotation, *get_args(annotation)]
-            kind = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), kind)
-    return list(kind.model_fields)
-
-
-def _field_names(where: Location) -> Location:
-    """Return a place without the alternatives of a union, which pydantic adds to it."""
-    words = ("str", "float", "int", "dict", "constrained", "function", "literal", "tuple")
-    end = (n for n, part in enumerate(where) if n and isinstance(part, str) and part.startswith(words))
-    return where[: next(end, len(where))]
 
 
 def _check_network(recipe: Recipe) -> None:

@@ -30,7 +30,8 @@ from pydantic import TypeAdapter
 
 from anymri.errors import RunError, WeightsError
 from anymri.files import digest, is_unused, read_text, replacing, write_json, write_text
-from anymri.training.configuration import TrainingConfiguration, read_yaml, validated
+from anymri.training.configuration import TrainingConfiguration
+from anymri.training.fields import read_yaml, validated
 from anymri.training.own_loss import missing_loss
 from anymri.training.position import Position
 from anymri.weights.store import load_weights

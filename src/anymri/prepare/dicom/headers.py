@@ -22,7 +22,7 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _DIRECTORY = b"1.2.840.10008.1.3.10"
 # The part of a file that says what it is and how it is encoded is at its beginning.
 _META_BYTES = 1024
-_MR_CLASSES = {
+MR_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4",  # MR image
     "1.2.840.10008.5.1.4.1.1.4.1",  # enhanced MR image
     "1.2.840.10008.5.1.4.1.1.4.4",  # legacy converted enhanced MR image
@@ -65,7 +65,7 @@ class Header:
     def is_mr(self) -> bool:
         """Whether the file is an MR image, in one of the forms that anymri reads."""
         kind = self.text("SOPClassUID")
-        return self.text("Modality") == "MR" and (kind in _MR_CLASSES or not kind)
+        return self.text("Modality") == "MR" and (kind in MR_CLASSES or not kind)
 
     @property
     def frames(self) -> int:

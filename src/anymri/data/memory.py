@@ -1,4 +1,4 @@
-"""Settings of the memory allocator, for processes that compute networks on a CPU."""
+"""Memory of tensors on a CPU."""
 
 from __future__ import annotations
 
