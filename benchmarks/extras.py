@@ -65,6 +65,16 @@ USES = {
         "from anymri.layers.scan_compiled import SCAN\n"
         "assert usable(torch.zeros(1), SCAN)"
     ],
+    "studio": [
+        "import subprocess, sys, time, urllib.request\n"
+        "studio = subprocess.Popen([sys.executable, '-m', 'anymri', 'studio', 'CASE', '--no-browser', '--json'], "
+        "stderr=subprocess.PIPE, text=True)\n"
+        "url = next(line for line in studio.stderr if '\"ready\"' in line).split('\"url\": \"')[1].split('\"')[0]\n"
+        "assert urllib.request.urlopen(url).status == 200\n"
+        "studio.terminate()"
+    ],
+    "notebook": ["import anymri\nassert anymri.show(anymri.segment('CASE', device='cpu')) is not None"],
+    "pacs": ["anymri pacs example"],
     "mlflow": [f"{TRAIN} --logger mlflow"],
     "wandb": [f"{TRAIN} --logger wandb"],
 }
