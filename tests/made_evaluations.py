@@ -7,7 +7,9 @@ import pandas as pd
 
 from anymri.evaluation.metrics import METRICS
 from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS
+from anymri.files import sha256
 from anymri.modalities import SUBSETS
+from anymri.synthesis.phantoms import FILE_SUFFIXES
 
 REGIONS = ("WT", "TC", "ET")
 # Gain of a region from each modality, in Dice.
@@ -87,6 +89,16 @@ def write_evaluation(
     }
     (folder / "provenance.json").write_text(json.dumps(provenance))
     return folder
+
+
+def point_to(folder, cases):
+    """Let the provenance of an evaluation name the files of phantoms, given by their folders, as those of its cases."""
+    provenance = json.loads((folder / "provenance.json").read_text())
+    for number, case in enumerate(cases):
+        for role, suffix in {**FILE_SUFFIXES, "label": "seg"}.items():
+            file = case / f"{case.name}-{suffix}.nii.gz"
+            provenance["inputs"][f"case-{number:02d}: {role}"] = {"file": str(file), "sha256": sha256(file)}
+    (folder / "provenance.json").write_text(json.dumps(provenance))
 
 
 def remove_checksums(folder):
