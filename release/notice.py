@@ -25,8 +25,8 @@ anymri is distributed without the packages below. An installation of the core or
 index, each under its licence, as the package itself states it. Container images contain them. "needed by" is the core
 or the first extra that needs the package. Made by `make notice` from requirements/.
 
-One file of another project is part of anymri: src/anymri/studio/assets/niivue.umd.js is NiiVue as it is published, under
-BSD-2-Clause, with packages under MIT and ISC inside; see NIIVUE-LICENSE beside it.
+One file of another project is part of anymri: src/anymri/studio/assets/niivue.umd.js is NiiVue as it is published,
+under BSD-2-Clause, with packages under MIT and ISC inside; see NIIVUE-LICENSE beside it.
 """
 CUDA_HEAD = """
 Only with PyTorch for CUDA (requirements/cuda.txt), or on other systems than Linux; their licences were not read here.
