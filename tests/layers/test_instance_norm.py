@@ -81,7 +81,7 @@ def test_only_large_features_with_whole_vectors_are_compiled(computed_by, monkey
     monkeypatch.undo()
     assert compiled_norm.can_norm(torch.zeros(1, 64, 64, 64, 8), SLOPE) == (computed_by == "compiled")
     assert not compiled_norm.can_norm(torch.zeros(1, 8, 8, 8, 8), SLOPE)
-    assert not compiled_norm.can_norm(torch.zeros(1, 65, 65, 65, 3), SLOPE)
+    assert not compiled_norm.can_norm(torch.zeros(1, 65, 65, 65, 5), SLOPE)
     assert not compiled_norm.can_norm(torch.zeros(1, 64, 64, 64, 8), 2.0)
 
 

@@ -82,7 +82,7 @@ def test_cautions_name_what_was_not_seen_in_training():
 
 def test_caution_of_a_subset_that_finds_little_has_the_measured_dice():
     tables = [*table(T1=0.3, FLAIR=0.8), *table(T1=0.5, FLAIR=0.7)]
-    with pytest.warns(InputWarning, match=r"From T1 the weights general .* 0\.30 to 0\.50\. Add another scan"):
+    with pytest.warns(InputWarning, match=r"From T1 the weights general .* 0\.30 to 0\.50 on the data of their card"):
         caution(card(tables=tables), "general", Subset.parse("T1"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

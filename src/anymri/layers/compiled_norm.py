@@ -19,8 +19,8 @@ NORMALISE = Kernel("normalise", "norm_kernels", _USERS)
 GRADIENT_SUMS = Kernel("gradient_sums", "norm_kernels", _USERS)
 DIFFERENTIATE = Kernel("differentiate", "norm_kernels", _USERS)
 
-# Features with fewer numbers are normed by torch, whose operators start faster.
-LARGE = 2**18
+# Features with fewer numbers are normed by torch, because they stay in the caches and there is little to gain.
+LARGE = 2**20
 # Numbers per row, at least where the voxels can be divided so, and rows from which a first mean is computed.
 _ROW, _SAMPLED = 128, 64
 
