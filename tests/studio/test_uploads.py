@@ -122,6 +122,7 @@ def test_zip_is_unpacked_and_opened(page, cohort):
         (zipped({"a.nii": b"x" * 1000})[:-30], "damaged"),
         (b"PK\x03\x04" + b"x" * 50, "damaged"),
     ],
+    ids=["parent", "absolute", "bomb", "cut off", "no archive"],
 )
 def test_hostile_archives_are_refused_before_they_are_unpacked(page, content, word):
     before = temporary(page)

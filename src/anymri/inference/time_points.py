@@ -49,8 +49,12 @@ def common_subset(first: RawStudy, second: RawStudy, subset: Subset | str | None
         chosen = as_subset(subset)
         for study in (first, second):
             if not chosen <= study.subset:
-                has = f"Both time points have {'+'.join(common)}." if common else "They have no modality in common."
-                raise ModalityError(f"{study.name} has {study.subset}, not {chosen}.", has)
+                advice = (
+                    f"Choose from {'+'.join(common)} with --subset."
+                    if common
+                    else "Choose other scans: they share none."
+                )
+                raise ModalityError(f"{study.name} has {study.subset}, not {chosen}.", advice)
         return chosen
     if not common:
         raise ModalityError(
@@ -79,8 +83,8 @@ def days_between(first: RawStudy, second: RawStudy) -> int | None:
     days = (moments[1].date() - moments[0].date()).days
     if moments[1] < moments[0]:
         warnings.warn(
-            f"The second time point, {second.name}, is older than the first, {first.name}: a change is that back in "
-            "time. Exchange the two for the usual direction.",
+            f"The second time point, {second.name}, is older than the first, {first.name}: changes are computed "
+            "backwards in time. Swap the two for the usual direction.",
             InputWarning,
             stacklevel=2,
         )

@@ -33,14 +33,14 @@ def _address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError as error:
-        raise ValueError("an address of this machine is needed, as 127.0.0.1, or 0.0.0.0 for all of them") from error
+        raise ValueError("not an IP address of this machine, such as 127.0.0.1; use 0.0.0.0 for all") from error
 
 
 def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
     except ValueError as error:
-        raise ValueError("an address is that of a host or network, as 10.0.0.7 or 10.0.0.0/24") from error
+        raise ValueError("not an IP address or network, such as 10.0.0.7 or 10.0.0.0/24") from error
 
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
@@ -169,7 +169,7 @@ class Destination(_Fields):
 
 
 class Limits(_Fields):
-    """Limits of what the node takes; what is beyond them is refused, and the sender is told so.
+    """Limits of what the node takes; what is beyond them is refused, and the sender receives a DICOM status.
 
     associations             associations at a time
     idle_seconds             time without data after which an association is ended
@@ -209,7 +209,7 @@ class Retry(_Fields):
 
 
 class Segmentation(_Fields):
-    """How studies are segmented.
+    """Settings of the segmentation.
 
     weights      weights file, run folder or name of installed weights; by default the best installed for all subsets
     device       auto, cpu, cuda, cuda:1

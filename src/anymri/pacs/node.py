@@ -193,7 +193,7 @@ class _Segmenting:
         reply = self._workers.submit(request, f"the study {job.study}").result()
         if isinstance(reply.value, Answer):
             return reply.value
-        failure = reply.failure or Failure("The work on the study gave no answer.", "Try it again: anymri pacs retry")
+        failure = reply.failure or Failure("The worker returned no result.", "Try it again: anymri pacs retry CONFIG")
         return Answer("failed", failure=failure, cause="other")
 
     def _record(self, job: jobs.Job, answer: Answer) -> None:

@@ -64,7 +64,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """How the work on a study ended.
+    """Outcome of the work on a study.
 
     status      segmented; incomplete: not all modalities, though all were wanted; failed
     modalities  modalities that the study has

@@ -89,7 +89,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return refusal(error.status_code, "The studio does not know this request.", "Load the page again.")
+    return refusal(error.status_code, "The studio has no such address.", "Load the page again.")
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""The work of the child process: loaded weights, prepared and encoded cases, and what the page asks about them.
+"""The work of the child process: loaded weights, prepared and encoded cases, and the methods that the page calls.
 
 Memory is bounded: at most two prepared cases and two loaded weights are kept, each weights with the encodings of one
 case, of which at most `ENCODED_BYTES` are in memory and the rest in a temporary file. Everything else is in files.
@@ -35,7 +35,7 @@ V = TypeVar("V")
 
 
 class Desk:
-    """What the child process keeps, and the methods that the server calls; each returns plain values and paths."""
+    """State of the child process, and the methods that the server calls; each returns plain values and paths."""
 
     def __init__(self, device: str = "auto", lane: str = "torch", brain: str = "auto") -> None:
         """Create an empty desk.

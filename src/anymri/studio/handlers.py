@@ -1,4 +1,4 @@
-"""What the addresses of the studio do: a request is read and checked here, and nothing else."""
+"""Request handlers of the studio: each reads and checks one request, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The child process of the studio, seen from both of its sides: requests to it, and events from it.
+"""Child process of the studio: requests to it, and events from it.
 
 It is not started by `multiprocessing`, which would run the caller's script a second time.
 """
@@ -148,7 +148,7 @@ class _Requests:
 
 
 def serve(settings: Mapping[str, Any]) -> None:
-    """Answer requests from the standard input by events on the standard output, until the input ends."""
+    """Process requests from the standard input and write events to the standard output, until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, which ends this process
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")

@@ -1,4 +1,4 @@
-"""Who may use the studio: the only layer between the network and its routes.
+"""Access control of the studio: the only layer between the network and its routes.
 
 A page of another origin must neither read nor change anything, also if it makes its name resolve to this machine (DNS
 rebinding), and another user of this machine must not get in without the token.

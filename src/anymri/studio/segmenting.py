@@ -169,7 +169,7 @@ def _write_reconstructed(
 
 
 def _gain(subset: Subset, card: WeightsCard) -> Mapping[str, str] | None:
-    """Return which missing modality the card of the weights lets expect most from, and a sentence about it."""
+    """Return the missing modality with the largest gain in Dice on the card of the weights, and a sentence about it."""
     table = next((each for each in card.tables if str(subset) in each.dice), None)
     gains = expected_gains(subset, None if table is None else table.dice) or ()
     best = max(gains, key=lambda gain: sum(gain.change.values()), default=None)

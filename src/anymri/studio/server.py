@@ -27,7 +27,7 @@ _FOLDERS, _LOCK = "anymri-studio-", "lock"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a studio is reached.
+    """Host and port of a studio.
 
     host  address or name of this machine
     port  0 for any free port

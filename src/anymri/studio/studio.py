@@ -104,7 +104,7 @@ class Studio:
         """Return the job with an identifier; raise `NotFoundError` if it does not exist."""
         found = self._batches.get(job_id) or self.jobs.find(job_id)
         if found is None:
-            raise NotFoundError("This work is not known any more.", "Start it again.")
+            raise NotFoundError("This job does not exist any more.", "Start it again.")
         return found
 
     def cancel(self, job_id: str) -> Job | Batch:
@@ -178,7 +178,7 @@ class Studio:
         """Return the file of weights; raise `NotFoundError` if the studio does not offer them."""
         if not isinstance(name, str) or name not in self.weights:
             raise NotFoundError(
-                f"There are no weights {shown(name, 60)} in the studio.",
+                f"{shown(name, 60)} is not among the weights of the studio.",
                 "Install some with `anymri weights add FILE-OR-URL`, or name some: anymri studio --weights NAME",
             )
         return self.weights[name]

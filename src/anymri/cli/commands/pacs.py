@@ -103,7 +103,7 @@ def retry(configuration: Configuration, study: Study = None) -> Retried:
 def check(configuration: Configuration) -> Checked:
     """Check a configuration, and call the programs that it names.
 
-    The exit code is 3 if some do not answer.
+    The exit code is 3 if one of them cannot be reached.
     """
     from anymri.cli.checks import check_weights
     from anymri.extras import need
