@@ -30,7 +30,7 @@ _ENCODINGS = (
     "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
     "1.2.840.10008.1.2.4.91",  # JPEG 2000
 )
-# Connections beyond the associations that are told to come later; further ones are closed at once.
+# Connections beyond the associations that are rejected by DICOM; further ones are closed at once.
 _SPARE_CONNECTIONS = 20
 # Connections that the operating system keeps until they are accepted.
 _WAITING_CONNECTIONS = 64

@@ -84,7 +84,7 @@ def segment_study(request: Request) -> Answer:
     """Segment a study and write its results into their folder, whole or not at all; errors become the answer."""
     try:
         return _segment(request)
-    except Exception as error:  # noqa: BLE001 (the worker goes on with the next study)
+    except Exception as error:  # noqa: BLE001 (the worker continues with the next study)
         failure = Failure.of(error)
         failure = Failure(failure.what, _REMEDIES.get(type(error), failure.fix))
         return Answer("failed", failure=_cleaned(failure, request), cause=_cause(error))

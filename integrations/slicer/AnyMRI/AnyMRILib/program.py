@@ -165,7 +165,7 @@ class Run:
         return steps
 
     def cancel(self) -> None:
-        """Stop the process, first kindly, then by force; results that are not whole are not left behind by anymri."""
+        """Terminate the process, and kill it if it does not end; anymri does not leave incomplete results."""
         self.cancelled = True
         if self._process.poll() is not None:
             return

@@ -85,7 +85,7 @@ def status(configuration: Configuration, study: Study = None) -> NodeReport:
         output.print(table)
     if len(found.listed) > _MOST_LINES:
         output.print(f"and {len(found.listed) - _MOST_LINES} more: --json lists them")
-    return NodeReport(found.running, found.studies, found.deliveries, found.bytes_on_disk, found.listed)
+    return NodeReport(**vars(found))
 
 
 @pacs.command(cls=Command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anymri.cli.results import DONE, PARTLY_DONE, Result
-from anymri.pacs.status import StudyStatus
+from anymri.pacs.status import NodeStatus
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,8 @@ class NodeEnd(Result):
 
 
 @dataclass(frozen=True)
-class NodeReport(Result):
-    """The status of a node.
-
-    running        whether it is alive
-    studies        state -> number of jobs; receiving: number of studies that wait to be quiet
-    deliveries     results that destinations do not have yet
-    bytes_on_disk  bytes of received objects
-    listed         studies that wait or failed, and the last ones that were sent
-    """
-
-    running: bool
-    studies: dict[str, int]
-    deliveries: int
-    bytes_on_disk: int
-    listed: list[StudyStatus]
+class NodeReport(NodeStatus, Result):
+    """The status of a node."""
 
 
 @dataclass(frozen=True)
