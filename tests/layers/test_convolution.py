@@ -21,6 +21,9 @@ SHAPES = {
     "even kernel": (3, 5, (8, 8, 8), 4, 2, 1, 1),
     "groups": (4, 4, (6, 7, 8), 3, 1, 1, 4),
     "large": (8, 2, (52, 52, 3), 3, 1, 1, 1),
+    "few outputs": (8, 8, (5, 4, 32), 3, 1, 1, 1),
+    "few outputs of one channel": (1, 4, (4, 5, 48), 3, 1, 1, 1),
+    "few outputs of many channels": (20, 12, (3, 1, 64), 3, 1, 1, 1),
 }
 
 

@@ -21,8 +21,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anymri.layers.convolution import is_traced
-
 # Numbers in a vector, see `vectors`.
 LANES = 16
 
@@ -41,6 +39,11 @@ class Kernel:
     module: str
     users: str
     wanted: bool = False
+
+
+def is_traced() -> bool:
+    """Return whether a graph is being traced, which must consist of torch's operators."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def usable(tensor: Tensor, *kernels: Kernel) -> bool:

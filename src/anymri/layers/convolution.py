@@ -10,12 +10,16 @@ and in graphs that are traced, compiled or counted, these are torch's convolutio
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from anymri.layers.compiled import is_traced
+from anymri.layers.compiled_convolution import can_convolve, convolved, weight_gradient
 
 Triple = tuple[int, int, int]
 
@@ -42,6 +46,9 @@ def conv3d(
     features = channels_last(features)
     if weight[0, 0].numel() == 1 and stride == (1, 1, 1) and padding == (0, 0, 0) and groups == 1:
         return from_tokens(functional.linear(to_tokens(features), weight.flatten(1), bias))
+    if stride == padding == dilation == (1, 1, 1) and groups == 1 and can_convolve(features, weight):
+        compiled: Callable[..., Tensor] = _CompiledConvolution.apply
+        return from_tokens(compiled(to_tokens(features), weight, bias))
     if _taken_by_torch(features, weight, groups):
         return functional.conv3d(features, weight, bias, stride, padding, dilation, groups)
     if not torch.is_grad_enabled():
@@ -52,11 +59,6 @@ def conv3d(
 def fast(features: Tensor) -> bool:
     """Return whether features are computed by oneDNN, channels last: on a CPU, outside traced and counted graphs."""
     return features.device.type == "cpu" and ONEDNN and not is_in_torch_dispatch_mode() and not is_traced()
-
-
-def is_traced() -> bool:
-    """Return whether a graph is being traced, which must consist of torch's operators."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def channels_last(features: Tensor) -> Tensor:
@@ -109,6 +111,28 @@ def _in_halves(
     output = to_tokens(functional.conv3d(halves, weight, bias, stride, (0, padding[1], padding[2]), dilation, groups))
     whole = output.flatten(0, 1) if sides % 2 == 0 else torch.cat([output[0], output[1, 1:]])
     return from_tokens(whole[None])
+
+
+class _CompiledConvolution(torch.autograd.Function):
+    """Convolution of (B, X, Y, Z, C), contiguous, by `compiled_convolution`."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(tokens, weight)
+        return convolved(tokens, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        tokens, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        to_tokens_, to_weight, to_bias = ctx.needs_input_grad
+        reversed_kernel = weight.flip(2, 3, 4).transpose(0, 1)
+        return (
+            to_tokens(conv3d(from_tokens(gradient), reversed_kernel, padding=(1, 1, 1))) if to_tokens_ else None,
+            weight_gradient(tokens, gradient) if to_weight else None,
+            gradient.sum((0, 1, 2, 3)) if to_bias else None,
+        )
 
 
 class Conv3d(nn.Conv3d):

@@ -1,0 +1,230 @@
+"""Functions for numba: 3x3x3 convolution with few output channels, and its gradients (see `compiled_convolution`).
+
+A vector holds 16 voxels along z of one channel. So features of few channels, which are channels last, are transposed,
+plane by plane along x: three planes with a margin of zeros are kept, in a ring. Arrays are float32 and flat.
+
+sizes    X, Y, Z, C: of the features, channels last; Z is a multiple of 16
+planes   planes along x, from the first to the last, that a call processes
+
+Imported only where numba is installed; `compiled` compiles the functions that have a signature.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from anymri.layers.compiled import LANES
+from anymri.layers.compiled_convolution import GROUP
+from anymri.layers.scan_kernels import to_rows
+from anymri.layers.vectors import (
+    constant,
+    largest,
+    load,
+    multiply,
+    multiply_add,
+    splat,
+    store,
+    subtract,
+    total,
+    transpose,
+)
+
+SIGNATURES = {
+    "convolve": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, UniTuple(int64, 4), "
+    "int64, int64, int64)",
+    "differentiate": "void(float32[::1], float32[::1], float64[::1], UniTuple(int64, 4), int64, int64, int64)",
+}
+# Voxels that are computed at once, of four output channels: the sums fit into the registers of a CPU.
+VOXELS = 2 * LANES
+
+
+@njit(error_model="numpy")
+def row_length(z: int) -> int:
+    """Return the numbers of a row of a ring: one of margin, the voxels up to a multiple of 32, and a vector."""
+    return (z + VOXELS - 1) // VOXELS * VOXELS + LANES
+
+
+@njit(error_model="numpy")
+def normalise_line(features: Any, place: int, count: int, factors: Any, slope: float, line: Any) -> None:
+    """Copy `count` numbers; with factors, leaky ReLU of (features - middle) * scale + shift.
+
+    factors  (3, Z * C): middle, scale and shift of each number of a line; empty for none
+    """
+    if len(factors) == 0:
+        for k in range(0, count, LANES):
+            store(line, k, load(features, place + k))
+        return
+    slopes = constant(slope)
+    for k in range(0, count, LANES):
+        difference = subtract(load(features, place + k), load(factors, k))
+        normed = multiply_add(difference, load(factors, count + k), load(factors, 2 * count + k))
+        store(line, k, largest(multiply(slopes, normed), normed))
+
+
+@njit(error_model="numpy")
+def load_plane(
+    features: Any, x: int, factors: Any, slope: float, sizes: Any, ring: Any, line: Any, square: Any
+) -> None:
+    """Write plane x to its place in the ring, (3, Y + 2, C, row); zeros if it lies outside of the features.
+
+    line    memory for a line of features, and a vector
+    square  memory for 256 numbers
+    """
+    sides_x, sides_y, sides_z, channels = sizes
+    stride = row_length(sides_z)
+    plane = (sides_y + 2) * channels * stride
+    place = x % 3 * plane
+    if x < 0 or x >= sides_x:
+        ring[place : place + plane] = np.float32(0)
+        return
+    count = sides_z * channels
+    for y in range(sides_y):
+        normalise_line(features, (x * sides_y + y) * count, count, factors, slope, line)
+        row = place + (y + 1) * channels * stride + 1
+        if channels == 1:
+            for k in range(0, count, LANES):
+                store(ring, row + k, load(line, k))
+            continue
+        for c in range(0, channels, LANES):
+            rows = min(LANES, channels - c)
+            to_rows(line, c, channels, ring, row + c * stride, stride, rows, sides_z, square, False)
+
+
+@njit(error_model="numpy")
+def correlate(
+    ring: Any, starts: Any, stride: int, channels: int, weights: Any, place: int, sums: Any, target: int
+) -> None:
+    """Write 32 voxels of four output channels, one after the other.
+
+    starts   offsets of the nine rows that the kernel reaches, first channel
+    weights  from `place` on: bias (4,), then (9, C, 3, 4)
+    sums     from `target` on: (4, 32)
+    """
+    a0 = a1 = splat(weights, place)
+    b0 = b1 = splat(weights, place + 1)
+    c0 = c1 = splat(weights, place + 2)
+    d0 = d1 = splat(weights, place + 3)
+    place += GROUP
+    for start in starts:
+        for offset in range(start, start + channels * stride, stride):
+            for z in range(offset, offset + 3):
+                first, second = load(ring, z), load(ring, z + LANES)
+                weight = splat(weights, place)
+                a0, a1 = multiply_add(first, weight, a0), multiply_add(second, weight, a1)
+                weight = splat(weights, place + 1)
+                b0, b1 = multiply_add(first, weight, b0), multiply_add(second, weight, b1)
+                weight = splat(weights, place + 2)
+                c0, c1 = multiply_add(first, weight, c0), multiply_add(second, weight, c1)
+                weight = splat(weights, place + 3)
+                d0, d1 = multiply_add(first, weight, d0), multiply_add(second, weight, d1)
+                place += GROUP
+    store(sums, target, a0)
+    store(sums, target + LANES, a1)
+    store(sums, target + VOXELS, b0)
+    store(sums, target + VOXELS + LANES, b1)
+    store(sums, target + 2 * VOXELS, c0)
+    store(sums, target + 2 * VOXELS + LANES, c1)
+    store(sums, target + 3 * VOXELS, d0)
+    store(sums, target + 3 * VOXELS + LANES, d1)
+
+
+def convolve(
+    features: Any, weights: Any, output: Any, factors: Any, slope: float, sizes: Any, outputs: int,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """Write the convolution of the normalised features with a margin of zeros, channels last.
+
+    weights        (O / 4, bias and kernel), see `correlate`
+    factors,slope  of the norm and the leaky ReLU before the convolution, see `normalise_line`
+    outputs        number O of output channels
+    """
+    _sides_x, sides_y, sides_z, channels = sizes
+    stride = row_length(sides_z)
+    row = channels * stride
+    plane = (sides_y + 2) * row
+    ring, starts = np.zeros(3 * plane, np.float32), np.zeros(9, np.int64)
+    line = np.zeros(row_length(sides_z) * max(channels, outputs) + LANES, np.float32)
+    square, sums = np.zeros(LANES * LANES, np.float32), np.zeros(outputs * VOXELS, np.float32)
+    group = GROUP * (1 + 27 * channels)
+    for x in range(first - 1, first + 1):
+        load_plane(features, x, factors, slope, sizes, ring, line, square)
+    for x in range(first, last):
+        load_plane(features, x + 1, factors, slope, sizes, ring, line, square)
+        for y in range(sides_y):
+            for z in range(0, sides_z, VOXELS):
+                for tap in range(9):
+                    starts[tap] = (x + tap // 3 + 2) % 3 * plane + (y + tap % 3) * row + z
+                for o in range(0, outputs, GROUP):
+                    correlate(ring, starts, stride, channels, weights, o // GROUP * group, sums, o * VOXELS)
+                for part in range(z, min(z + VOXELS, sides_z), LANES):
+                    # Rows of 16 numbers reach into the next voxels, which are written after them.
+                    for o in range((outputs - 1) // LANES * LANES, -1, -LANES):
+                        rows = min(LANES, outputs - o)
+                        transpose(sums, o * VOXELS + part - z, VOXELS, rows, line, part * outputs + o, outputs)
+            place = (x * sides_y + y) * sides_z * outputs
+            for k in range(0, sides_z * outputs, LANES):
+                store(output, place + k, load(line, k))
+
+
+@njit(error_model="numpy")
+def correlate_gradients(
+    ring: Any, start: int, gradients: Any, place: int, stride: int, count: int, sums: Any, target: int
+) -> None:
+    """Add the products of a row of features with rows of four output channels, for the three voxels that each reaches.
+
+    start   offset in the ring of the row
+    place   offset in the gradients of the first row; the next ones are `stride` apart
+    count   voxels of a row
+    sums    from `target` on: (4, 3, 16)
+    """
+    a0, a1, a2 = load(sums, target), load(sums, target + 16), load(sums, target + 32)
+    b0, b1, b2 = load(sums, target + 48), load(sums, target + 64), load(sums, target + 80)
+    c0, c1, c2 = load(sums, target + 96), load(sums, target + 112), load(sums, target + 128)
+    d0, d1, d2 = load(sums, target + 144), load(sums, target + 160), load(sums, target + 176)
+    for z in range(0, count, LANES):
+        x0, x1, x2 = load(ring, start + z), load(ring, start + z + 1), load(ring, start + z + 2)
+        gradient = load(gradients, place + z)
+        a0, a1, a2 = multiply_add(x0, gradient, a0), multiply_add(x1, gradient, a1), multiply_add(x2, gradient, a2)
+        gradient = load(gradients, place + stride + z)
+        b0, b1, b2 = multiply_add(x0, gradient, b0), multiply_add(x1, gradient, b1), multiply_add(x2, gradient, b2)
+        gradient = load(gradients, place + 2 * stride + z)
+        c0, c1, c2 = multiply_add(x0, gradient, c0), multiply_add(x1, gradient, c1), multiply_add(x2, gradient, c2)
+        gradient = load(gradients, place + 3 * stride + z)
+        d0, d1, d2 = multiply_add(x0, gradient, d0), multiply_add(x1, gradient, d1), multiply_add(x2, gradient, d2)
+    for k, vector in enumerate((a0, a1, a2, b0, b1, b2, c0, c1, c2, d0, d1, d2)):
+        store(sums, target + k * LANES, vector)
+
+
+def differentiate(features: Any, gradients: Any, output: Any, sizes: Any, outputs: int, first: int, last: int) -> None:
+    """Add the gradient of the kernel, (9, C, O, 3), from the gradients of the output voxels, (X, Y, Z, O)."""
+    _sides_x, sides_y, sides_z, channels = sizes
+    stride = row_length(sides_z)
+    row = channels * stride
+    plane = (sides_y + 2) * row
+    none = np.zeros(0, np.float32)
+    ring, rows = np.zeros(3 * plane, np.float32), np.zeros(outputs * stride, np.float32)
+    line = np.zeros(stride * max(channels, outputs) + LANES, np.float32)
+    square, sums = np.zeros(LANES * LANES, np.float32), np.zeros(len(output) * LANES, np.float32)
+    one = np.float32(1)
+    for x in range(first - 1, first + 1):
+        load_plane(features, x, none, one, sizes, ring, line, square)
+    for x in range(first, last):
+        load_plane(features, x + 1, none, one, sizes, ring, line, square)
+        for y in range(sides_y):
+            normalise_line(gradients, (x * sides_y + y) * sides_z * outputs, sides_z * outputs, none, one, line)
+            for o in range(0, outputs, LANES):
+                to_rows(line, o, outputs, rows, o * stride, stride, min(LANES, outputs - o), sides_z, square, False)
+            target = 0
+            for tap in range(9):
+                start = (x + tap // 3 + 2) % 3 * plane + (y + tap % 3) * row
+                for c in range(channels):
+                    for o in range(0, outputs, GROUP):
+                        correlate_gradients(ring, start + c * stride, rows, o * stride, stride, sides_z, sums, target)
+                        target += 3 * GROUP * LANES
+        # float32 sums of a plane are still exact enough.
+        for k in range(len(output)):
+            output[k] += total(load(sums, k * LANES))
+        sums[:] = np.float32(0)
