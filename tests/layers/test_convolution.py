@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch.nn import functional
@@ -5,7 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anymri.layers import convolution
 from anymri.layers.convolution import Conv3d, ConvTranspose3d, conv3d
+from anymri.layers.instance_norm import InstanceNorm, NormedConv3d
 from anymri.layers.packed_convolution import packed_conv3d
+from recurrence import needs_numba
 
 # Channels, output channels, sides, kernel, stride, padding, groups: small ones that torch computes by its slow kernels,
 # odd numbers of outputs, one output along x, single channels and kernels, and one that torch gives to oneDNN itself.
@@ -127,3 +131,56 @@ def test_packed_convolution_and_gradients_equal_the_plain_ones(block, side):
     pairs = zip(*(torch.autograd.grad(output.square().sum(), leaves) for output in (ours, expected)), strict=True)
     for found, reference in pairs:
         torch.testing.assert_close(found, reference, rtol=1e-9, atol=1e-9)
+
+
+# Features of a million numbers, whose norm is compiled too; a row along z with an empty half of vectors, odd channels.
+COMPILED = [((1, 8, 64, 48, 48), 8), ((2, 5, 80, 64, 48), 4), ((1, 24, 40, 40, 32), 12)]
+
+
+@needs_numba
+@pytest.mark.parametrize(("shape", "outputs"), COMPILED, ids=str)
+@pytest.mark.parametrize("gains", [True, False])
+def test_norm_and_convolution_in_one_pass_equal_those_of_torch(shape, outputs, gains):
+    torch.manual_seed(0)
+    features = (torch.randn(shape) * 2 + 3).to(memory_format=torch.channels_last_3d)
+    norm = InstanceNorm(shape[1], gains=gains, slope=0.1)
+    if gains:
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+    module = NormedConv3d(norm, Conv3d(shape[1], outputs, 3, padding=1))
+    expected = functional.conv3d(
+        functional.leaky_relu(functional.instance_norm(features, weight=norm.weight, bias=norm.bias), 0.1),
+        module.conv.weight, module.conv.bias, padding=1,
+    )  # fmt: skip
+    with torch.inference_mode(), patch.object(convolution, "convolved") as apart:
+        torch.testing.assert_close(module(features), expected, rtol=0, atol=1e-5)
+    apart.assert_not_called()
+    torch.testing.assert_close(module(features), expected, rtol=0, atol=1e-5)
+
+
+@needs_numba
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_do_not_change_a_compiled_convolution(threads):
+    torch.manual_seed(0)
+    features, weight = torch.randn(1, 8, 7, 5, 32), torch.randn(4, 8, 3, 3, 3)
+    expected = conv3d(features, weight, padding=(1, 1, 1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    found = conv3d(features, weight, padding=(1, 1, 1))
+    torch.set_num_threads(before)
+    assert torch.equal(found, expected)
+
+
+@needs_numba
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="needs a CPU with AVX512-BF16")
+@pytest.mark.parametrize(("channels", "outputs"), [(8, 8), (5, 4), (1, 8), (20, 12)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_convolution_under_autocast_rounds_factors_to_bfloat16(channels, outputs, dtype):
+    torch.manual_seed(0)
+    features, bias = torch.randn(2, channels, 4, 5, 48).to(dtype), torch.randn(outputs)
+    weight = torch.randn(outputs, channels, 3, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv3d(features, weight, bias, padding=(1, 1, 1))
+    expected = functional.conv3d(features.bfloat16().float(), weight.bfloat16().float(), bias, padding=1)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)

@@ -1,20 +1,25 @@
 """3x3x3 convolution with few output channels by the compiled functions of `convolution_kernels`.
 
 A CPU multiplies 8 or 16 numbers in one instruction. oneDNN takes output channels for them, so that 4 channels use a
-quarter to a half of it; here 16 voxels along z are taken, and all of it is used, by one channel too.
+quarter to a half of it; here 16 voxels along z are taken, and all of it is used, by one channel too. The norm before a
+convolution can be computed while its features are read. Under autocast the products are those of bfloat16; features
+remain float32.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from anymri.layers.compiled import LANES, Kernel, as_array, call, flat, in_parallel, usable
 
 _USERS = "Convolutions"
 CONVOLVE = Kernel("convolve", "convolution_kernels", _USERS)
+CONVOLVE_PAIRS = Kernel("convolve_pairs", "convolution_kernels", _USERS)
 DIFFERENTIATE = Kernel("differentiate", "convolution_kernels", _USERS)
 
 # Output channels are computed in groups of this many; with 16, oneDNN is as fast.
@@ -32,26 +37,58 @@ def can_convolve(features: Tensor, weight: Tensor) -> bool:
     row = features.shape[-1]
     if side != [3, 3, 3] or outputs % GROUP or outputs >= LANES or row < SHORTEST_ROW or row % LANES:
         return False
-    return not torch.is_autocast_enabled("cpu") and usable(features, CONVOLVE, DIFFERENTIATE)
+    if not torch.is_autocast_enabled("cpu"):
+        return features.dtype == torch.float32 and usable(weight, CONVOLVE, DIFFERENTIATE)
+    # bfloat16 features are those of convolutions by oneDNN.
+    if torch.get_autocast_dtype("cpu") != torch.bfloat16 or features.dtype not in (torch.float32, torch.bfloat16):
+        return False
+    return usable(weight, DIFFERENTIATE) and _has_bfloat16() and usable(weight, CONVOLVE_PAIRS)
 
 
-def convolved(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the convolution (B, X, Y, Z, O) of (B, X, Y, Z, C), contiguous; without gradients."""
-    outputs, channels = weight.shape[:2]
-    # Per group of outputs: biases, then weights in the order in which they are needed.
-    biases = weight.new_zeros(outputs) if bias is None else bias.detach()
-    kernel = weight.detach().reshape(-1, GROUP, channels, 9, 3).permute(0, 3, 2, 4, 1).flatten(1)
-    [weights] = flat(torch.cat([biases.view(-1, GROUP), kernel], dim=1))
+@cache
+def _has_bfloat16() -> bool:
+    """Return whether the CPU multiplies pairs of bfloat16 numbers; numba must be installed."""
+    from anymri.layers.vectors import HAS_BFLOAT16
+
+    return HAS_BFLOAT16
+
+
+def convolved(
+    tokens: Tensor, weight: Tensor, bias: Tensor | None, factors: Tensor | None = None, slope: float = 1.0
+) -> Tensor:
+    """Return the convolution (B, X, Y, Z, O) of (B, X, Y, Z, C), contiguous; without gradients.
+
+    factors  (B, 3, Z * C): of the norm before, middle, scale and shift of each number of a row along z:
+             (tokens - middle) * scale + shift
+    slope    of the leaky ReLU after the norm for negative values, at most 1
+    """
+    outputs = len(weight)
+    pairs = torch.is_autocast_enabled("cpu")
+    [weights] = flat(_in_groups(weight.detach(), bias, pairs))
     output = tokens.new_empty(*tokens.shape[:-1], outputs)
-    none = as_array(tokens.new_empty(0))
-    for sample, target in zip(tokens, output, strict=True):
-        arrays = flat(sample, target)
+    if factors is None:
+        factors = tokens.new_empty(len(tokens), 0)
+    for sample, target, given in zip(tokens, output, factors, strict=True):
+        source, destination, norm = flat(sample, target, given)
+        arrays = source, weights, destination, norm
 
         def work(_: int, first: int, last: int, arrays: Any = arrays, sizes: Any = tuple(sample.shape)) -> None:
-            call(CONVOLVE, arrays[0], weights, arrays[1], none, 1.0, sizes, outputs, first, last)
+            call(CONVOLVE_PAIRS if pairs else CONVOLVE, *arrays, slope, sizes, outputs, first, last)
 
         in_parallel(work, len(sample))
     return output
+
+
+def _in_groups(weight: Tensor, bias: Tensor | None, pairs: bool) -> Tensor:
+    """Return biases, then weights (9, C, 3, 4) of each group of outputs; with `pairs`, of two channels in bfloat16."""
+    outputs, channels = weight.shape[:2]
+    biases = weight.new_zeros(outputs) if bias is None else bias.detach()
+    kernel = weight.reshape(-1, GROUP, channels, 9, 3).permute(0, 3, 2, 4, 1)
+    if pairs:
+        even = functional.pad(kernel, (0, 0, 0, 0, 0, channels % 2))
+        kernel = even.reshape(*even.shape[:2], -1, 2, *even.shape[3:]).movedim(3, -1)
+        kernel = kernel.to(torch.bfloat16).contiguous().view(torch.float32).squeeze(-1)
+    return torch.cat([biases.view(-1, GROUP), kernel.flatten(1)], dim=1)
 
 
 def weight_gradient(tokens: Tensor, gradient: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Where they are not usable (see `compiled`), `instance_norm` computes the same wi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -32,17 +32,28 @@ def can_norm(tokens: Tensor, slope: float) -> bool:
     return usable(tokens, MOMENTS, NORMALISE, GRADIENT_SUMS, DIFFERENTIATE)
 
 
-class CompiledNorm(torch.autograd.Function):
-    """Norm of groups of channels and leaky ReLU of (B, X, Y, Z, C) float32, contiguous.
+def line_factors(tokens: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float) -> Tensor:
+    """Return the norm of (B, X, Y, Z, C) as (B, 3, Z * C), see `compiled_convolution.convolved`."""
+    norm = _Factors.of(tokens, weight, bias, groups, eps)
+    return _repeated([norm.middle, norm.scale, norm.shift], tokens.shape[3] * tokens.shape[4])
 
-    Moments are those of the difference to a first mean, which a few rows give, so that they keep their digits. Sums are
-    float64 beyond 64 rows.
+
+class _Factors(NamedTuple):
+    """A norm as numbers per sample and channel, (B, C): (x - middle) * scale + shift.
+
+    Moments are those of the difference to a first mean, `middle`, which a few rows give, so that they keep their
+    digits. Sums are float64 beyond 64 rows.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any, tokens: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, slope: float
-    ) -> Tensor:
+    middle: Tensor
+    mean: Tensor
+    deviation: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, tokens: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float) -> Self:
+        """Return the norm of groups of channels; `deviation` is one over the standard deviation."""
         width, channels = _width(tokens), tokens.shape[-1]
         rows = tokens.view(len(tokens), -1, width)
         middle = rows[:, :: max(1, rows.shape[1] // _SAMPLED)].mean(1).view(len(rows), -1, channels).mean(1)
@@ -55,14 +66,24 @@ class CompiledNorm(torch.autograd.Function):
         deviation = (variance.clamp(min=0) + eps).rsqrt()
         scale = deviation if weight is None else deviation * weight
         shift = (middle - mean) * scale
-        if bias is not None:
-            shift = shift + bias
-        factors = _repeated([middle, scale, shift], width)
+        return cls(middle, mean, deviation, scale, shift if bias is None else shift + bias)
+
+
+class CompiledNorm(torch.autograd.Function):
+    """Norm of groups of channels and leaky ReLU of (B, X, Y, Z, C) float32, contiguous."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, tokens: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, slope: float
+    ) -> Tensor:
+        norm, width = _Factors.of(tokens, weight, bias, groups, eps), _width(tokens)
+        rows = tokens.view(len(tokens), -1, width)
+        factors = _repeated([norm.middle, norm.scale, norm.shift], width)
         output = torch.empty_like(tokens)
         for each, target, given in zip(rows, output, factors, strict=True):
             _write(NORMALISE, (each, target, given), slope, len(each))
         ctx.groups, ctx.slope = groups, slope
-        ctx.save_for_backward(tokens, factors, middle, mean, deviation, scale)
+        ctx.save_for_backward(tokens, factors, norm.middle, norm.mean, norm.deviation, norm.scale)
         return output
 
     @staticmethod

@@ -46,9 +46,9 @@ def conv3d(
     features = channels_last(features)
     if weight[0, 0].numel() == 1 and stride == (1, 1, 1) and padding == (0, 0, 0) and groups == 1:
         return from_tokens(functional.linear(to_tokens(features), weight.flatten(1), bias))
-    if stride == padding == dilation == (1, 1, 1) and groups == 1 and can_convolve(features, weight):
+    if is_compiled(features, weight, stride, padding, dilation, groups):
         compiled: Callable[..., Tensor] = _CompiledConvolution.apply
-        return from_tokens(compiled(to_tokens(features), weight, bias))
+        return from_tokens(compiled(to_tokens(features).float(), weight, bias))
     if _taken_by_torch(features, weight, groups):
         return functional.conv3d(features, weight, bias, stride, padding, dilation, groups)
     if not torch.is_grad_enabled():
@@ -59,6 +59,13 @@ def conv3d(
 def fast(features: Tensor) -> bool:
     """Return whether features are computed by oneDNN, channels last: on a CPU, outside traced and counted graphs."""
     return features.device.type == "cpu" and ONEDNN and not is_in_torch_dispatch_mode() and not is_traced()
+
+
+def is_compiled(
+    features: Tensor, weight: Tensor, stride: Triple, padding: Triple, dilation: Triple, groups: int
+) -> bool:
+    """Return whether `compiled_convolution` computes a convolution of features on a CPU."""
+    return stride == padding == dilation == (1, 1, 1) and groups == 1 and can_convolve(features, weight)
 
 
 def channels_last(features: Tensor) -> Tensor:
@@ -138,8 +145,16 @@ class _CompiledConvolution(torch.autograd.Function):
 class Conv3d(nn.Conv3d):
     """`torch.nn.Conv3d`, computed by `conv3d`."""
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def is_compiled(self, features: Tensor) -> bool:
+        """Return whether `compiled_convolution` computes the convolution of features."""
+        return self.padding_mode == "zeros" and is_compiled(features, self.weight, *self._geometry(), self.groups)
+
+    def _geometry(self) -> tuple[Triple, Triple, Triple]:
         stride, padding, dilation = (cast("Triple", each) for each in (self.stride, self.padding, self.dilation))
+        return stride, padding, dilation
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        stride, padding, dilation = self._geometry()
         if self.padding_mode != "zeros":
             input = functional.pad(input, self._reversed_padding_repeated_twice, self.padding_mode)
             padding = (0, 0, 0)

@@ -25,6 +25,8 @@ from anymri.layers.vectors import (
     load,
     multiply,
     multiply_add,
+    multiply_add_pairs,
+    pair,
     splat,
     store,
     subtract,
@@ -34,6 +36,8 @@ from anymri.layers.vectors import (
 
 SIGNATURES = {
     "convolve": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, UniTuple(int64, 4), "
+    "int64, int64, int64)",
+    "convolve_pairs": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, UniTuple(int64, 4), "
     "int64, int64, int64)",
     "differentiate": "void(float32[::1], float32[::1], float64[::1], UniTuple(int64, 4), int64, int64, int64)",
 }
@@ -66,41 +70,64 @@ def normalise_line(features: Any, place: int, count: int, factors: Any, slope: f
 
 @njit(error_model="numpy")
 def load_plane(
-    features: Any, x: int, factors: Any, slope: float, sizes: Any, ring: Any, line: Any, square: Any
+    features: Any, x: int, factors: Any, slope: float, sizes: Any, pairs: Any, ring: Any, memory: Any
 ) -> None:
-    """Write plane x to its place in the ring, (3, Y + 2, C, row); zeros if it lies outside of the features.
+    """Write plane x to its place in the ring, (3, Y + 2, rows, row); zeros if it lies outside of the features.
 
-    line    memory for a line of features, and a vector
-    square  memory for 256 numbers
+    pairs   None for a row per channel; else each number of a row is a pair of numbers of two channels in bfloat16
+    memory  for a line of features and a vector, for 256 numbers, and for a row per channel
     """
     sides_x, sides_y, sides_z, channels = sizes
+    line, square, single = memory
     stride = row_length(sides_z)
-    plane = (sides_y + 2) * channels * stride
-    place = x % 3 * plane
-    if x < 0 or x >= sides_x:
-        ring[place : place + plane] = np.float32(0)
-        return
     count = sides_z * channels
+    row = (channels if pairs is None else (channels + 1) // 2) * stride
+    place = x % 3 * (sides_y + 2) * row
+    if x < 0 or x >= sides_x:
+        ring[place : place + (sides_y + 2) * row] = np.float32(0)
+        return
     for y in range(sides_y):
         normalise_line(features, (x * sides_y + y) * count, count, factors, slope, line)
-        row = place + (y + 1) * channels * stride + 1
-        if channels == 1:
-            for k in range(0, count, LANES):
-                store(ring, row + k, load(line, k))
-            continue
-        for c in range(0, channels, LANES):
-            rows = min(LANES, channels - c)
-            to_rows(line, c, channels, ring, row + c * stride, stride, rows, sides_z, square, False)
+        place += row
+        if pairs is None:
+            separate(line, channels, sides_z, ring, place + 1, stride, square)
+        else:
+            separate(line, channels, sides_z, single, 0, stride, square)
+            for c in range(0, channels, 2):
+                for k in range(0, sides_z, LANES):
+                    first = load(single, c * stride + k)
+                    # The row after the last channel is empty.
+                    store(ring, place + 1 + c // 2 * stride + k, pair(first, load(single, (c + 1) * stride + k)))
+
+
+@njit(error_model="numpy")
+def separate(line: Any, channels: int, count: int, target: Any, place: int, stride: int, square: Any) -> None:
+    """Write (count, C) numbers as C rows; `square` is memory for 256 numbers."""
+    if channels == 1:
+        for k in range(0, count, LANES):
+            store(target, place + k, load(line, k))
+        return
+    for c in range(0, channels, LANES):
+        rows = min(LANES, channels - c)
+        to_rows(line, c, channels, target, place + c * stride, stride, rows, count, square, False)
+
+
+@njit(error_model="numpy")
+def product(first: Any, second: Any, term: Any, pairs: Any) -> Any:
+    """Return first * second + term; with `pairs`, both products of the pairs are added."""
+    if pairs is None:
+        return multiply_add(first, second, term)
+    return multiply_add_pairs(first, second, term)
 
 
 @njit(error_model="numpy")
 def correlate(
-    ring: Any, starts: Any, stride: int, channels: int, weights: Any, place: int, sums: Any, target: int
+    ring: Any, starts: Any, stride: int, rows: int, weights: Any, place: int, pairs: Any, sums: Any, target: int
 ) -> None:
     """Write 32 voxels of four output channels, one after the other.
 
-    starts   offsets of the nine rows that the kernel reaches, first channel
-    weights  from `place` on: bias (4,), then (9, C, 3, 4)
+    starts   offsets of the first of `rows` rows, at the nine places that the kernel reaches
+    weights  from `place` on: bias (4,), then (9, rows, 3, 4)
     sums     from `target` on: (4, 32)
     """
     a0 = a1 = splat(weights, place)
@@ -109,64 +136,78 @@ def correlate(
     d0 = d1 = splat(weights, place + 3)
     place += GROUP
     for start in starts:
-        for offset in range(start, start + channels * stride, stride):
+        for offset in range(start, start + rows * stride, stride):
             for z in range(offset, offset + 3):
                 first, second = load(ring, z), load(ring, z + LANES)
                 weight = splat(weights, place)
-                a0, a1 = multiply_add(first, weight, a0), multiply_add(second, weight, a1)
+                a0, a1 = product(first, weight, a0, pairs), product(second, weight, a1, pairs)
                 weight = splat(weights, place + 1)
-                b0, b1 = multiply_add(first, weight, b0), multiply_add(second, weight, b1)
+                b0, b1 = product(first, weight, b0, pairs), product(second, weight, b1, pairs)
                 weight = splat(weights, place + 2)
-                c0, c1 = multiply_add(first, weight, c0), multiply_add(second, weight, c1)
+                c0, c1 = product(first, weight, c0, pairs), product(second, weight, c1, pairs)
                 weight = splat(weights, place + 3)
-                d0, d1 = multiply_add(first, weight, d0), multiply_add(second, weight, d1)
+                d0, d1 = product(first, weight, d0, pairs), product(second, weight, d1, pairs)
                 place += GROUP
-    store(sums, target, a0)
-    store(sums, target + LANES, a1)
-    store(sums, target + VOXELS, b0)
-    store(sums, target + VOXELS + LANES, b1)
-    store(sums, target + 2 * VOXELS, c0)
-    store(sums, target + 2 * VOXELS + LANES, c1)
-    store(sums, target + 3 * VOXELS, d0)
-    store(sums, target + 3 * VOXELS + LANES, d1)
+    for k, vector in enumerate((a0, a1, b0, b1, c0, c1, d0, d1)):
+        store(sums, target + k * LANES, vector)
+
+
+@njit(error_model="numpy")
+def convolve_planes(
+    features: Any, weights: Any, output: Any, factors: Any, slope: float, sizes: Any, outputs: int, pairs: Any,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """Write the convolution of the normalised features with a margin of zeros, channels last.
+
+    weights         (O / 4, bias and kernel), see `correlate`; of pairs, as pairs
+    factors, slope  of the norm and the leaky ReLU before the convolution, see `normalise_line`
+    outputs         number O of output channels
+    pairs           see `load_plane`
+    """
+    _, sides_y, sides_z, channels = sizes
+    stride = row_length(sides_z)
+    rows = channels if pairs is None else (channels + 1) // 2
+    row = rows * stride
+    plane = (sides_y + 2) * row
+    ring, starts = np.zeros(3 * plane, np.float32), np.zeros(9, np.int64)
+    line = np.zeros(stride * max(channels, outputs) + LANES, np.float32)
+    square, sums = np.zeros(LANES * LANES, np.float32), np.zeros(outputs * VOXELS, np.float32)
+    memory = line, square, np.zeros((channels + 1) * stride, np.float32)
+    group = GROUP * (1 + 27 * rows)
+    for x in range(first - 1, first + 1):
+        load_plane(features, x, factors, slope, sizes, pairs, ring, memory)
+    for x in range(first, last):
+        load_plane(features, x + 1, factors, slope, sizes, pairs, ring, memory)
+        for y in range(sides_y):
+            for z in range(0, sides_z, VOXELS):
+                for tap in range(9):
+                    starts[tap] = (x + tap // 3 + 2) % 3 * plane + (y + tap % 3) * row + z
+                for o in range(0, outputs, GROUP):
+                    correlate(ring, starts, stride, rows, weights, o // GROUP * group, pairs, sums, o * VOXELS)
+                for part in range(z, min(z + VOXELS, sides_z), LANES):
+                    # Rows of 16 numbers reach into the next voxels, which are written after them.
+                    for o in range((outputs - 1) // LANES * LANES, -1, -LANES):
+                        count = min(LANES, outputs - o)
+                        transpose(sums, o * VOXELS + part - z, VOXELS, count, line, part * outputs + o, outputs)
+            place = (x * sides_y + y) * sides_z * outputs
+            for k in range(0, sides_z * outputs, LANES):
+                store(output, place + k, load(line, k))
 
 
 def convolve(
     features: Any, weights: Any, output: Any, factors: Any, slope: float, sizes: Any, outputs: int,
     first: int, last: int,
 ) -> None:  # fmt: skip
-    """Write the convolution of the normalised features with a margin of zeros, channels last.
+    """Convolve in float32, see `convolve_planes`."""
+    convolve_planes(features, weights, output, factors, slope, sizes, outputs, None, first, last)
 
-    weights        (O / 4, bias and kernel), see `correlate`
-    factors,slope  of the norm and the leaky ReLU before the convolution, see `normalise_line`
-    outputs        number O of output channels
-    """
-    _sides_x, sides_y, sides_z, channels = sizes
-    stride = row_length(sides_z)
-    row = channels * stride
-    plane = (sides_y + 2) * row
-    ring, starts = np.zeros(3 * plane, np.float32), np.zeros(9, np.int64)
-    line = np.zeros(row_length(sides_z) * max(channels, outputs) + LANES, np.float32)
-    square, sums = np.zeros(LANES * LANES, np.float32), np.zeros(outputs * VOXELS, np.float32)
-    group = GROUP * (1 + 27 * channels)
-    for x in range(first - 1, first + 1):
-        load_plane(features, x, factors, slope, sizes, ring, line, square)
-    for x in range(first, last):
-        load_plane(features, x + 1, factors, slope, sizes, ring, line, square)
-        for y in range(sides_y):
-            for z in range(0, sides_z, VOXELS):
-                for tap in range(9):
-                    starts[tap] = (x + tap // 3 + 2) % 3 * plane + (y + tap % 3) * row + z
-                for o in range(0, outputs, GROUP):
-                    correlate(ring, starts, stride, channels, weights, o // GROUP * group, sums, o * VOXELS)
-                for part in range(z, min(z + VOXELS, sides_z), LANES):
-                    # Rows of 16 numbers reach into the next voxels, which are written after them.
-                    for o in range((outputs - 1) // LANES * LANES, -1, -LANES):
-                        rows = min(LANES, outputs - o)
-                        transpose(sums, o * VOXELS + part - z, VOXELS, rows, line, part * outputs + o, outputs)
-            place = (x * sides_y + y) * sides_z * outputs
-            for k in range(0, sides_z * outputs, LANES):
-                store(output, place + k, load(line, k))
+
+def convolve_pairs(
+    features: Any, weights: Any, output: Any, factors: Any, slope: float, sizes: Any, outputs: int,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """Convolve with products of numbers in bfloat16 and sums in float32, see `convolve_planes`."""
+    convolve_planes(features, weights, output, factors, slope, sizes, outputs, True, first, last)
 
 
 @njit(error_model="numpy")
@@ -208,15 +249,14 @@ def differentiate(features: Any, gradients: Any, output: Any, sizes: Any, output
     ring, rows = np.zeros(3 * plane, np.float32), np.zeros(outputs * stride, np.float32)
     line = np.zeros(stride * max(channels, outputs) + LANES, np.float32)
     square, sums = np.zeros(LANES * LANES, np.float32), np.zeros(len(output) * LANES, np.float32)
-    one = np.float32(1)
+    memory, one = (line, square, none), np.float32(1)
     for x in range(first - 1, first + 1):
-        load_plane(features, x, none, one, sizes, ring, line, square)
+        load_plane(features, x, none, one, sizes, None, ring, memory)
     for x in range(first, last):
-        load_plane(features, x + 1, none, one, sizes, ring, line, square)
+        load_plane(features, x + 1, none, one, sizes, None, ring, memory)
         for y in range(sides_y):
             normalise_line(gradients, (x * sides_y + y) * sides_z * outputs, sides_z * outputs, none, one, line)
-            for o in range(0, outputs, LANES):
-                to_rows(line, o, outputs, rows, o * stride, stride, min(LANES, outputs - o), sides_z, square, False)
+            separate(line, outputs, sides_z, rows, 0, stride, square)
             target = 0
             for tap in range(9):
                 start = (x + tap // 3 + 2) % 3 * plane + (y + tap % 3) * row

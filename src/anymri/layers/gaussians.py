@@ -67,7 +67,7 @@ class Gaussians:
 
     def naturals(self, eps: float) -> tuple[Tensor, Tensor]:
         """Return precisions and precision-weighted means, both (B, M, C, X, Y, Z); `eps` is added to variances."""
-        precision = 1 / (self.log_variance.exp() + eps)
+        precision = (self.log_variance.exp() + eps).reciprocal_()
         return precision, precision * self.mean
 
     @cached_property
@@ -81,12 +81,12 @@ class Gaussians:
     def product(self, available: Tensor) -> Posterior:
         """Return the posterior of the modalities in `available`, (B, M) bool, with the constants of U-HVED."""
         mean, total = _product(*self._sampling_naturals, available, prior_precision=1)
-        return Posterior(mean, 1 / total + SAMPLING_EPS)
+        return Posterior(mean, total.reciprocal() + SAMPLING_EPS)
 
     def product_of_experts(self, available: Tensor) -> Posterior:
         """Return the posterior of the modalities in `available`, (B, M) bool, with the constants of RA-HVED."""
         mean, total = _product(*self._expert_naturals, available, prior_precision=1 / (1 + EXPERT_EPS))
-        return Posterior(mean, 1 / total)
+        return Posterior(mean, total.reciprocal())
 
 
 def _product(
@@ -144,7 +144,7 @@ class _SubsetDivergences(torch.autograd.Function):
             target = _Moments(available[b : b + 1], precision[b, :, piece], weighted_mean[b, :, piece])
             others = _Moments(subsets, precision[b, :, piece], weighted_mean[b, :, piece])
             difference = target.mean - others.mean
-            over_floor = 1 / (others.variance + VARIANCE_FLOOR)
+            over_floor = (others.variance + VARIANCE_FLOOR).reciprocal_()
             ratio = (target.variance + difference.square()) * over_floor
             log_variance = others.variance.log()
             inter += share[b] @ (ratio + log_variance - target.variance.log() - 1).sum(1) / 2
@@ -154,7 +154,8 @@ class _SubsetDivergences(torch.autograd.Function):
                 weight = share[b, :, None]
                 slope = weight * difference * over_floor
                 from_target = target.gradients(
-                    slope.sum(0, keepdim=True), (weight * (over_floor - 1 / target.variance) / 2).sum(0, keepdim=True)
+                    slope.sum(0, keepdim=True),
+                    (weight * (over_floor - target.variance.reciprocal()) / 2).sum(0, keepdim=True),
                 )
                 # The logarithms of the other variance in the two divergences cancel out.
                 from_others = others.gradients(
@@ -180,7 +181,7 @@ class _Moments:
 
     def __init__(self, members: Tensor, precision: Tensor, weighted_mean: Tensor) -> None:
         self.members = members
-        self.scale = 1 / (1 + members @ precision)
+        self.scale = (1 + members @ precision).reciprocal_()
         self.mean = members @ weighted_mean * self.scale
         self.variance = self.scale + DIVERGENCE_EPS
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anymri.layers.compiled_norm import CompiledNorm, can_norm, group_means
-from anymri.layers.convolution import channels_last, fast, from_tokens, to_tokens
+from anymri.layers.compiled_convolution import convolved
+from anymri.layers.compiled_norm import CompiledNorm, can_norm, group_means, line_factors
+from anymri.layers.convolution import Conv3d, channels_last, fast, from_tokens, to_tokens
 
 EPS = 1e-5
 # Numbers per row in which features are read, at least, and rows whose float32 sums are still exact enough.
@@ -32,20 +33,47 @@ def instance_norm(
     weight, bias  (C,) gains and biases
     slope         of the leaky ReLU for negative values; 1 for none
     """
-    if fast(features) and features.dtype == torch.float32:
+    if _normed_here(features):
         return _normed(features, weight, bias, features.shape[1], eps, slope)
     cudnn = torch.backends.cudnn.enabled
     normed = torch.instance_norm(features, weight, bias, None, None, True, 0.0, eps, cudnn)
     return normed if slope == 1 else functional.leaky_relu(normed, slope, inplace=True)
 
 
+def _normed_here(features: Tensor) -> bool:
+    """Return whether features are normed in float32 by the functions of this module: on a CPU, bfloat16 too."""
+    return fast(features) and features.dtype in (torch.float32, torch.bfloat16)
+
+
 def _normed(
     features: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, slope: float
 ) -> Tensor:
-    """Return (B, C, X, Y, Z) float32 normalised per sample and group of channels, then leaky ReLU."""
-    tokens = to_tokens(channels_last(features))
+    """Return (B, C, X, Y, Z) normalised per sample and group of channels, then leaky ReLU; float32."""
+    tokens = to_tokens(channels_last(features)).float()
     norm: Callable[..., Tensor] = CompiledNorm.apply if can_norm(tokens, slope) else _Norm.apply
     return from_tokens(norm(tokens, weight, bias, groups, eps, slope))
+
+
+class NormedConv3d(nn.Sequential):
+    """Instance norm with leaky ReLU, and a convolution: in inference one pass over the features, where compiled."""
+
+    norm: InstanceNorm
+    conv: Conv3d
+
+    def __init__(self, norm: InstanceNorm, conv: Conv3d) -> None:
+        super().__init__()
+        self.add_module("norm", norm)
+        self.add_module("conv", conv)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the convolution of the normalised features, (B, C, X, Y, Z)."""
+        norm, conv = self.norm, self.conv
+        if not torch.is_grad_enabled() and _normed_here(input) and conv.is_compiled(input):
+            tokens = to_tokens(channels_last(input)).float()
+            if can_norm(tokens, norm.slope):
+                factors = line_factors(tokens, norm.weight, norm.bias, norm.num_features, norm.eps)
+                return from_tokens(convolved(tokens, conv.weight, conv.bias, factors, norm.slope))
+        return cast("Tensor", conv(norm(input)))
 
 
 class InstanceNorm(nn.InstanceNorm3d):
@@ -69,7 +97,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised features, (B, C, X, Y, Z)."""
-        if fast(input) and input.dtype == torch.float32:
+        if _normed_here(input):
             return _normed(input, self.weight, self.bias, self.num_groups, self.eps, self.slope)
         normed = super().forward(input)
         return normed if self.slope == 1 else functional.leaky_relu(normed, self.slope, inplace=True)

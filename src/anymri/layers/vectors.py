@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features, initialize_native_asmparser
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic, models, register_model
 
 from anymri.layers.compiled import LANES
@@ -28,6 +29,10 @@ _LOWEST, _HIGHEST = -126.0, 127.0
 # Added to a number of at most 2^22, it rounds it to an integer, which is then in the lowest bits.
 _ROUNDING = 1.5 * 2**23
 _MANTISSA_BITS = 23
+
+# Whether functions are compiled for a CPU with AVX512-BF16. LLVM knows its instruction only as assembly.
+HAS_BFLOAT16 = config.CPU_NAME is None and bool(get_host_cpu_features().get("avx512bf16"))
+initialize_native_asmparser()
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
@@ -129,6 +134,35 @@ add, subtract, multiply, divide = map(_binary, ("fadd", "fsub", "fmul", "fdiv"))
 def multiply_add(typing: Any, first: Any, second: Any, term: Any) -> Any:
     """Return first * second + term."""
     return _VECTOR(first, second, term), lambda _context, builder, _signature, all_: _multiply_add(builder, *all_)
+
+
+@intrinsic
+def pair(typing: Any, first: Any, second: Any) -> Any:
+    """Return both vectors rounded to bfloat16, one number of each side by side."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        half, one, odd = (ir.Constant(_INTEGERS, [each] * LANES) for each in (16, 1, 0x7FFF))
+
+        def rounded(vector: Any) -> Any:
+            bits = builder.bitcast(vector, _INTEGERS)
+            return builder.add(bits, builder.add(odd, builder.and_(builder.lshr(bits, half), one)))
+
+        low, high = (builder.lshr(rounded(each), half) for each in arguments)
+        return builder.bitcast(builder.or_(low, builder.shl(high, half)), _FLOATS)
+
+    return _VECTOR(first, second), generate
+
+
+@intrinsic
+def multiply_add_pairs(typing: Any, first: Any, second: Any, term: Any) -> Any:
+    """Return term and both products of each `pair` of numbers; only where `HAS_BFLOAT16`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first, second, term = arguments
+        kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+        return builder.asm(kind, "vdpbf16ps $2, $1, $0", "=v,v,v,0", [first, second, term], side_effect=False)
+
+    return _VECTOR(first, second, term), generate
 
 
 @intrinsic

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from anymri.layers.convolution import Conv3d
 from anymri.layers.gaussians import Gaussians
-from anymri.layers.instance_norm import InstanceNorm
+from anymri.layers.instance_norm import InstanceNorm, NormedConv3d
 from anymri.layers.streams import Outputs, stacked
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
@@ -29,12 +29,10 @@ NEGATIVE_SLOPE = 0.01
 NORM_EPS = 1e-6
 
 
-def pre(in_channels: int, out_channels: int) -> nn.Sequential:
+def pre(in_channels: int, out_channels: int) -> NormedConv3d:
     """Return a block of instance norm, leaky ReLU and a 3x3x3 convolution without bias."""
-    block = nn.Sequential()
-    block.add_module("norm", InstanceNorm(in_channels, NORM_EPS, slope=NEGATIVE_SLOPE))
-    block.add_module("conv", Conv3d(in_channels, out_channels, 3, padding=1, bias=False))
-    return block
+    norm = InstanceNorm(in_channels, NORM_EPS, slope=NEGATIVE_SLOPE)
+    return NormedConv3d(norm, Conv3d(in_channels, out_channels, 3, padding=1, bias=False))
 
 
 class Encoder(nn.Module):

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.functional import conv3d
 
 from anymri.layers.convolution import Conv3d, fast
-from anymri.layers.instance_norm import InstanceNorm
+from anymri.layers.instance_norm import InstanceNorm, NormedConv3d
 from anymri.layers.packed_convolution import packed_conv3d
 
 NEGATIVE_SLOPE = 0.01
@@ -30,12 +30,10 @@ SHARED = "shared"
 Join = Literal["attentive", "upsampled_first", "skip_first"]
 
 
-def single_conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+def single_conv(in_channels: int, out_channels: int, stride: int = 1) -> NormedConv3d:
     """Return a block of instance norm, leaky ReLU and a 3x3x3 convolution."""
-    block = nn.Sequential()
-    block.add_module("norm", InstanceNorm(in_channels, gains=False, slope=NEGATIVE_SLOPE))
-    block.add_module("conv", Conv3d(in_channels, out_channels, 3, stride, padding=1))
-    return block
+    norm = InstanceNorm(in_channels, gains=False, slope=NEGATIVE_SLOPE)
+    return NormedConv3d(norm, Conv3d(in_channels, out_channels, 3, stride, padding=1))
 
 
 def encoder_convs(in_channels: int, out_channels: int) -> nn.Sequential:
