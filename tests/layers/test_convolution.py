@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from anymri.layers import convolution
+from anymri.layers import convolution, instance_norm
 from anymri.layers.convolution import Conv3d, ConvTranspose3d, conv3d
 from anymri.layers.instance_norm import InstanceNorm, NormedConv3d
 from anymri.layers.packed_convolution import packed_conv3d
@@ -85,13 +85,15 @@ def test_convolution_runs_without_onednn(arguments, monkeypatch):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_module_pads_by_reflection_as_that_of_torch():
+@pytest.mark.parametrize(("outputs", "stride", "sides"), [(6, 2, (8, 8, 8)), (4, 1, (2, 5, 48)), (8, 1, (6, 2, 32))])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_module_pads_by_reflection_as_that_of_torch(outputs, stride, sides, gradients):
     torch.manual_seed(0)
-    module, features = Conv3d(4, 6, 3, stride=2, padding=1, padding_mode="reflect"), torch.randn(1, 4, 8, 8, 8)
-    torch.testing.assert_close(module(features), torch.nn.Conv3d.forward(module, features))
-    plain = torch.nn.Conv3d(4, 6, 3, stride=2, padding=1, padding_mode="reflect")
+    module, features = Conv3d(4, outputs, 3, stride, padding=1, padding_mode="reflect"), torch.randn(1, 4, *sides)
+    plain = torch.nn.Conv3d(4, outputs, 3, stride, padding=1, padding_mode="reflect")
     plain.load_state_dict(module.state_dict())
-    torch.testing.assert_close(module(features), plain(features), rtol=1e-5, atol=1e-5)
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(module(features), plain(features), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -139,20 +141,20 @@ COMPILED = [((1, 8, 64, 48, 48), 8), ((2, 5, 80, 64, 48), 4), ((1, 24, 40, 40, 3
 
 @needs_numba
 @pytest.mark.parametrize(("shape", "outputs"), COMPILED, ids=str)
-@pytest.mark.parametrize("gains", [True, False])
-def test_norm_and_convolution_in_one_pass_equal_those_of_torch(shape, outputs, gains):
+@pytest.mark.parametrize(("gains", "padding_mode"), [(True, "zeros"), (False, "zeros"), (True, "reflect")])
+def test_norm_and_convolution_in_one_pass_equal_those_of_torch(shape, outputs, gains, padding_mode):
     torch.manual_seed(0)
     features = (torch.randn(shape) * 2 + 3).to(memory_format=torch.channels_last_3d)
     norm = InstanceNorm(shape[1], gains=gains, slope=0.1)
     if gains:
         torch.nn.init.normal_(norm.weight)
         torch.nn.init.normal_(norm.bias)
-    module = NormedConv3d(norm, Conv3d(shape[1], outputs, 3, padding=1))
-    expected = functional.conv3d(
-        functional.leaky_relu(functional.instance_norm(features, weight=norm.weight, bias=norm.bias), 0.1),
-        module.conv.weight, module.conv.bias, padding=1,
-    )  # fmt: skip
-    with torch.inference_mode(), patch.object(convolution, "convolved") as apart:
+    module = NormedConv3d(norm, Conv3d(shape[1], outputs, 3, padding=1, padding_mode=padding_mode))
+    plain = torch.nn.Conv3d(shape[1], outputs, 3, padding=1, padding_mode=padding_mode)
+    plain.load_state_dict(module.conv.state_dict())
+    normed = functional.instance_norm(features, weight=norm.weight, bias=norm.bias)
+    expected = plain(functional.leaky_relu(normed, 0.1))
+    with torch.inference_mode(), patch.object(instance_norm, "instance_norm") as apart:
         torch.testing.assert_close(module(features), expected, rtol=0, atol=1e-5)
     apart.assert_not_called()
     torch.testing.assert_close(module(features), expected, rtol=0, atol=1e-5)
@@ -175,12 +177,16 @@ def test_threads_do_not_change_a_compiled_convolution(threads):
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="needs a CPU with AVX512-BF16")
 @pytest.mark.parametrize(("channels", "outputs"), [(8, 8), (5, 4), (1, 8), (20, 12)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_compiled_convolution_under_autocast_rounds_factors_to_bfloat16(channels, outputs, dtype):
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+def test_compiled_convolution_under_autocast_rounds_factors_to_bfloat16(channels, outputs, dtype, padding_mode):
     torch.manual_seed(0)
-    features, bias = torch.randn(2, channels, 4, 5, 48).to(dtype), torch.randn(outputs)
-    weight = torch.randn(outputs, channels, 3, 3, 3)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = conv3d(features, weight, bias, padding=(1, 1, 1))
-    expected = functional.conv3d(features.bfloat16().float(), weight.bfloat16().float(), bias, padding=1)
+    features = torch.randn(2, channels, 4, 5, 48).to(dtype)
+    module = Conv3d(channels, outputs, 3, padding=1, padding_mode=padding_mode)
+    plain = torch.nn.Conv3d(channels, outputs, 3, padding=1, padding_mode=padding_mode)
+    plain.load_state_dict({**module.state_dict(), "weight": module.weight.bfloat16().float()})
+    with torch.inference_mode():
+        with torch.autocast("cpu", torch.bfloat16):
+            found = module(features)
+        expected = plain(features.bfloat16().float())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)

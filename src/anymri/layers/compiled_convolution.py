@@ -29,7 +29,7 @@ SHORTEST_ROW = 2 * LANES
 
 
 def can_convolve(features: Tensor, weight: Tensor) -> bool:
-    """Return whether (B, C, X, Y, Z) is to be convolved by the compiled functions, with a margin of one voxel of zeros.
+    """Return whether (B, C, X, Y, Z) is to be convolved by the compiled functions, with a margin of one voxel.
 
     weight  (O, C, k, k, k) of a convolution without stride, dilation or groups
     """
@@ -54,10 +54,17 @@ def _has_bfloat16() -> bool:
 
 
 def convolved(
-    tokens: Tensor, weight: Tensor, bias: Tensor | None, factors: Tensor | None = None, slope: float = 1.0
+    tokens: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mirror: bool = False,
+    factors: Tensor | None = None,
+    slope: float = 1.0,
 ) -> Tensor:
     """Return the convolution (B, X, Y, Z, O) of (B, X, Y, Z, C), contiguous; without gradients.
 
+    mirror   the margin has the features mirrored at the outer voxels, of which there are two or more on each axis; else
+             zeros
     factors  (B, 3, Z * C): of the norm before, middle, scale and shift of each number of a row along z:
              (tokens - middle) * scale + shift
     slope    of the leaky ReLU after the norm for negative values, at most 1
@@ -73,7 +80,7 @@ def convolved(
         arrays = source, weights, destination, norm
 
         def work(_: int, first: int, last: int, arrays: Any = arrays, sizes: Any = tuple(sample.shape)) -> None:
-            call(CONVOLVE_PAIRS if pairs else CONVOLVE, *arrays, slope, sizes, outputs, first, last)
+            call(CONVOLVE_PAIRS if pairs else CONVOLVE, *arrays, slope, mirror, sizes, outputs, first, last)
 
         in_parallel(work, len(sample))
     return output

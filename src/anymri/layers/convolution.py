@@ -146,8 +146,17 @@ class Conv3d(nn.Conv3d):
     """`torch.nn.Conv3d`, computed by `conv3d`."""
 
     def is_compiled(self, features: Tensor) -> bool:
-        """Return whether `compiled_convolution` computes the convolution of features."""
-        return self.padding_mode == "zeros" and is_compiled(features, self.weight, *self._geometry(), self.groups)
+        """Return whether `compiled` computes the convolution of features; mirrored margins only without gradients."""
+        mirrored = self.padding_mode == "reflect"
+        if not fast(features) or (mirrored and (torch.is_grad_enabled() or min(features.shape[2:]) < 2)):
+            return False
+        return (mirrored or self.padding_mode == "zeros") and is_compiled(
+            features, self.weight, *self._geometry(), self.groups
+        )
+
+    def compiled(self, tokens: Tensor, factors: Tensor | None = None, slope: float = 1.0) -> Tensor:
+        """Return the convolution of (B, X, Y, Z, C), contiguous, and of the norm before it, see `convolved`."""
+        return from_tokens(convolved(tokens, self.weight, self.bias, self.padding_mode == "reflect", factors, slope))
 
     def _geometry(self) -> tuple[Triple, Triple, Triple]:
         stride, padding, dilation = (cast("Triple", each) for each in (self.stride, self.padding, self.dilation))
@@ -156,6 +165,8 @@ class Conv3d(nn.Conv3d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         stride, padding, dilation = self._geometry()
         if self.padding_mode != "zeros":
+            if self.is_compiled(input):
+                return self.compiled(to_tokens(channels_last(input)).float())
             input = functional.pad(input, self._reversed_padding_repeated_twice, self.padding_mode)
             padding = (0, 0, 0)
         return conv3d(input, weight, bias, stride, padding, dilation, self.groups)

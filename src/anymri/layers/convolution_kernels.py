@@ -35,10 +35,10 @@ from anymri.layers.vectors import (
 )
 
 SIGNATURES = {
-    "convolve": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, UniTuple(int64, 4), "
+    "convolve": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, boolean, UniTuple(int64, 4), "
     "int64, int64, int64)",
-    "convolve_pairs": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, UniTuple(int64, 4), "
-    "int64, int64, int64)",
+    "convolve_pairs": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, boolean, "
+    "UniTuple(int64, 4), int64, int64, int64)",
     "differentiate": "void(float32[::1], float32[::1], float64[::1], UniTuple(int64, 4), int64, int64, int64)",
 }
 # Voxels that are computed at once, of four output channels: the sums fit into the registers of a CPU.
@@ -70,10 +70,11 @@ def normalise_line(features: Any, place: int, count: int, factors: Any, slope: f
 
 @njit(error_model="numpy")
 def load_plane(
-    features: Any, x: int, factors: Any, slope: float, sizes: Any, pairs: Any, ring: Any, memory: Any
+    features: Any, x: int, factors: Any, slope: float, mirror: bool, sizes: Any, pairs: Any, ring: Any, memory: Any
 ) -> None:
-    """Write plane x to its place in the ring, (3, Y + 2, rows, row); zeros if it lies outside of the features.
+    """Write plane x to its place in the ring, (3, Y + 2, rows, row), with a margin of one voxel.
 
+    mirror  the margin has the features mirrored at the outer voxels; else zeros
     pairs   None for a row per channel; else each number of a row is a pair of numbers of two channels in bfloat16
     memory  for a line of features and a vector, for 256 numbers, and for a row per channel
     """
@@ -82,10 +83,12 @@ def load_plane(
     stride = row_length(sides_z)
     count = sides_z * channels
     row = (channels if pairs is None else (channels + 1) // 2) * stride
-    place = x % 3 * (sides_y + 2) * row
+    first = place = x % 3 * (sides_y + 2) * row
     if x < 0 or x >= sides_x:
-        ring[place : place + (sides_y + 2) * row] = np.float32(0)
-        return
+        if not mirror:
+            ring[place : place + (sides_y + 2) * row] = np.float32(0)
+            return
+        x = -x if x < 0 else 2 * (sides_x - 1) - x
     for y in range(sides_y):
         normalise_line(features, (x * sides_y + y) * count, count, factors, slope, line)
         place += row
@@ -95,9 +98,17 @@ def load_plane(
             separate(line, channels, sides_z, single, 0, stride, square)
             for c in range(0, channels, 2):
                 for k in range(0, sides_z, LANES):
-                    first = load(single, c * stride + k)
                     # The row after the last channel is empty.
-                    store(ring, place + 1 + c // 2 * stride + k, pair(first, load(single, (c + 1) * stride + k)))
+                    both = pair(load(single, c * stride + k), load(single, (c + 1) * stride + k))
+                    store(ring, place + 1 + c // 2 * stride + k, both)
+        if mirror:
+            for k in range(place, place + row, stride):
+                ring[k] = ring[k + 2]
+                ring[k + sides_z + 1] = ring[k + sides_z - 1]
+    if mirror:
+        for k in range(0, row, LANES):
+            store(ring, first + k, load(ring, first + 2 * row + k))
+            store(ring, place + row + k, load(ring, place - row + k))
 
 
 @njit(error_model="numpy")
@@ -154,15 +165,15 @@ def correlate(
 
 @njit(error_model="numpy")
 def convolve_planes(
-    features: Any, weights: Any, output: Any, factors: Any, slope: float, sizes: Any, outputs: int, pairs: Any,
-    first: int, last: int,
+    features: Any, weights: Any, output: Any, factors: Any, slope: float, mirror: bool, sizes: Any, outputs: int,
+    pairs: Any, first: int, last: int,
 ) -> None:  # fmt: skip
-    """Write the convolution of the normalised features with a margin of zeros, channels last.
+    """Write the convolution of the normalised features, channels last.
 
     weights         (O / 4, bias and kernel), see `correlate`; of pairs, as pairs
     factors, slope  of the norm and the leaky ReLU before the convolution, see `normalise_line`
     outputs         number O of output channels
-    pairs           see `load_plane`
+    mirror, pairs   see `load_plane`
     """
     _, sides_y, sides_z, channels = sizes
     stride = row_length(sides_z)
@@ -175,9 +186,9 @@ def convolve_planes(
     memory = line, square, np.zeros((channels + 1) * stride, np.float32)
     group = GROUP * (1 + 27 * rows)
     for x in range(first - 1, first + 1):
-        load_plane(features, x, factors, slope, sizes, pairs, ring, memory)
+        load_plane(features, x, factors, slope, mirror, sizes, pairs, ring, memory)
     for x in range(first, last):
-        load_plane(features, x + 1, factors, slope, sizes, pairs, ring, memory)
+        load_plane(features, x + 1, factors, slope, mirror, sizes, pairs, ring, memory)
         for y in range(sides_y):
             for z in range(0, sides_z, VOXELS):
                 for tap in range(9):
@@ -195,19 +206,19 @@ def convolve_planes(
 
 
 def convolve(
-    features: Any, weights: Any, output: Any, factors: Any, slope: float, sizes: Any, outputs: int,
+    features: Any, weights: Any, output: Any, factors: Any, slope: float, mirror: bool, sizes: Any, outputs: int,
     first: int, last: int,
 ) -> None:  # fmt: skip
     """Convolve in float32, see `convolve_planes`."""
-    convolve_planes(features, weights, output, factors, slope, sizes, outputs, None, first, last)
+    convolve_planes(features, weights, output, factors, slope, mirror, sizes, outputs, None, first, last)
 
 
 def convolve_pairs(
-    features: Any, weights: Any, output: Any, factors: Any, slope: float, sizes: Any, outputs: int,
+    features: Any, weights: Any, output: Any, factors: Any, slope: float, mirror: bool, sizes: Any, outputs: int,
     first: int, last: int,
 ) -> None:  # fmt: skip
     """Convolve with products of numbers in bfloat16 and sums in float32, see `convolve_planes`."""
-    convolve_planes(features, weights, output, factors, slope, sizes, outputs, True, first, last)
+    convolve_planes(features, weights, output, factors, slope, mirror, sizes, outputs, True, first, last)
 
 
 @njit(error_model="numpy")
@@ -251,9 +262,9 @@ def differentiate(features: Any, gradients: Any, output: Any, sizes: Any, output
     square, sums = np.zeros(LANES * LANES, np.float32), np.zeros(len(output) * LANES, np.float32)
     memory, one = (line, square, none), np.float32(1)
     for x in range(first - 1, first + 1):
-        load_plane(features, x, none, one, sizes, None, ring, memory)
+        load_plane(features, x, none, one, False, sizes, None, ring, memory)
     for x in range(first, last):
-        load_plane(features, x + 1, none, one, sizes, None, ring, memory)
+        load_plane(features, x + 1, none, one, False, sizes, None, ring, memory)
         for y in range(sides_y):
             normalise_line(gradients, (x * sides_y + y) * sides_z * outputs, sides_z * outputs, none, one, line)
             separate(line, outputs, sides_z, rows, 0, stride, square)

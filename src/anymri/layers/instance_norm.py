@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anymri.layers.compiled_convolution import convolved
 from anymri.layers.compiled_norm import CompiledNorm, can_norm, group_means, line_factors
 from anymri.layers.convolution import Conv3d, channels_last, fast, from_tokens, to_tokens
 
@@ -54,8 +53,24 @@ def _normed(
     return from_tokens(norm(tokens, weight, bias, groups, eps, slope))
 
 
+def normed_conv3d(
+    features: Tensor,
+    conv: Conv3d,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = EPS,
+    slope: float = 1.0,
+) -> Tensor:
+    """Return the convolution of `instance_norm` of features; in inference it is one pass over them, where compiled."""
+    if not torch.is_grad_enabled() and _normed_here(features) and conv.is_compiled(features):
+        tokens = to_tokens(channels_last(features)).float()
+        if can_norm(tokens, slope):
+            return conv.compiled(tokens, line_factors(tokens, weight, bias, features.shape[1], eps), slope)
+    return cast("Tensor", conv(instance_norm(features, weight, bias, eps, slope)))
+
+
 class NormedConv3d(nn.Sequential):
-    """Instance norm with leaky ReLU, and a convolution: in inference one pass over the features, where compiled."""
+    """Instance norm with leaky ReLU, and a convolution, see `normed_conv3d`."""
 
     norm: InstanceNorm
     conv: Conv3d
@@ -67,13 +82,7 @@ class NormedConv3d(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the convolution of the normalised features, (B, C, X, Y, Z)."""
-        norm, conv = self.norm, self.conv
-        if not torch.is_grad_enabled() and _normed_here(input) and conv.is_compiled(input):
-            tokens = to_tokens(channels_last(input)).float()
-            if can_norm(tokens, norm.slope):
-                factors = line_factors(tokens, norm.weight, norm.bias, norm.num_features, norm.eps)
-                return from_tokens(convolved(tokens, conv.weight, conv.bias, factors, norm.slope))
-        return cast("Tensor", conv(norm(input)))
+        return normed_conv3d(input, self.conv, self.norm.weight, self.norm.bias, self.norm.eps, self.norm.slope)
 
 
 class InstanceNorm(nn.InstanceNorm3d):

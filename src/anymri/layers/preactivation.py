@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from anymri.layers.containers import ModuleList, outputs_of_levels
 from anymri.layers.convolution import Conv3d
-from anymri.layers.instance_norm import instance_norm
+from anymri.layers.instance_norm import instance_norm, normed_conv3d
 
 LEVELS = 5
 # Ratio of a side of the crop to that of the coarsest level.
@@ -58,8 +58,7 @@ class Block(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, out, X', Y', Z')."""
-        output: Tensor = self.conv(activate(features))
-        return output
+        return normed_conv3d(features, self.conv, slope=NEGATIVE_SLOPE)
 
 
 class EncoderLevel(nn.Module):
