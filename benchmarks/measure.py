@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from anymri.modalities import ALL, SUBSETS
+from anymri.systems import registry
 
 LONG_ENOUGH_MS = 5000
 
@@ -22,10 +23,28 @@ def images(*sides):
     return torch.randn(1, 4, *sides, generator=torch.Generator().manual_seed(0))
 
 
+def published(name, window):
+    """Return a system of published size with random weights, for windows with sides of `window` voxels."""
+    system = registry.create(name).eval()
+    return registry.create(name, crop=window).eval() if system.crop else system
+
+
 def decode_all(system, scans):
     """Return the logits of all subsets from one encoding, as anymri computes them."""
     encoding = system.encode(scans, ALL.as_tensor())
     return [system.decode(encoding, subset.as_tensor()).logits for subset in SUBSETS]
+
+
+def cpu_seconds(work):
+    """Return the median CPU time of `work` after a first call, or that of the first call if it is long."""
+
+    def once():
+        began = time.process_time()
+        work()
+        return time.process_time() - began
+
+    first = once()
+    return first if 1000 * first > LONG_ENOUGH_MS else statistics.median(once() for _ in range(3))
 
 
 def median_ms(work, repeats=7):

@@ -13,10 +13,8 @@ the exit code is 1.
 import argparse
 import json
 import platform
-import statistics
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -26,24 +24,10 @@ import torch
 from anymri.layers import convolution
 from anymri.modalities import ALL, SUBSETS
 from anymri.systems import registry
-from measure import decode_all, gmacs, images, this_peak_gb
+from measure import cpu_seconds, decode_all, gmacs, images, published, this_peak_gb
 
 WINDOW = 64
-REPEATS = 3
-LONG_ENOUGH = 5  # seconds after which work is not repeated
 LEAST = 0.8  # of an earlier ratio; times differ with the load of a machine, ratios by a few per cent
-
-
-def cpu_seconds(work):
-    """Return the median CPU time of `work` after a first call, or that of the first call if it is long."""
-
-    def once():
-        began = time.process_time()
-        work()
-        return time.process_time() - began
-
-    first = once()
-    return first if first > LONG_ENOUGH else statistics.median(once() for _ in range(REPEATS))
 
 
 def best_rate():
@@ -56,9 +40,7 @@ def best_rate():
 @torch.inference_mode()
 def measured(name):
     """Return the costs of one system."""
-    system = registry.create(name).eval()
-    if system.crop:
-        system = registry.create(name, crop=WINDOW).eval()
+    system = published(name, WINDOW)
     scans, every = images(*system.usable_crop((WINDOW,) * 3)), ALL.as_tensor()
     with system.folded_weights():
         encoding = system.encode(scans, every)

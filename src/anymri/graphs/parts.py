@@ -68,7 +68,8 @@ def parts_of(system: System[Any], sides: Sides) -> Iterator[list[Part]]:
             return
         features = [system.encode_one(number, images[:, :1]) for number in range(len(modalities))]
         # Whatever follows from the weights alone is computed here, so that graphs hold it as constants.
-        system.decode(system.gather(images, available, [*features]), available & (torch.arange(len(modalities)) == 0))
+        first = available & (torch.arange(len(modalities), device=device) == 0)
+        system.decode(system.gather(images, available, [*features]), first)
         names = [[feature_name(m, k) for k in range(len(each))] for m, each in zip(modalities, features, strict=True)]
         encoders = [
             Part(encoder_name(m), _Encoder(system, number), (images[:, :1],), (IMAGE,), tuple(names[number]))
