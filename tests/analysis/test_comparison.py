@@ -13,6 +13,7 @@ import pytest
 from anymri.analysis.comparison import average_grid, read_comparison, subset_grid
 from anymri.analysis.grid import FORMATS, to_csv, to_html, to_latex, to_markdown
 from anymri.analysis.published import published, quote
+from anymri.analysis.statistics import case_table
 from anymri.cli.commands.table import make_table
 from anymri.errors import ConfigurationError, InputWarning, RunError
 from anymri.modalities import SUBSETS
@@ -43,6 +44,15 @@ def two(tmp_path_factory):
     worse = [(*row[:4], None, "T1 missing") if row[0] == "c0" and "T1+" in row[1] + "+" else row for row in worse]
     folder = tmp_path_factory.mktemp("two")
     return [write(folder / "a", "u_hved", rows_of(0, shift=0.4)), write(folder / "b", "mmformer", worse)]
+
+
+def test_the_tables_of_a_comparison_are_the_case_tables_of_its_common_rows(two):
+    comparison = read_comparison(two)
+    assert set(comparison.tables) == {(name, region) for name in ("u_hved", "mmformer") for region in REGIONS}
+    for (name, region), table in comparison.tables.items():
+        expected = case_table(comparison.common[name], "dice", region)
+        pd.testing.assert_frame_equal(table, expected, check_names=False)
+        assert table.isna().any(axis=None) and len(table) == 8  # c0 has no T1
 
 
 def expected_means(folders):

@@ -50,6 +50,15 @@ def test_without_differences_p_is_1_and_the_effect_0(differences):
     assert signed_rank(np.array(differences)) == (1, 0)
 
 
+@pytest.mark.parametrize("n", [0, 1, 9, EXACT_CASES, EXACT_CASES + 1, 200])
+@pytest.mark.parametrize("digits", [0, 9])
+def test_tests_at_once_equal_each_alone(n, digits):
+    differences = np.random.default_rng(n).normal(0.2, 1, (3, 2, n)).round(digits)
+    p_values, correlations = signed_rank(differences)
+    for test in np.ndindex(3, 2):
+        assert signed_rank(differences[test]) == (p_values[test], correlations[test])
+
+
 def test_exact_test_with_ties_takes_milliseconds():
     differences = np.repeat([1.0, -1, 2, 3, 4], [2, 1, 3, 4, 3])
     start = time.perf_counter()

@@ -126,6 +126,21 @@ def test_only_common_cases_are_paired():
     assert test == expected
 
 
+def test_pairs_among_several_systems_are_tested_as_alone_on_their_common_cases():
+    systems = {"a": random_rows(1, cases=12), "b": random_rows(2, cases=70), "c": random_rows(3, cases=60)}
+    systems["b"] = systems["b"][systems["b"]["case"] != "c3"]
+    found = compared(systems, BY_COUNT)
+    assert {(test.first, test.second): test.cases for test in found} == {("a", "b"): 11, ("a", "c"): 12, ("b", "c"): 59}
+    for first, second in ("ab", "ac", "bc"):
+        alone = compared({first: systems[first], second: systems[second]}, BY_COUNT)
+        among = [test for test in found if (test.first, test.second) == (first, second)]
+        for one, other in zip(alone, among, strict=True):
+            for name in ("group", "cases", "p_value", "rank_biserial"):
+                assert getattr(one, name) == getattr(other, name)
+            assert one.difference == pytest.approx(other.difference, rel=1e-9, abs=1e-12)
+            assert one.cohens_dz == pytest.approx(other.cohens_dz, rel=1e-9, abs=1e-12)
+
+
 def test_equal_systems_do_not_differ():
     a = random_rows(1)
     (test,) = compared({"a": a, "b": a.copy()}, {"all": NAMES})

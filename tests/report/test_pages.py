@@ -1,9 +1,12 @@
 """The page of several evaluations, and its pictures of cases, which are segmented again."""
 
+import html
 import json
 import re
 import shutil
 from html.parser import HTMLParser
+from urllib.parse import unquote_to_bytes
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -98,6 +101,26 @@ def test_four_systems_and_a_published_one_have_one_table_per_region(page):
     ]
     assert page.count("m3ae-2020 is quoted, not measured") == 1
     assert "m3ae-2020 (quoted)" in page
+
+
+def test_input_files_that_all_systems_have_are_listed_once_and_others_with_their_system(systems, page):
+    texts = [json.loads(html.unescape(text)) for text in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)]
+    common, *others = texts
+    assert page.count("Input files that all systems have in common") == 1 and len(others) == len(systems)
+    for folder, text in zip(systems, others, strict=True):
+        written = json.loads((folder / "provenance.json").read_text())
+        assert not set(common) & set(text["inputs"])
+        assert {**text, "inputs": {**text["inputs"], **common}} == written
+    # The second system has 10 of the 12 cases, and one of them without T1c.
+    assert len(common) == 10 * 5 - 1 and [len(text["inputs"]) for text in others] == [11, 0, 11, 11]
+
+
+def test_figures_of_the_page_are_well_formed_whatever_a_system_is_called(page):
+    images = [image["src"].partition(",") for image in Page(page).named("img")]
+    assert {kind for kind, _, _ in images} == {"data:image/svg+xml"}
+    figures = [ElementTree.fromstring(unquote_to_bytes(content)) for _, _, content in images]
+    assert all(figure.tag.endswith("svg") for figure in figures)
+    assert any("<b>mine</b>" in text for text in figures[0].itertext())
 
 
 def test_the_page_names_the_best_and_the_worst_system(systems, page):

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import LineCollection, PathCollection
 
 from anymri.analysis.comparison import read_comparison
 from anymri.analysis.published import quote
@@ -64,11 +63,7 @@ def shown(figure):
             axes.get_title(),
             sorted(text.get_text() for text in axes.texts),
             sorted(np.round(line.get_ydata(), 9).tolist() for line in axes.get_lines()),
-            sorted(
-                sorted(np.round(each.get_offsets()[:, 0], 9).tolist())
-                for each in axes.collections
-                if len(each.get_offsets())
-            ),
+            sorted(np.round(line.get_xdata(), 9).tolist() for line in axes.get_lines() if line.get_rasterized()),
             sorted(round(bar.get_width(), 9) for bar in axes.patches),
         )
         for axes in figure.axes
@@ -213,8 +208,8 @@ def test_every_case_is_a_dot_and_the_line_is_the_median(two, shared):
     for region in REGIONS:
         for size in SIZES:
             axes = next(panels)
-            (dots,) = (each.get_offsets() for each in axes.collections if isinstance(each, PathCollection))
-            (lines,) = (each.get_segments() for each in axes.collections if isinstance(each, LineCollection))
+            dots = np.concatenate([each.get_xydata() for each in axes.get_lines()])
+            (lines,) = (each.get_segments() for each in axes.collections)
             for row, values in enumerate(shared.values()):
                 table = values.xs(region, level="region").unstack("subset")
                 expected = 100 * table[SIZES[size]].dropna().mean(axis=1)

@@ -4,12 +4,15 @@ import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from anymri.analysis import reading, tables
 from anymri.errors import ConfigurationError, RunError
@@ -174,6 +177,21 @@ def test_svg_is_well_formed_and_has_the_same_bytes_every_time(run):
     first, second = (figures.as_svg(figures.learning_curve(*reading.read_run(run))) for _ in range(2))
     assert first == second
     assert ElementTree.fromstring(first).tag.endswith("svg")
+
+
+@pytest.mark.parametrize("save", [figures.as_svg, figures.as_png])
+def test_saving_draws_a_figure_once(evaluation, save, monkeypatch):
+    figure = figures.subset_heatmap(tables.subset_table(reading.read_metrics(evaluation), "dice"), "dice")
+    draw, drawn = Figure.draw, []
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: (drawn.append(self), draw(self, renderer)))
+    save(figure)
+    assert drawn == [figure]
+
+
+def test_the_page_is_imported_without_what_only_computing_metrics_needs():
+    code = "import sys, anymri.report.pages; print({'torch', 'scipy', 'nibabel'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_the_heat_map_has_each_number_and_a_dash_for_missing_values(evaluation):

@@ -13,12 +13,13 @@ from itertools import product
 from math import isnan
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from anymri.analysis.grid import Cell, Grid, Group
 from anymri.analysis.published import Published
 from anymri.analysis.reading import StoredEvaluation, doubts, protocol_notes, read_evaluations
-from anymri.analysis.statistics import DECIMALS, SIGNIFICANT, PairedTest, case_table, compare_systems
+from anymri.analysis.statistics import DECIMALS, SIGNIFICANT, PairedTest, compare_systems
 from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, conventions, count, signs
 from anymri.errors import RunError
 from anymri.evaluation.metrics import METRICS
@@ -62,8 +63,18 @@ class MetricComparison:
 
     @cached_property
     def tables(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """The `case_table` of the common rows, by name and region."""
-        return {(n, r): case_table(rows, self.metric, r) for n, rows in self.common.items() for r in self.regions}
+        """Values of the common rows by name and region, as `case_table`s; NaN where a region is not scored."""
+        keys = next(iter(self.common.values()))  # the same for all
+        cases, subsets = (pd.Categorical(keys[column]) for column in ("case", "subset"))
+        found = {}
+        for region in self.regions:
+            rows = np.flatnonzero(keys["region"] == region)
+            place = (cases.codes[rows], subsets.codes[rows])
+            for name, each in self.common.items():
+                values = np.full((len(cases.categories), len(subsets.categories)), np.nan)
+                values[place] = each["value"].to_numpy()[rows]
+                found[name, region] = pd.DataFrame(values, cases.categories, subsets.categories)
+        return found
 
     @cached_property
     def cases(self) -> list[str]:
@@ -73,26 +84,28 @@ class MetricComparison:
     @cached_property
     def regions(self) -> list[str]:
         """Regions, or reconstructed modalities, that all evaluations have scored."""
-        found = set(next(iter(self.common.values()))["region"])
+        found = set(next(iter(self.common.values()))["region"].unique())
         return [place for place in PLACES if place in found]
 
     @cached_property
     def subsets(self) -> list[str]:
         """Names of the subsets that all evaluations have scored, in the order of the tables."""
-        found = set(next(iter(self.common.values()))["subset"])
+        found = set(next(iter(self.common.values()))["subset"].unique())
         return [subset for subset in SUBSET_NAMES if subset in found]
 
     @cached_property
     def means(self) -> dict[str, dict[tuple[str, str], float]]:
         """Name -> (row, region) -> mean over cases, NaN without cases; the row `mean` is that of the subsets."""
+        keys = next(iter(self.common.values()))  # the same for all
+        values = pd.DataFrame({name: rows["value"].to_numpy() for name, rows in self.common.items()})
+        by_place = values.groupby([keys["subset"], keys["region"]]).mean()
         made = {}
-        for name, rows in self.common.items():
-            means = rows.groupby(["subset", "region"])["value"].mean().unstack()
-            table = means.reindex(index=SUBSET_NAMES, columns=self.regions).astype(float)
+        for name in self.common:
+            table = by_place[name].unstack().reindex(index=SUBSET_NAMES, columns=self.regions).astype(float)
             table.loc[MEAN] = table.mean()
-            values = table.to_numpy(dtype=float)
+            numbers = table.to_numpy(dtype=float)
             places = product(enumerate([*SUBSET_NAMES, MEAN]), enumerate(self.regions))
-            made[name] = {(row, region): float(values[i, j]) for (i, row), (j, region) in places}
+            made[name] = {(row, region): float(numbers[i, j]) for (i, row), (j, region) in places}
         return made
 
     def best(self, row: str, region: str) -> list[str]:
@@ -129,10 +142,11 @@ class MetricComparison:
                 f"Bold: best of the row. {WORSE} differs from it in a paired Wilcoxon test, p < {SIGNIFICANT:g} after "
                 f"Holm's correction over all {count(len(self.tests), 'test')} of the table."
             )
-        return [*notes, *self.not_shared(), *self.doubts]
+        return [*notes, *self.not_shared, *self.doubts]
 
+    @cached_property
     def not_shared(self) -> list[str]:
-        """Return sentences on cases and subsets that are not compared, because another system does not have them."""
+        """Sentences on cases and subsets that are not compared, because another system does not have them."""
         cases = {name: set(rows.loc[rows["status"] == SCORED, "case"].unique()) for name, rows in self.metrics.items()}
         shared = set.intersection(*cases.values())
         sentences = [

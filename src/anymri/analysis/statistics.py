@@ -6,7 +6,7 @@ are ignored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -29,6 +29,7 @@ FEWEST_CASES = 6
 _SEED = 0
 # Number of decimals of differences: sums of floats make equal values differ in the last digits.
 DECIMALS = 9
+_SUBSET_NAMES = [str(subset) for subset in SUBSETS]
 
 Floats = NDArray[np.float64]
 
@@ -80,13 +81,9 @@ def case_values(table: pd.DataFrame, region: str, subsets: Iterable[str]) -> pd.
 
     region  a region; or a modality: then only subsets without it count, because given modalities are not reconstructed
     """
-    wanted = [subset for subset in subsets if region not in Subset.parse(subset)]
-    columns = table.columns.get_indexer(pd.Index(wanted))
-    if not wanted or (columns < 0).any():
-        return pd.Series(dtype=float)
-    values = table.to_numpy(dtype=float)[:, columns]
-    scored = ~np.isnan(values).any(axis=1)
-    return pd.Series(values[scored].mean(axis=1), index=table.index[scored])
+    means = _means(table.reindex(columns=_SUBSET_NAMES).to_numpy(dtype=float), region, subsets)
+    scored = ~np.isnan(means)
+    return pd.Series(means[scored], index=table.index[scored])
 
 
 def bootstrap_mean(values: Floats, resamples: int = RESAMPLES) -> Interval:
@@ -137,16 +134,14 @@ def compare_systems(
     """
     systems, regions = (list(dict.fromkeys(names)) for names in zip(*tables, strict=True))
     _check_shared({name: set().union(*(tables[name, region].index for region in regions)) for name in systems})
-    tests = []
+    pairs = list(combinations(systems, 2))
+    first, second = np.triu_indices(len(systems), 1)
+    tests: list[PairedTest] = []
     for region in regions:
+        values = _aligned([tables[name, region] for name in systems])
         for group, subsets in groups.items():
-            wanted = list(subsets)
-            by_system = {name: case_values(tables[name, region], region, wanted) for name in systems}
-            values = pd.DataFrame(by_system).to_numpy(dtype=float).T  # NaN for a case that a system does not have
-            for (first, a), (second, b) in combinations(zip(systems, values, strict=True), 2):
-                both = ~np.isnan(a - b)
-                if both.any():
-                    tests.append(_paired(first, second, group, region, (a - b)[both]))
+            means = _means(values, region, subsets)
+            tests += _paired(pairs, group, region, means[first] - means[second])
     adjusted = holm([test.p_value for test in tests])
     return [PairedTest(**{**vars(test), "p_adjusted": p}) for test, p in zip(tests, adjusted, strict=True)]
 
@@ -187,13 +182,40 @@ def shapley_weights() -> dict[str, Floats]:
     return weights
 
 
-def _paired(first: str, second: str, group: str, region: str, difference: Floats) -> PairedTest:
-    difference = difference.round(DECIMALS)
-    p_value, biserial = signed_rank(difference)
-    mean = float(difference.mean())
+def _aligned(tables: Sequence[pd.DataFrame]) -> Floats:
+    """Return the values of `case_table`s, (table, case, subset of `SUBSETS`), for the cases of any; NaN without one."""
+    cases = pd.Index(sorted(set().union(*(table.index for table in tables))))
+    return np.stack([table.reindex(index=cases, columns=_SUBSET_NAMES).to_numpy(dtype=float) for table in tables])
+
+
+def _means(values: Floats, region: str, subsets: Iterable[str]) -> Floats:
+    """Return the means over `subsets` of values (..., subset of `SUBSETS`), NaN unless all have one; see `case_values`.
+
+    NaN too if no subset counts.
+    """
+    wanted = [_SUBSET_NAMES.index(subset) for subset in subsets if region not in Subset.parse(subset)]
+    return values[..., wanted].mean(axis=-1) if wanted else np.full(values.shape[:-1], np.nan)
+
+
+def _paired(pairs: Sequence[tuple[str, str]], group: str, region: str, differences: Floats) -> Iterator[PairedTest]:
+    """Yield the test of each pair of systems that share a case.
+
+    differences  (pairs, cases), NaN for a case that one of the two does not have
+    """
+    differences = differences[:, ~np.isnan(differences).all(axis=0)]
+    both = ~np.isnan(differences)
+    found, cases = np.where(both, differences.round(DECIMALS), 0), both.sum(axis=1)
+    p_values, biserial = signed_rank(found)
+    means = found.sum(axis=1) / np.maximum(cases, 1)
+    squares = np.where(both, found - means[:, None], 0) ** 2
+    deviations = np.sqrt(squares.sum(axis=1) / np.maximum(cases - 1, 1))
     # Equal differences have a standard deviation that is not exactly 0.
-    dz = mean / float(difference.std(ddof=1)) if np.ptp(difference) else float("nan")
-    return PairedTest(first, second, group, region, len(difference), mean, p_value, p_value, biserial, dz)
+    differ = found.max(axis=1, where=both, initial=-np.inf) > found.min(axis=1, where=both, initial=np.inf)
+    for i, (first, second) in enumerate(pairs):
+        if cases[i]:
+            p, mean = float(p_values[i]), float(means[i])
+            dz = mean / float(deviations[i]) if differ[i] else float("nan")
+            yield PairedTest(first, second, group, region, int(cases[i]), mean, p, p, float(biserial[i]), dz)
 
 
 def _check_shared(cases: Mapping[str, set[str]]) -> None:

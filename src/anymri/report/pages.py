@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -35,6 +37,8 @@ _TEMPLATES = Environment(
 )
 # More systems than these get one table per region, with one column per system: a single table would be too wide.
 _SIDE_BY_SIDE = 3
+# Characters of an SVG that a data URI and an attribute of HTML hold as they are.
+_UNQUOTED = " !$*+,-./;=?@[]^_`{|}~"
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def write_report(
     by_metric = compare_all(evaluations)
     # Arguments are checked by using them before anything else is drawn.
     shown, curve = [_embedded(each) for each in examples], None if run is None else learning_curve(run)
+    shared = _shared_inputs(evaluations)
     page = render(
         "template.html.j2",
         title=title,
@@ -112,13 +117,29 @@ def write_report(
         },
         learning_curve=curve,
         examples=shown,
-        provenance={
-            name: json.dumps(each.provenance, indent=2, ensure_ascii=False) for name, each in evaluations.items()
-        },
+        shared_inputs=_json(shared) if shared else "",
+        provenance={name: _json(_without(shared, each.provenance)) for name, each in evaluations.items()},
         created=max(str(each.provenance.get("created", "")) for each in evaluations.values()),
     )
     write_text(path, page)
     return path
+
+
+def _shared_inputs(evaluations: Mapping[str, reading.StoredEvaluation]) -> dict[str, Mapping[str, str]]:
+    """Return the inputs that all of several evaluations have, as the scans of their cases; none of a single one."""
+    first, *others = (each.inputs for each in evaluations.values())
+    return {name: file for name, file in first.items() if others and all(each.get(name) == file for each in others)}
+
+
+def _without(shared: Mapping[str, object], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the provenance of an evaluation without the inputs in `shared`."""
+    if not shared:
+        return dict(provenance)
+    return {**provenance, "inputs": {name: file for name, file in provenance["inputs"].items() if name not in shared}}
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def _tables(
@@ -180,9 +201,7 @@ def _data_uri(picture: Figure | bytes) -> str:
     """Return the image as a data URI: figures as PNG, because they may contain scans; bytes in their format."""
     image = figures.as_png(picture) if isinstance(picture, Figure) else picture
     if image.startswith(b"\x89PNG"):
-        kind = "png"
-    elif b"<svg" in image[:1000]:
-        kind = "svg+xml"
-    else:
-        raise ConfigurationError("A picture for the report is neither PNG nor SVG.", "Give a figure, PNG or SVG bytes.")
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+        return f"data:image/png;base64,{base64.b64encode(image).decode('ascii')}"
+    if b"<svg" in image[:1000]:
+        return f"data:image/svg+xml,{quote(image, safe=_UNQUOTED)}"  # an eighth shorter than base64
+    raise ConfigurationError("A picture for the report is neither PNG nor SVG.", "Give a figure, PNG or SVG bytes.")

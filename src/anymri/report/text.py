@@ -29,7 +29,7 @@ def summary(evaluations: Mapping[str, StoredEvaluation], by_metric: Mapping[str,
     results = [
         _range_over_subsets(each) if len(names) == 1 else _range_over_systems(each) for each in by_metric.values()
     ]
-    return [opening, *first.not_shared(), *results]
+    return [opening, *first.not_shared, *results]
 
 
 def _range_over_subsets(comparison: MetricComparison) -> str:
@@ -107,7 +107,7 @@ def systems_grid(evaluations: Mapping[str, StoredEvaluation]) -> Grid:
     for name, each in evaluations.items():
         card = each.configuration.get("weights", {})
         trained_on = card.get("trained_on")
-        here = set(trained_on or ()) & set(each.metrics["case"])
+        here = set(trained_on or ()) & set(each.metrics["case"].unique())
         cells = [
             count(len(trained_on), "case") if trained_on else NOTHING,
             str(len(here)) if trained_on else NOTHING,
@@ -134,7 +134,7 @@ def seen_in_training(evaluations: Mapping[str, StoredEvaluation]) -> list[str]:
     """Return warnings about systems that were evaluated on cases of their training."""
     sentences = []
     for name, each in evaluations.items():
-        seen = set(each.configuration.get("weights", {}).get("trained_on", ())) & set(each.metrics["case"])
+        seen = set(each.configuration.get("weights", {}).get("trained_on", ())) & set(each.metrics["case"].unique())
         if seen:
             sentences.append(
                 f"{name} was trained on {len(seen)} of the cases that it is evaluated on: their metrics are not a test."

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, find_objects, generate_binary_structure, label
 
 from anymri.evaluation.metrics.axes import Axes, voxel_mm3
 from anymri.evaluation.metrics.overlap import Mask, dice
@@ -21,8 +20,8 @@ from anymri.evaluation.metrics.pair import Box, Pair
 
 Groups = NDArray[np.integer[Any]]
 
-NEIGHBOURS_18 = generate_binary_structure(3, 2)
-NEIGHBOURS_26 = generate_binary_structure(3, 3)
+NEIGHBOURS_18 = np.abs(np.indices((3, 3, 3)) - 1).sum(axis=0) <= 2
+NEIGHBOURS_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,8 @@ def score_2023(prediction: Mask, truth: Mask, axes: Axes, rules: Rules) -> Lesio
     prediction, truth  (X, Y, Z) bool with a margin of `rules.dilation` voxels, unless the image ends there
     axes               axes of the voxels, (3, 3) mm
     """
+    from scipy.ndimage import label
+
     components: Groups = label(prediction, NEIGHBOURS_26)[0]
     return match(components, group(truth, rules.dilation), axes, rules)
 
@@ -83,12 +84,16 @@ def group(mask: Mask, dilation: int) -> Groups:
 
     Components are numbered in the order of their first voxels, last axis fastest.
     """
+    from scipy.ndimage import label
+
     numbers: Groups = label(dilate(mask, dilation), NEIGHBOURS_26)[0]
     return numbers * mask
 
 
 def dilate(mask: Mask, times: int) -> Mask:
     """Return a mask (X, Y, Z) dilated `times` times with its 18 neighbours."""
+    from scipy.ndimage import binary_dilation
+
     dilated: Mask = binary_dilation(mask, NEIGHBOURS_18, iterations=times)
     return dilated
 
@@ -99,6 +104,8 @@ def match(predicted: Groups, lesions: Groups, axes: Axes, rules: Rules) -> Lesio
     predicted, lesions  (X, Y, Z) numbers of groups, 0 outside; numbers may have gaps
     axes                axes of the voxels, (3, 3) mm
     """
+    from scipy.ndimage import find_objects
+
     boxes = find_objects(predicted)
     is_free = np.zeros(len(boxes) + 1, dtype=bool)
     is_free[np.unique(predicted)] = True

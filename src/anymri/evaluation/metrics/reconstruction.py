@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from anymri.evaluation.metrics.overlap import Mask
 from anymri.evaluation.metrics.pair import box_around
@@ -90,6 +89,8 @@ class ReconstructedScans:
 
 
 def _blurred(image: Scan) -> NDArray[np.float64]:
+    from scipy.ndimage import gaussian_filter
+
     blurred: NDArray[np.float64] = gaussian_filter(image, _SIGMA, radius=_RADIUS)
     return blurred
 

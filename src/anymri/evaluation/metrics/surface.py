@@ -14,16 +14,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
-from scipy.spatial import KDTree
 
 from anymri.evaluation.metrics.axes import Axes
 from anymri.evaluation.metrics.overlap import Mask
 from anymri.evaluation.metrics.surfels import surfel_areas, surfel_codes
+
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +45,8 @@ class Surface:
     @cached_property
     def tree(self) -> KDTree:
         """Search tree of the points."""
+        from scipy.spatial import KDTree
+
         # Points of a grid hardly gain from a balanced tree, which takes several times longer to build.
         return KDTree(self.points, balanced_tree=False, compact_nodes=False)
 
@@ -124,6 +127,8 @@ def sobel_surface(mask: Mask) -> Surface:
     mask  (X, Y, Z) bool with a margin of one voxel, unless the image ends there: the surface is on both sides of the
           border
     """
+    from scipy.ndimage import correlate1d
+
     filters = (([1, 2, 1], [1, 2, 1], [-1, 0, 1]), ([1, 1, 1], [-1, 0, 1], [1, 2, 1]), ([-1, 0, 1], [1] * 3, [1] * 3))
     where = np.zeros(mask.shape, dtype=bool)
     for weights in filters:

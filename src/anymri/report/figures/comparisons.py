@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, product
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -94,25 +94,22 @@ def contributions(comparison: MetricComparison) -> Figure:
     """Return the Shapley values with bootstrap intervals: one panel per modality, one bar per region and system."""
     rows, regions = list(comparison.common), comparison.regions
     figure = new_figure(7.6, 0.9 + max(0.34, 0.11 * len(regions)) * len(rows))
-    panels = figure.subplots(1, len(MODALITIES), sharex=True, sharey=True)
+    panels = figure.subplots(1, len(MODALITIES), sharex=True)
     thick = 0.8 / len(regions)
-    for row, name in enumerate(rows):
-        for number, region in enumerate(regions):
-            found = modality_contributions(comparison.tables[name, region])
-            place = row - 0.4 + thick * (number + 0.5)
-            for modality, axes in zip(MODALITIES, panels, strict=True):
-                value, low, high = (
-                    scaled(comparison.metric) * each
-                    for each in (found[modality].value, found[modality].low, found[modality].high)
-                )
-                axes.barh(place, value, thick, color=LINE_COLOURS.get(region, INK))
-                axes.hlines(place, low, high, color=INK, lw=0.9)
+    bars = list(product(range(len(rows)), range(len(regions))))
+    places = np.array([row - 0.4 + thick * (number + 0.5) for row, number in bars])
+    colours = [LINE_COLOURS.get(regions[number], INK) for _, number in bars]
+    contributed = [modality_contributions(comparison.tables[rows[row], regions[number]]) for row, number in bars]
+    for modality, axes in zip(MODALITIES, panels, strict=True):
+        found = [each[modality] for each in contributed]
+        values, low, high = scaled(comparison.metric) * np.array([[i.value, i.low, i.high] for i in found]).T
+        axes.barh(places, values, thick, color=colours)
+        axes.hlines(places, low, high, color=INK, lw=0.9)
     for modality, axes in zip(MODALITIES, panels, strict=True):
         title(axes, modality)
         tidy(axes, grid="x")
         axes.axvline(0, color=INK, lw=0.8)
-        axes.tick_params(axis="y", length=0)
-    _name_rows(panels[0], rows)
+    _name_rows(panels, rows)
     what = "percentage points" if unit(comparison.metric) == "fraction" else unit(comparison.metric)
     figure.supxlabel(f"{heading(comparison.metric)} added ({what})", fontsize=TEXT_POINTS, color=INK)
     handles = [Patch(color=LINE_COLOURS.get(region, INK), label=region) for region in regions]
@@ -131,27 +128,28 @@ def case_strips(comparison: MetricComparison) -> Figure:
     labels = 0 if _one_scale(comparison) else 0.2 * (len(comparison.regions) - 1)
     figure = new_figure(1.4 + 1.75 * len(groups), 0.7 + labels + height * len(comparison.regions))
     shape = len(comparison.regions), len(groups)
-    panels = figure.subplots(*shape, sharex=True if _one_scale(comparison) else "row", sharey=True, squeeze=False)
+    panels = figure.subplots(*shape, sharex=True if _one_scale(comparison) else "row", squeeze=False)
     shown: dict[str, list[float]] = {region: [] for region in comparison.regions}
     for region, line in zip(comparison.regions, panels, strict=True):
         for subsets, axes in zip(groups.values(), line, strict=True):
             found = [scaled(comparison.metric) * _cases(comparison, name, region, subsets) for name in rows]
-            axes.scatter(
-                np.concatenate(found),
-                np.concatenate([row + spread(len(values)) for row, values in enumerate(found)]),
-                s=np.concatenate([np.full(len(v), np.clip(240 / max(len(v), 1), 3, 14)) for v in found]),
-                c=[looks[name].colour for name, values in zip(rows, found, strict=True) for _ in values],
-                alpha=0.6,
-                linewidths=0,
-                rasterized=True,
-                in_layout=False,
-            )
+            for row, (name, values) in enumerate(zip(rows, found, strict=True)):
+                axes.plot(
+                    values,
+                    row + spread(len(values)),
+                    "o",
+                    ms=np.sqrt(np.clip(240 / max(len(values), 1), 3, 14)),
+                    color=looks[name].colour,
+                    alpha=0.6,
+                    mew=0,
+                    rasterized=True,
+                    in_layout=False,
+                )
             medians = {row: np.median(values) for row, values in enumerate(found) if len(values)}
             places = np.array(list(medians))  # lines are behind the dots, and longer than their spread
             axes.vlines(list(medians.values()), places - 0.42, places + 0.42, color=INK, lw=1.4, zorder=0.9)
             shown[region] += np.concatenate(found).tolist()
             tidy(axes, grid="x")
-            axes.tick_params(axis="y", length=0)
     for group, axes in zip(groups, panels[0], strict=True):
         title(axes, group)
     for region, axes in zip(comparison.regions, panels[:, 0], strict=True):
@@ -159,7 +157,8 @@ def case_strips(comparison: MetricComparison) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         low, high = _ends(comparison, shown, region)
         axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # whole dots at the ends
-    _name_rows(panels[0][0], rows)
+    for line in panels:
+        _name_rows(line, rows)
     figure.set_layout_engine("constrained", w_pad=0.08)  # numbers below neighbouring panels do not touch
     figure.supxlabel(f"{axis_label(comparison.metric)} of each case", fontsize=TEXT_POINTS, color=INK)
     return figure
@@ -203,7 +202,13 @@ def _quoted_mean(quoted: Sequence[Published], label: str, metric: str, region: s
     return float(np.mean([each.value(metric, subset, region) for subset in subsets]))
 
 
-def _name_rows(axes: Axes, rows: Sequence[str]) -> None:
-    """Write the names of systems on the left, from the top; not that of a single one, which the page has already."""
-    axes.set_yticks(range(len(rows)), map(plain, rows) if len(rows) > 1 else [""])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+def _name_rows(panels: Sequence[Axes], rows: Sequence[str]) -> None:
+    """Write the names of systems left of a row of panels; not that of a single one, which the page has already.
+
+    The first system is at the top. Only the first panel has ticks: drawing them takes long.
+    """
+    for axes in panels:
+        axes.set_yticks([])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+    panels[0].set_yticks(range(len(rows)), map(plain, rows) if len(rows) > 1 else [""])
+    panels[0].tick_params(axis="y", length=0, left=False)

@@ -162,6 +162,7 @@ def _draw_cells(
         np.asarray(edges), np.arange(len(values) + 1), np.ma.masked_invalid(values), cmap=_colours(metric), norm=scale,
         edgecolors="w", linewidth=1,
     )  # fmt: skip
+    colours = mesh.cmap(mesh.norm(values))
     extreme = np.fmin.reduce(values) if lower_is_better(metric) else np.fmax.reduce(values)
     for (row, column), value in np.ndenumerate(values):
         text = format_value(value, metric)
@@ -173,7 +174,7 @@ def _draw_cells(
             ha="center",
             va="center",
             fontsize=TEXT_POINTS,
-            color=text_on(mesh.cmap(mesh.norm(value))) if np.isfinite(value) else INK,
+            color=text_on(colours[row, column]) if np.isfinite(value) else INK,
             weight="bold" if bold else "normal",
             in_layout=False,  # inside the axes in any case, and its size need not be computed
         )

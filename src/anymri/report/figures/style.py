@@ -102,7 +102,7 @@ def _lay_out(figure: Figure) -> None:
     """Place the axes of a figure once and for all; otherwise each saving would draw it twice, once to place them."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # after "none", savefig would still draw once for the layout alone
 
 
 def save(figure: Figure, place: Path) -> list[Path]:
