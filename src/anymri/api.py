@@ -123,7 +123,7 @@ def train(
     recipe           a recipe of the system: corrected (the default), reference, nano, ...
     initial_weights  weights of the same network to begin with
     device           auto, cpu, cuda, cuda:1, mps
-    cache            folder of preprocessed cases; by default $ANYMRI_CACHE or the cache of the user
+    cache            folder of preprocessed cases; by default `patches` in $ANYMRI_CACHE or in the cache of the user
     loggers          mlflow, wandb
     resume           continue the run in `output`
     callback         receives each case, step and epoch; by default nothing is shown

@@ -70,6 +70,13 @@ def records_paths() -> bool:
     return _records_paths.get()
 
 
+def name_of_weights(file: Path | str) -> str:
+    """Return the name of weights by their file: that of their run folder, or else that of the file."""
+    path = PurePath(file)
+    in_run = path.parent.name == "checkpoints" and path.parents[1].name
+    return path.parents[1].name if in_run else path.name.removesuffix(".safetensors")
+
+
 def recorded(path: Path | str) -> str:
     """Return a path as provenance records it: the path itself, or its last part in `without_paths`."""
     return str(path) if records_paths() else PurePath(path).name

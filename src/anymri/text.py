@@ -48,6 +48,11 @@ def listed(names: Sequence[str], most: int, separator: str = ", ") -> str:
     return separator.join(names[:most]) + more
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where needed: "1 case", "1,250 cases"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as text, in the unit that reads best."""
     for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):

@@ -47,6 +47,8 @@ SEGMENT = {
     "data -o file/out": "cannot be written",
 }
 TRAIN = {
+    "--data data -o out": "A system was not named",
+    "u_hved --data data --label-scheme brats2023 --recipe nanno -o out": "Did you mean nano?",
     "u_hvet --data data --label-scheme brats2023 -o out": "u_hved",
     "u_hved --data nowhere --label-scheme brats2023 -o out": "nowhere",
     "u_hved --data data --label-scheme brats2032 -o out": "brats2023",
@@ -120,8 +122,9 @@ PACS = {
     "status node.yaml": "no node has run there",
 }
 COMMANDS = {
-    "recipe": {"u_hvet": "u_hved"},
+    "recipe": {"u_hvet": "u_hved", "u_hved --recipe nanno": "Did you mean nano?"},
     "reproduce": REPRODUCE,
+    "doctor": {"data --brain deepbrain": "deepbet"},
     "segment": SEGMENT,
     "train": TRAIN,
     "evaluate": EVALUATE,

@@ -72,6 +72,8 @@ def outcomes(workshop, case, tmp_path_factory):
         "export": ["export", run, "-o", folder / "export"],
         "lane": ["segment", case, "--weights", run, "--lane", "openvino", "-o", folder / "lane"],
     }
+    commands["train with a typing error"] = ["train", "u_hved", "--data", data, *scheme, "--recipe", "nanno", "-o", "x"]
+    commands["reproduce with a typing error"] = ["reproduce", "u_hvet", "--data", data, "-o", "x"]
     extras = [package for packages in EXTRAS.values() for package in packages]
     return dict(zip(commands, without(extras, commands.values()), strict=True)), folder
 
@@ -101,6 +103,12 @@ def test_a_command_without_its_extra_names_the_install_line_before_any_work(outc
     code, out, err = results[command]
     assert code == 2 and f"pip install 'anymri[{extra}]'" in err and "Traceback" not in err
     assert out == "" and not (folder / command).exists()
+
+
+@pytest.mark.parametrize(("command", "hint"), [("train", "nano"), ("reproduce", "u_hved")])
+def test_a_typing_error_is_reported_before_a_missing_extra(outcomes, command, hint):
+    code, _, err = outcomes[0][f"{command} with a typing error"]
+    assert code == 2 and f"Did you mean {hint}?" in err and "pip install" not in err
 
 
 def test_the_first_commands_of_the_readme_need_no_extra(tmp_path, monkeypatch):

@@ -36,6 +36,20 @@ def test_help_shows_every_command_on_one_line_of_60_characters():
     assert all(line.endswith(".") and len(line) <= 60 for line in lines.values()), lines
 
 
+def test_an_unknown_command_is_answered_by_one_question():
+    assert "Did you mean 'segment'?\n" in anymri("segmnt").stderr
+
+
+def test_info_does_not_import_scipy_beside_torch():
+    code = (
+        "import sys\nfrom cli.command import anymri\nshown = anymri('info', '--threads', '1')\n"
+        "assert shown.returncode == 0 and ', 1 thread\\n' in shown.stdout, shown\n"
+        "assert 'torch' in sys.modules and 'scipy' not in sys.modules\n"
+    )
+    run = [sys.executable, "-c", f"import sys\nsys.path[:0] = {sys.path!r}\n{code}"]
+    assert subprocess.run(run, capture_output=True, text=True, check=False).stderr == ""
+
+
 def test_systems_as_json_has_every_card():
     cards = json.loads(anymri("systems", "--json").stdout)["result"]["systems"]
     parameters = {card["name"]: card["parameters"] for card in cards}

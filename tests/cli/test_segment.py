@@ -1,5 +1,7 @@
 """`anymri segment`: files written, and inputs refused by name with nothing written."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ def test_segment_writes_label_map_volumes_and_provenance(workshop, case, tmp_pat
     written = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert written == ["measurements.csv", "measurements.json", "provenance.json", "segmentation.nii.gz"]
     assert "T1c+FLAIR" in result.stdout and "mL" in result.stdout
+    assert json.loads((tmp_path / "out" / "measurements.json").read_text())["case"] == case.name
 
 
 def truncated(folder, case):

@@ -40,6 +40,15 @@ def test_a_cohort_gets_a_folder_per_case_and_a_summary(workshop, cohort):
     assert again.returncode == 0 and "2 kept" in again.stdout and "2 segmented" not in again.stdout
 
 
+def test_a_shard_makes_a_cohort_of_one_case(workshop, cohort):
+    name, other = sorted(path.name for path in cohort.iterdir() if path.is_dir())
+    shutil.rmtree(cohort / other)
+    assert segmented(cohort, workshop, "--shard", "1/1").returncode == 0
+    out = cohort.parent / "out"
+    assert (out / name / "segmentation.nii.gz").exists()
+    assert (out / "summary.csv").read_text().splitlines()[1].startswith(f"{name},segmented")
+
+
 def test_without_a_terminal_each_case_is_a_line_with_the_time_left(workshop, cohort, capsys):
     done = segment_many(cohort, cohort.parent / "out", [workshop / "run"], workers=0, device="cpu", work=WORK)
     assert done.exit_code == 0

@@ -115,7 +115,7 @@ def test_words_for_a_label_map_are_not_part_of_the_name_of_a_case(tmp_path, name
         (tmp_path / folder).mkdir()
     (tmp_path / "predictions" / f"{name}.nii.gz").write_bytes(b"1")
     (tmp_path / "labels" / "other.nii.gz").write_bytes(b"1")
-    with pytest.raises(CohortError, match=f"^{case} has a prediction but no label"):
+    with pytest.raises(CohortError, match=f"^{case} has a prediction but no label .*, which has labels of other"):
         score(tmp_path / "predictions", tmp_path / "labels", tmp_path / "out", "brats2023")
 
 

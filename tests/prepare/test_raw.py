@@ -1,6 +1,7 @@
 """Raw studies: which scans are found in folders, files, archives and DICOM, as which modality, and what is refused."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from anymri.errors import AnymriError, CohortError, ImageError, InputWarning, Mo
 from anymri.files import sha256
 from anymri.prepare import candidates
 from anymri.prepare.raw import read_raw
+from anymri.prepare.searching import name_of_scans
 from anymri.prepare.sequences import Evidence, Recognition
 from anymri.provenance import hashed
 from anymri.synthesis.phantoms import write_cohort
@@ -51,7 +53,24 @@ def test_several_cases_are_refused_by_name(cohort):
 def test_scans_given_one_by_one_are_a_case(cohort):
     scans = find_cases(cohort)[0].scans
     raw = read_raw(scans={"flair": scans["FLAIR"], "t1ce": scans["T1c"]})
-    assert raw.name == "case" and list(raw.scans) == ["T1c", "FLAIR"] and raw.reference == "T1c"
+    assert raw.name == "PHANTOM-00000-000" and list(raw.scans) == ["T1c", "FLAIR"] and raw.reference == "T1c"
+
+
+@pytest.mark.parametrize(
+    ("scans", "name"),
+    [
+        (("patient/t1.nii", "patient/flair.nii"), "patient"),
+        (("patient/1/t1.nii", "patient/2/flair.nii"), "patient"),
+        (("patient/t1.nii",), "patient"),
+        (("t1.nii", "../x/flair.nii"), "x"),
+        (("/a/t1.nii", "/b/flair.nii"), "case"),
+        (("a .\x1b/t1.nii",), "case"),
+    ],
+)
+def test_scans_given_one_by_one_have_the_name_of_their_folder(tmp_path, monkeypatch, scans, name):
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(tmp_path / "x")
+    assert name_of_scans([Path(scan) for scan in scans]) == name
 
 
 def test_no_scan_at_all_is_refused():

@@ -200,6 +200,16 @@ def test_the_page_shows_no_names_of_files_folders_or_training_cases(folder):
 
 
 @pytest.mark.parametrize(
+    ("file", "name"),
+    [("/home/jane/weights/mine.safetensors", "mine"), ("/home/jane/run7/checkpoints/best.safetensors", "run7")],
+)
+def test_the_page_names_the_weights(folder, file, name):
+    changed(folder, "provenance.json", inputs__weights={"file": file, "sha256": "0" * 64})
+    seen = Page(write_case_page(folder).read_text()).seen
+    assert f"Weights {name} Origin" in " ".join(seen.split()) and "jane" not in seen
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("/home/jane/t1.nii is thick.", "a file is thick."),

@@ -80,7 +80,7 @@ def test_written_lists_keep_the_subsets_of_the_validation_cases(tmp_path):
     (tmp_path / "val15splits.csv").write_text(f'case,mask\n{names[3]},"[True, False, False, True]"\n')
     (tmp_path / "test.txt").write_text(names[4])
     split = read_lists(tmp_path, data_set(names), (875, 125, 251))
-    assert "1 cases are in none" in split.source
+    assert "Not in them: 1 case." in split.source
     files = write_lists(tmp_path / "out", split)
     assert {name: str(subset) for name, subset in read_list(files["validation"]).items()} == {"case3": "T2+FLAIR"}
     assert list(read_list(files["test"])) == ["case4"]

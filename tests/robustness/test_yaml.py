@@ -109,7 +109,7 @@ def test_a_folder_whose_name_looks_like_markup_is_printed_as_it_is(name, tmp_pat
     monkeypatch.chdir(tmp_path)
     result = anymri("phantom", "-n", 1, "--size", 48, "-o", name)
     assert result.returncode == 0, result.stderr
-    assert f"1 cases in {visible(name)};" in result.stdout and "\x1b" not in result.stdout
+    assert f"Cases in {visible(name)}: 1;" in result.stdout and "\x1b" not in result.stdout
 
 
 @pytest.mark.parametrize("name", ["[/x]", "x\x1b]0;title\x07"])

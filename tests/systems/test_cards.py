@@ -10,6 +10,7 @@ import yaml
 from anymri import __version__
 from anymri.systems import citation, registry
 from anymri.systems.card import VERIFIABLE, Paper
+from anymri.training.configuration import resolve_recipe
 from cli.command import anymri, check_refused
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,13 @@ def test_all_systems_but_the_baseline_have_a_paper_and_a_year_of_data():
     assert {*BUILT_IN} - {*PUBLISHED} == {"unet_dropout"}
     assert {registry.card(name).data_year for name in PUBLISHED} == {2018, 2023, 2024}
     assert all(f"BraTS {card.data_year}" in card.data for card in map(registry.card, PUBLISHED))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_cards_list_the_recipes_and_the_first_is_the_default(name):
+    recipes = registry.spec(name).recipes
+    assert registry.card(name).recipes == tuple(recipes)
+    assert recipes[registry.card(name).recipes[0]] == resolve_recipe(name, None)
 
 
 def test_citations_of_all_systems_are_bibtex_with_a_key_each():

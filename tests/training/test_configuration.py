@@ -111,3 +111,9 @@ def test_missing_options_are_named():
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
     with pytest.raises(ConfigurationError, match="corrected, reference, nano"):
         resolve("u_hved", "tiny", OPTIONS)
+
+
+def test_preprocessed_cases_are_kept_in_their_part_of_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANYMRI_CACHE", str(tmp_path))
+    configuration = resolve("u_hved", "nano", {"data": tmp_path, "label_scheme": "brats2023"})
+    assert configuration.cache == tmp_path / "patches"

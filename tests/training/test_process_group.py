@@ -92,7 +92,7 @@ def test_a_killed_process_ends_the_others_with_a_message_and_a_state_to_resume_f
 
 def test_more_processes_than_patches_are_refused(workshop):
     settings = configured(workshop / "data", workshop / "cache")
-    with pytest.raises(ConfigurationError, match=r"2 patches .* 3 processes.*\n.*batch_size=3"):
+    with pytest.raises(ConfigurationError, match=r"batch_size=2 .* 3 processes.*\n.*batch_size=3"):
         check_shares(settings.recipe.stages, 3)
 
 

@@ -20,11 +20,12 @@ from anymri.analysis.grid import Cell, Grid, Group
 from anymri.analysis.published import Published
 from anymri.analysis.reading import StoredEvaluation, doubts, protocol_notes, read_evaluations
 from anymri.analysis.statistics import DECIMALS, SIGNIFICANT, PairedTest, compare_systems
-from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, conventions, count, signs
+from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, conventions, signs
 from anymri.errors import RunError
 from anymri.evaluation.metrics import METRICS
 from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading, lower_is_better, published_name
 from anymri.evaluation.rows import PLACES, SCORED
+from anymri.text import count
 
 WORSE = "†"
 

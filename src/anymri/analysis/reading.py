@@ -20,7 +20,7 @@ from anymri.evaluation.rows import COLUMNS, CURVE_COLUMNS, PLACES, SCORED
 from anymri.files import LARGEST_TABLE, is_unused, read_text, sha256
 from anymri.modalities import SUBSETS
 from anymri.systems.protocol import ANYMRI
-from anymri.text import shortened, visible
+from anymri.text import count, shortened, visible
 
 _LOG_COLUMNS = ("stage", "epoch", "step", "seconds", "learning_rate")
 _VALIDATION_COLUMNS = ("stage", "epoch", "step", "region", "dice")
@@ -254,7 +254,7 @@ def _check_evaluation(folder: Path) -> None:
     if (folder / "settings.json").is_file() and not (folder / "provenance.json").is_file():
         cases = len(list((folder / "cases").glob("*.json")))
         raise RunError(
-            f"{folder} holds an evaluation that is not finished ({cases} case{'' if cases == 1 else 's'} so far).",
+            f"{folder} holds an evaluation that is not finished ({count(cases, 'case')} so far).",
             "Run the same command again: it continues where it stopped.",
         )
 

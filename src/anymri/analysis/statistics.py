@@ -20,6 +20,7 @@ from anymri.analysis.signed_rank import signed_rank
 from anymri.errors import RunError
 from anymri.evaluation.rows import SCORED
 from anymri.modalities import MODALITIES, SUBSETS, Subset
+from anymri.text import count
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -106,9 +107,8 @@ def caution(cases: int) -> list[str]:
     """Return the sentence that statistics of so few cases need; none from `FEWEST_CASES` on."""
     if cases >= FEWEST_CASES:
         return []
-    of = "1 case" if cases == 1 else f"{cases} cases"
     return [
-        f"Caution: statistics of {of}. Intervals of fewer than {FEWEST_CASES} cases are too narrow, "
+        f"Caution: statistics of {count(cases, 'case')}. Intervals of fewer than {FEWEST_CASES} cases are too narrow, "
         f"and no paired test of them reaches p < {SIGNIFICANT}."
     ]
 

@@ -18,9 +18,10 @@ from anymri.analysis.statistics import (
     compare_systems,
     modality_contributions,
 )
-from anymri.analysis.tables import SUBSET_NAMES, count
+from anymri.analysis.tables import SUBSET_NAMES
 from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading, lower_is_better, unit
 from anymri.modalities import MODALITIES
+from anymri.text import count
 
 _INTERVAL = f"{CONFIDENCE:.0%} bootstrap intervals over cases ({RESAMPLES} samples, percentiles)"
 

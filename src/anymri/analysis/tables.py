@@ -20,6 +20,7 @@ from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, h
 from anymri.evaluation.rows import MISSING_STATUS, PLACES, SCORED
 from anymri.files import write_text
 from anymri.modalities import MODALITIES, SUBSETS, Subset
+from anymri.text import count
 
 MEAN = "mean"
 # Prefix of a reconstructed modality, in a table that has columns for the given modalities.
@@ -214,8 +215,3 @@ def evaluation_grid(tables: Mapping[str, pd.DataFrame]) -> Grid:
         notes=[mean_note(tables)],
         total=True,
     )
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where needed."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

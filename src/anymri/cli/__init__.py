@@ -14,7 +14,9 @@ from anymri.data.memory import keep_freed_memory
 def main() -> None:
     """Run the command line; what it did, or its error, becomes text or one JSON object, and an exit code."""
     from anymri.cli import logs
+    from anymri.cli.problems import noted, show_note
     from anymri.cli.settings import settings
+    from anymri.errors import AnymriWarning
 
     keep_freed_memory()
     settings.reset()
@@ -22,10 +24,11 @@ def main() -> None:
     settings.as_json, settings.debug = "--json" in sys.argv, "--debug" in sys.argv
     # matplotlib logs two lines if it cannot write its cache, as in a read-only home; the figures are the same.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    notes: list[str] = []
     try:
-        with warnings.catch_warnings():
-            _collect_warnings(notes)
+        with warnings.catch_warnings(), noted(show_note) as notes:
+            if not settings.debug:
+                warnings.simplefilter("ignore")
+            warnings.simplefilter("always", AnymriWarning)
             code = _run(notes)
     finally:
         logs.stop()
@@ -61,24 +64,3 @@ def _run(notes: list[str]) -> int:
     if settings.as_json and not settings.follows:
         outcome(settings.command, done.exit_code, notes, None, done).print()
     return done.exit_code
-
-
-def _collect_warnings(notes: list[str]) -> None:
-    """Print warnings of anymri as notes, append them to `notes`, and ignore those of libraries."""
-    from anymri.cli.problems import show_note
-    from anymri.cli.settings import settings
-    from anymri.errors import AnymriWarning
-
-    if not settings.debug:
-        warnings.simplefilter("ignore")
-    warnings.simplefilter("always", AnymriWarning)
-    shown = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
-        if issubclass(category, AnymriWarning):
-            notes.append(str(message))
-            show_note(str(message))
-        else:
-            shown(message, category, *where, **rest)
-
-    warnings.showwarning = show

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymri.cli.added_files import write_added_files
 from anymri.cli.console import console, print_lane
+from anymri.cli.problems import noted
 from anymri.cli.progress import progress_of, working
 from anymri.cli.results.cases import CaseSegmentation
 from anymri.cli.used_weights import weights_for
-from anymri.errors import AnymriWarning
 
 if TYPE_CHECKING:
     from anymri.inference.result import Result
@@ -74,24 +72,6 @@ def segment_one(
         lane=model.lane.name,
         volumes_ml=dict(result.volumes_ml),
     )
-
-
-@contextmanager
-def noted() -> Iterator[list[str]]:
-    """Yield a list that gets the text of every warning about the input, which is shown all the same."""
-    notes: list[str] = []
-    shown = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
-        if issubclass(category, AnymriWarning):
-            notes.append(str(message))
-        shown(message, category, *where, **rest)
-
-    warnings.showwarning = show
-    try:
-        yield notes
-    finally:
-        warnings.showwarning = shown
 
 
 def print_scans(raw: RawStudy) -> None:

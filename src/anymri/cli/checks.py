@@ -58,6 +58,15 @@ def check_metrics(names: Iterable[str] | None) -> None:
         choose(names)
 
 
+def check_system(system: str, recipe: str | None) -> None:
+    """Raise an `AnymriError` for an unknown system, or for a recipe that its card does not name."""
+    from anymri.systems.registry import card, check_recipe
+
+    recipes = card(system).recipes
+    if recipe is not None and recipes:
+        check_recipe(system, recipe, recipes)
+
+
 def check_loggers(names: Iterable[str]) -> None:
     """Raise an `AnymriError` for an unknown logger, or one whose package is not installed."""
     from anymri.errors import check_known

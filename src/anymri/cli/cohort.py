@@ -80,8 +80,11 @@ def write_page(output: Path, weights: Sequence[Path]) -> Path | None:
         return None
     from anymri._version import __version__
     from anymri.inference.cohort_summary import read_summary
+    from anymri.provenance import name_of_weights
     from anymri.report.cohort_page import write_cohort_page
+    from anymri.weights.locate import find_weights
 
-    facts = {"Weights": ", ".join(path.name for path in weights), "anymri": __version__}
+    names = [name_of_weights(find_weights(path).absolute()) for path in weights]
+    facts = {"Weights": ", ".join(names), "anymri": __version__}
     title = f"Segmentation of {output.resolve().name}"
     return write_cohort_page(output / "summary.html", title, read_summary(output), facts)

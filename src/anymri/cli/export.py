@@ -9,6 +9,7 @@ from anymri.cli.progress import progress_of
 from anymri.cli.results.systems import Exported
 from anymri.errors import ConfigurationError
 from anymri.export.formats import BUNDLE, HUGGINGFACE, NNUNET
+from anymri.text import count
 
 
 def export_weights(weights: Path, output: Path, to: str) -> tuple[Path, Path]:
@@ -49,7 +50,8 @@ def export_cohort(source: Path, output: Path, to: str, label_scheme: str | None,
                 )
             made = export_nnunet(source, output, scheme, channels, progress)
             console.print(
-                f"{len(made.training)} cases with labels, {len(made.test)} without, {len(made.left_out)} left out.",
+                f"{count(len(made.training), 'case')} with labels, {len(made.test)} without, "
+                f"{len(made.left_out)} left out.",
                 soft_wrap=True,
             )
             cases, left_out = [*made.training, *made.test], list(made.left_out)
@@ -57,7 +59,7 @@ def export_cohort(source: Path, output: Path, to: str, label_scheme: str | None,
             from anymri.export.bids import export_bids
 
             _, names = export_bids(source, output, scheme, progress)
-            console.print(f"{len(names)} label maps.")
+            console.print(f"{count(len(names), 'label map')}.")
             cases, left_out = list(names), []
     console.print(f"{output}", soft_wrap=True)
     return Exported(output, to, sorted(path for path in output.iterdir() if path.is_file()), cases, left_out)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymri.cli.case import noted, print_scans
+from anymri.cli.case import print_scans
 from anymri.cli.console import console, print_lane
+from anymri.cli.problems import noted
 from anymri.cli.progress import progress_of, working
 from anymri.cli.results.cases import FollowedUp
 from anymri.cli.time_point import read_time_point, weights_of

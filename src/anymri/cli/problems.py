@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -12,7 +15,7 @@ from anymri.cli.console import stderr
 from anymri.cli.logs import event, record
 from anymri.cli.results import BAD_INPUT, BUG, INTERRUPTED
 from anymri.cli.settings import settings
-from anymri.errors import AnymriError, InputWarning, Interrupted
+from anymri.errors import AnymriError, AnymriWarning, InputWarning, Interrupted
 from anymri.text import shortened, visible
 
 # Base class of errors of the command line; typer does not export it in every version.
@@ -32,6 +35,31 @@ def show_note(text: str) -> None:
         event("warning", text=text)
     elif not settings.quiet:
         stderr.print_always(_styled("Note", "bold yellow", text))
+
+
+@contextmanager
+def noted(show: Callable[[str], None] | None = None) -> Iterator[list[str]]:
+    """Yield a list that gets the text of every warning of anymri.
+
+    show  prints such a text; None: it is shown as before, like every other warning
+    """
+    notes: list[str] = []
+    before = warnings.showwarning
+
+    def receive(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
+        is_note = issubclass(category, AnymriWarning)
+        if is_note:
+            notes.append(str(message))
+        if is_note and show is not None:
+            show(str(message))
+        else:
+            before(message, category, *where, **rest)
+
+    warnings.showwarning = receive
+    try:
+        yield notes
+    finally:
+        warnings.showwarning = before
 
 
 def _styled(title: str, style: str, text: str) -> Text:
@@ -75,4 +103,4 @@ def _usage(error: Any) -> str:
     if context is not None and not hasattr(context.command, "commands"):  # of a command, not of a group
         settings.command = path.removeprefix("anymri").strip()
     what: str = error.format_message().strip()
-    return f"{what.removesuffix('.')}.\nSee: {path} --help" if what else ""
+    return f"{what}{'' if what.endswith(('.', '?')) else '.'}\nSee: {path} --help" if what else ""

@@ -13,7 +13,7 @@ from anymri.cli.console import PlainConsole, console, stderr
 from anymri.cli.logs import event
 from anymri.cli.outcome import plain
 from anymri.cli.settings import settings
-from anymri.text import duration, visible
+from anymri.text import count, duration, visible
 from anymri.training.callbacks import TrainingCallback
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ class TrainingProgress(TrainingCallback):
         self.training = self.bar.add_task("training", total=self.total, completed=self.done, note="")
         parameters = sum(p.numel() for p in system.parameters())
         self.console.print(
-            f"{type(system).__name__}, {parameters:,} parameters; {len(cohort.training)} cases to train on, "
-            f"{len(cohort.validation)} to validate on; {steps} steps to go."
+            f"{type(system).__name__}, {parameters:,} parameters; {count(len(cohort.training), 'case')} to train on, "
+            f"{len(cohort.validation)} to validate on; {count(steps, 'step')} to go."
         )
         if not cohort.validation:
             self.console.print("Validation cases: none, so best.safetensors equals last.safetensors.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anymri.cli.console import console
 from anymri.modalities import Subset
+from anymri.provenance import name_of_weights
 
 
 def weights_for(named: Sequence[Path] | None, subset: Subset | None) -> list[Path]:
@@ -17,7 +18,6 @@ def weights_for(named: Sequence[Path] | None, subset: Subset | None) -> list[Pat
     Raises `WeightsError` if there are none. An `InputWarning` names what they have not seen in training.
     """
     from anymri.weights.choice import caution, choose
-    from anymri.weights.folders import SUFFIX
     from anymri.weights.locate import find_weights
     from anymri.weights.store import read_card
 
@@ -27,7 +27,8 @@ def weights_for(named: Sequence[Path] | None, subset: Subset | None) -> list[Pat
         console.print(f"Weights: {choice.weights.name} ({choice.why})", soft_wrap=True)
         used = [choice.weights.file]
     for path in used:
-        card, name = read_card(find_weights(path)), path.name.removesuffix(SUFFIX)
+        file = find_weights(path).absolute()
+        card, name = read_card(file), name_of_weights(file)
         if card.summary:
             console.print(f"{name}: {card.summary}", soft_wrap=True)
         caution(card, name, subset)

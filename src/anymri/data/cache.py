@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from anymri.data.case import Case, read_study
 from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import Preprocessing, preprocess
 from anymri.errors import OutputError
-from anymri.files import cache_folder, read_text, sha256, temporary_path
+from anymri.files import read_text, sha256, temporary_path
 from anymri.modalities import MODALITIES
 from anymri.regions import REGIONS, LabelScheme, region_mask
 
@@ -36,11 +35,6 @@ _ARRAYS = ("images.npy", "classes.npy", "tumour.npy")
 _INT16_LIMIT = 32767
 # Tumour voxels stored per class for patch sampling: enough to cover all of a tumour, quick to read.
 _STORED_VOXELS = 5000
-
-
-def default_folder() -> Path:
-    """Return the default cache: `$ANYMRI_CACHE`, or `anymri/patches` in the user's cache folder."""
-    return cache_folder() if os.environ.get("ANYMRI_CACHE") else cache_folder() / "patches"
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def _claim(output: Path, settings: Mapping[str, Any]) -> None:
         if differing:
             names = ", ".join(_OPTIONS.get(key, key) for key in differing)
             raise RunError(
-                f"{output} holds an evaluation with other {names.replace('_', ' ')}.",
+                f"{output} holds an evaluation with other settings: {names.replace('_', ' ')}.",
                 "Choose another folder with -o, or delete this one.",
             )
         return

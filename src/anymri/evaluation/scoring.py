@@ -23,6 +23,7 @@ from anymri.progress import Progress, silent
 from anymri.provenance import recorded
 from anymri.regions import LabelScheme
 from anymri.regions import label_scheme as find_scheme
+from anymri.text import listed
 
 # Words at the end of a file name that say what the file is, and are not part of the name of the case.
 _ROLE = re.compile(
@@ -176,5 +177,8 @@ def _check_labelled(predicted: set[str], truths: Mapping[str, Path], labels: Pat
     foreign = sorted(predicted - set(truths))
     if foreign:
         shown = ", ".join(foreign[:6]) + (", ..." if len(foreign) > 6 else "")
-        what = f"{shown} {'has' if len(foreign) == 1 else 'have'} a prediction but no label in {labels}."
-        raise CohortError(what, f"Add the labels, or remove the predictions. {_NAMING}")
+        verb = "has" if len(foreign) == 1 else "have"
+        raise CohortError(
+            f"{shown} {verb} a prediction but no label in {labels}, which has labels of {listed(sorted(truths), 3)}.",
+            f"Add the labels, or remove the predictions. {_NAMING}",
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from anymri.modalities import ALL
 from anymri.systems.registry import card as system_card
+from anymri.text import count
 from anymri.weights.card import WeightsCard
 
 RESEARCH = "For research, not for diagnosis: not a medical device, and never a replacement of a radiologist."
@@ -37,7 +38,7 @@ def dice_table(card: WeightsCard) -> list[str]:
         return []
     table = card.tables[0]
     regions = [region for region in ("WT", "TC", "ET") if any(region in row for row in table.dice.values())]
-    lines = [f"Mean Dice on {table.data} ({table.cases} cases):", ""]
+    lines = [f"Mean Dice on {table.data} ({count(table.cases, 'case')}):", ""]
     lines += [f"| modalities | {' | '.join(regions)} |", f"|---|{'---|' * len(regions)}"]
     for subset, row in table.dice.items():
         cells = [f"{row[region]:.3f}" if region in row else "" for region in regions]

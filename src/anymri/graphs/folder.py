@@ -9,7 +9,7 @@ from typing import Any
 from anymri._version import __version__
 from anymri.errors import ConfigurationError
 from anymri.files import new_folder, sha256, write_json, write_text
-from anymri.graphs.formats import FORMATS, ONNX, OPENVINO, check_export
+from anymri.graphs.formats import FORMATS, ONNX, SUFFIXES, check_export
 from anymri.graphs.onnx_model import to_onnx
 from anymri.graphs.parts import CORNERS, Part, parts_of
 from anymri.graphs.readme import readme
@@ -20,7 +20,6 @@ from anymri.weights.card import WeightsCard
 from anymri.weights.locate import find_weights
 from anymri.weights.store import load_weights
 
-SUFFIXES = {ONNX: ".onnx", OPENVINO: ".xml"}
 DESCRIPTION = "graphs.json"
 
 

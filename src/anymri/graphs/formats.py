@@ -12,6 +12,7 @@ from anymri.files import is_unused
 ONNX, OPENVINO = "onnx", "openvino"
 # Format -> the packages that write it.
 FORMATS: Mapping[str, tuple[str, ...]] = {ONNX: ("onnx", "onnxscript"), OPENVINO: ("onnx", "onnxscript", "openvino")}
+SUFFIXES = {ONNX: ".onnx", OPENVINO: ".xml"}
 
 
 def check_export(folder: Path, to: str) -> None:

@@ -28,7 +28,7 @@ from anymri.prepare.in_memory import Volume
 from anymri.prepare.preparation import Preparation, prepare
 from anymri.prepare.raw import RawStudy
 from anymri.progress import Progress, silent
-from anymri.provenance import hashed
+from anymri.provenance import hashed, name_of_weights
 from anymri.systems.contract import System
 from anymri.weights.card import WeightsCard
 from anymri.weights.choice import caution, choose
@@ -234,7 +234,7 @@ def segment(
     chosen = chosen_subset(raw, subset)
     file = choose(chosen).weights.file if weights is None else find_weights(Path(weights))
     segmenter = Segmenter.load(file, device, lane)
-    caution(segmenter.card, file.name, chosen)
+    caution(segmenter.card, name_of_weights(file.absolute()), chosen)
     return segmenter.segment(
         raw,
         chosen,

@@ -13,7 +13,7 @@ from anymri.pacs.database import Database
 from anymri.pacs.intake import Report
 from anymri.pacs.peers import client_context, import_libraries, web_client
 from anymri.pacs.work import result_files
-from anymri.text import shortened
+from anymri.text import count, shortened
 
 if TYPE_CHECKING:
     from sqlite3 import Row
@@ -191,4 +191,6 @@ def _stow(destination: Destination, datasets: Sequence[Dataset]) -> None:
     answer = web_client(destination.web).store_instances(datasets)
     if refused := answer.get("FailedSOPSequence"):
         reason = refused[0].get("FailureReason", 0)
-        raise DeliveryError(f"{destination.name} refused {len(refused)} results with the reason 0x{reason:04X}.")
+        raise DeliveryError(
+            f"{destination.name} refused {count(len(refused), 'result')} with the reason 0x{reason:04X}."
+        )

@@ -13,6 +13,7 @@ from scipy import ndimage
 from anymri.data.image import Image
 from anymri.data.preprocessing import background_value
 from anymri.errors import ConfigurationError, ImageError, InputWarning
+from anymri.extras import install_line
 from anymri.prepare import brain_tools
 from anymri.prepare.rough_brain import largest, rough_brain
 from anymri.prepare.smeared_edge import without_smeared_edge
@@ -103,13 +104,14 @@ def _background(image: Image) -> NDArray[np.bool_]:
 
 
 def _fallback(image: Image) -> NDArray[np.bool_]:
+    brain = rough_brain(image)
     warnings.warn(
         f"The brain mask of {image.path} is rough: it may lose cortex or keep parts of skull and eyes. "
-        "For a better one: pip install 'anymri[brain]'",
+        f"For a better one: {install_line('brain')}",
         InputWarning,
         stacklevel=4,
     )
-    return rough_brain(image)
+    return brain
 
 
 def _chosen(image: Image) -> tuple[str, NDArray[np.bool_]]:

@@ -15,6 +15,7 @@ from anymri.data.image import image_stem, read_scan
 from anymri.data.layouts.listing import walk
 from anymri.data.layouts.names import role_of_name
 from anymri.errors import AnymriError, AnymriWarning
+from anymri.extras import install_line
 from anymri.modalities import MODALITIES
 from anymri.prepare.alignment import ALIGNED, NOT_ALIGNED, best_scan, header_overlap
 from anymri.prepare.brain import BrainMask
@@ -150,13 +151,14 @@ def _relate(
 
     prepared  whether the scans are prepared, and not used as they are
     """
-    if len(study.scans) > 1 and find_spec("SimpleITK") is None:
-        found.add(
-            "warning",
-            "",
-            "How the scans lie on each other was not examined, because SimpleITK is not installed.",
-            "Install it: pip install 'anymri[prepare]'",
-        )
+    if find_spec("SimpleITK") is None:
+        if len(study.scans) > 1 and not prepared:  # otherwise the plan says that it is missing
+            found.add(
+                "warning",
+                "",
+                "How the scans lie on each other was not examined, because SimpleITK is not installed.",
+                f"Install it: {install_line('prepare')}",
+            )
         return
     fixed = best_scan(study)
     anchor = study.scans[fixed].image

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.image import Image, image_stem, to_lps
-from anymri.errors import AnymriError
+from anymri.errors import AnymriError, MissingExtraError
 from anymri.prepare.brain import BrainMask, find_brain, has_skull
 from anymri.prepare.checks import (
     LARGEST_BRAIN_ML,
@@ -20,6 +20,7 @@ from anymri.prepare.checks import (
     spacing_text,
 )
 from anymri.prepare.findings import Examination, ScanReport
+from anymri.prepare.plan import check_simpleitk
 from anymri.prepare.plausibility import structure_fault
 from anymri.prepare.raw import RawScan
 from anymri.prepare.sequences import SURE, recognise, recognise_image
@@ -73,15 +74,21 @@ def examine_scan(label: str, modality: str | None, scan: RawScan, method: str, f
 
 
 def _brain(label: str, scan: RawScan, method: str, found: Examination) -> tuple[bool | None, BrainMask | None]:
+    skull = None
     try:
         skull = bool(has_skull(scan.image))
         return skull, find_brain(scan.image, method)
+    except MissingExtraError as error:
+        if method in ("auto", "fallback"):
+            check_simpleitk(bool(skull), found)
+        else:
+            found.add("error", "", error.what, error.fix)
     except (ValueError, RuntimeError, AnymriError) as error:
         what, fix = (
             (error.what, error.fix) if isinstance(error, AnymriError) else (f"The brain was not found: {error}", "")
         )
         found.add("error", label, what, fix or "Check that it is a scan of a whole head.")
-        return None, None
+    return skull, None
 
 
 def _brain_figures(label: str, image: Image, brain: BrainMask, found: Examination) -> dict[str, object]:

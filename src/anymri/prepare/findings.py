@@ -109,8 +109,10 @@ class Examination:
     left_out: list[str] = field(default_factory=list)
 
     def add(self, level: Level, scan: str, text: str, advice: str = "") -> None:
-        """Add a finding."""
-        self.findings.append(Finding(level, scan, text, advice))
+        """Add a finding, unless it is there already."""
+        finding = Finding(level, scan, text, advice)
+        if finding not in self.findings:
+            self.findings.append(finding)
 
     @property
     def refused(self) -> bool:

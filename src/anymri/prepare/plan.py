@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from anymri.extras import install_line
 from anymri.modalities import MODALITIES
 from anymri.prepare.alignment import best_scan
+from anymri.prepare.brain_tools import installed
 from anymri.prepare.checks import LARGEST_BRAIN_ML, LARGEST_CUT, SMALLEST_BRAIN_ML
 from anymri.prepare.findings import Examination
 from anymri.prepare.raw import RawStudy
@@ -22,8 +24,7 @@ def add_plan(
     if not reasons:
         found.plan.append("The scans are on one grid of about 1 mm and without skull: they are used as they are.")
     else:
-        if find_spec("SimpleITK") is None:
-            found.add("error", "", "Preparing the scans needs SimpleITK.", "Install it: pip install 'anymri[prepare]'")
+        check_simpleitk(any(scan.skull for scan in found.scans), found)
         fixed = best_scan(study)
         _refuse_brain(fixed, found)
         methods = sorted({str(scan.brain["method"]) for scan in found.scans if scan.brain is not None})
@@ -41,6 +42,17 @@ def add_plan(
         found.plan.append(f"{', '.join(missing)}: missing; the network works without.")
     if found.refused:
         found.plan.insert(0, "The case is refused as it is: see the errors.")
+
+
+def check_simpleitk(with_skull: bool, found: Examination) -> None:
+    """Add an error that names what to install if SimpleITK is missing, without which no scan is prepared.
+
+    with_skull  whether a scan has the head around the brain, for which a tool that finds the brain is named too
+    """
+    if find_spec("SimpleITK") is None:
+        extra = "brain" if with_skull and not installed() else "prepare"  # `brain` installs `prepare` too
+        what = "Preparing the scans needs SimpleITK, which is not installed."
+        found.add("error", "", what, f"Install it: {install_line(extra)}")
 
 
 def _refuse_brain(fixed: str, found: Examination) -> None:

@@ -16,7 +16,7 @@ from anymri.errors import CohortError, ModalityError
 from anymri.files import digest, sha256
 from anymri.modalities import REFERENCE_ORDER, Subset
 from anymri.prepare.candidates import Candidate, choose
-from anymri.prepare.searching import Found, as_given, in_place, unpacked
+from anymri.prepare.searching import Found, as_given, in_place, name_of_scans, unpacked
 from anymri.provenance import Inputs, hashed
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def read_raw(
     brain_mask   image file with a mask of the brain, in the position of the scan whose grid it has
     dicom_study  number of the DICOM study to use, from 1, if `source` holds several
 
+    Without `source`, the case has the name of the folder that holds the scans.
+
     The names of image files are understood as those of cohorts. DICOM series are recognised by their headers; image
     files without a telling name, by their intensities, if nothing else gives a modality. Raises `ModalityError` if the
     modality of a scan is not sure or if two scans are of one modality, `CohortError` for several cases or patients,
@@ -112,9 +114,10 @@ def read_raw(
             raise ModalityError(
                 "No scan was given.", "Give a case folder, or at least one of --t1, --t1c, --t2 and --flair."
             )
+        name = name_of_scans(given.values())
         if all(image_stem(path) is not None for path in given.values()):
-            return _of_case(case_from_files(given, brain_mask=brain_mask), None)
-        return _of_found(Found("case"), given, brain_mask, dicom_study)
+            return _of_case(case_from_files(given, brain_mask=brain_mask, name=name), None)
+        return _of_found(Found(name), given, brain_mask, dicom_study)
     place = Path(source)
     with unpacked(place) as folder:
         found = in_place(place, folder, dicom_study)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -208,6 +209,17 @@ def as_given(modality: str, path: Path, dicom_study: int | None) -> Candidate:
 def _of_case(case: Case) -> Found:
     candidates = [named(modality, path) for modality, path in case.scans.items()]
     return Found(case.name, candidates, case.label, case.brain_mask)
+
+
+def name_of_scans(scans: Iterable[Path]) -> str:
+    """Return the name of the folder in which the scans of a case are, for scans that the user names one by one.
+
+    It is the deepest folder that holds all of them, or `case` if its name cannot be that of a case.
+    """
+    try:
+        return _name_of(Path(os.path.commonpath([scan.parent.absolute() for scan in scans])))
+    except ValueError:  # on several drives
+        return "case"
 
 
 def _name_of(place: Path) -> str:

@@ -1,8 +1,8 @@
 """The page of one segmented case, which a clinician reads in a minute.
 
 It is made from the files of a result folder, measurements.json and provenance.json, and a picture that is passed in.
-Beside the name of the case, which the user chose, it shows no names of files or folders, because these can be names of
-patients.
+Beside the names of the case and of the weights, which the user chose, it shows no names of files or folders, because
+these can be names of patients.
 """
 
 from __future__ import annotations

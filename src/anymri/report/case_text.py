@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anymri.analysis.grid import Cell, Grid, Group
-from anymri.analysis.tables import count
 from anymri.evaluation.metrics.printing import NOTHING
 from anymri.modalities import MODALITIES
+from anymri.provenance import name_of_weights
 from anymri.report.redaction import without_folders
-from anymri.text import duration, visible
+from anymri.text import count, duration, visible
 
 Measured = Mapping[str, Any]
 
@@ -185,14 +185,23 @@ def limits(measured: Measured, provenance: Mapping[str, Any]) -> list[str]:
 
 
 def provenance(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return name -> value of what the result was made with; hashes stand for files, whose names are not shown."""
+    """Return name -> value of what the result was made with; hashes stand for files.
+
+    Of files, only those of the weights are named.
+    """
     configuration, card = record["configuration"], record["configuration"].get("weights", {})
     hashes = {role: str(each.get("sha256", ""))[:12] for role, each in record.get("inputs", {}).items()}
     versions = record.get("versions", {})
     seconds = sum(float(each.get("seconds") or 0) for each in configuration.get("preparation", ()))
+    weights = [
+        name_of_weights(str(each.get("file", "")))
+        for role, each in record.get("inputs", {}).items()
+        if role.startswith("weights")
+    ]
     facts = {
         "System": str(card.get("system", "")),
-        "Weights": without_folders(str(card.get("origin", "")), record.get("inputs", {})),
+        "Weights": ", ".join(weights),
+        "Origin of the weights": without_folders(str(card.get("origin", "")), record.get("inputs", {})),
         "SHA-256": ", ".join(f"{role} {value}..." for role, value in hashes.items() if value),
         "Made": f"{record.get('created', '')} on {record.get('device', '')}",
         "Preparation": duration(seconds) if seconds else "",

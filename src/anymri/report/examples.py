@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from anymri.analysis.comparison import MetricComparison
 from anymri.analysis.reading import StoredEvaluation
-from anymri.analysis.tables import count
 from anymri.data.case import Study
 from anymri.data.prepared import Prepared
 from anymri.data.preprocessing import brain_mask
@@ -24,6 +23,7 @@ from anymri.progress import Progress, silent
 from anymri.report.figures import montage, reconstructed_scans
 from anymri.report.pages import Examples
 from anymri.report.plots import compare_all
+from anymri.text import count
 
 Classes = NDArray[np.uint8]
 

@@ -8,6 +8,7 @@ from typing import Any
 from anymri.analysis.grid import Cell, Grid, Group
 from anymri.evaluation.metrics.printing import NOTHING
 from anymri.report.case_text import REGION_NAMES
+from anymri.text import count
 
 Compared = Mapping[str, Any]
 
@@ -16,7 +17,7 @@ def findings(compared: Compared) -> list[str]:
     """Return the change of the whole and of the enhancing tumour as sentences."""
     used = "+".join(compared["modalities"])
     days = compared["days"]
-    apart = "at two time points" if days is None else f"at two time points that are {abs(days)} days apart"
+    apart = "at two time points" if days is None else f"at two time points {count(abs(days), 'day')} apart"
     sentences = [f"The tumour was segmented {apart}, both times from {used} by the same network."]
     for region, name in (("WT", "The whole tumour with oedema"), ("ET", "The enhancing tumour")):
         values = compared["regions"][region]

@@ -27,6 +27,7 @@ from anymri.evaluation.metrics.printing import heading
 from anymri.files import write_text
 from anymri.report import figures, text
 from anymri.report.plots import Plot, compare_all, metric_plots, reliability_plots
+from anymri.text import count
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -180,7 +181,7 @@ def learning_curve(run: Path) -> Picture:
     panels = "Losses" if validation is None else "Losses and validation Dice"
     return Picture(
         _data_uri(figures.as_svg(figures.learning_curve(log, validation))),
-        f"{panels} over {tables.count(len(log), 'epoch')} of training.",
+        f"{panels} over {count(len(log), 'epoch')} of training.",
         f"{panels} as lines over the epochs.",
     )
 

@@ -12,13 +12,14 @@ from anymri.analysis.comparison import MetricComparison, NothingSharedError, com
 from anymri.analysis.published import Published
 from anymri.analysis.reading import StoredEvaluation
 from anymri.analysis.statistics import CONFIDENCE, by_number_of_modalities, caution
-from anymri.analysis.tables import MEAN, SUBSET_NAMES, count, metrics_in, subset_table
+from anymri.analysis.tables import MEAN, SUBSET_NAMES, metrics_in, subset_table
 from anymri.errors import RunError
 from anymri.evaluation.metrics.printing import heading, lower_is_better, unit
 from anymri.regions import REGIONS
 from anymri.report import figures
 from anymri.report.figures.calibration import FEWEST_VOXELS
 from anymri.report.figures.style import region_title
+from anymri.text import count
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,7 @@ def metric_plots(comparison: MetricComparison, quoted: Sequence[Published] = ())
     """Yield the plots of one metric: heat maps, by number of modalities, contributions of modalities, cases."""
     metric, name = comparison.metric, heading(comparison.metric)
     quoted = [each for each in quoted if each.has(metric)]
-    shown = (
-        f"the {len(comparison.cases)} cases that all systems have"
-        if len(comparison.metrics) > 1
-        else _cases(comparison)
-    )
+    shown = f"the {_cases(comparison)} that all systems have" if len(comparison.metrics) > 1 else _cases(comparison)
     yield from _heat_maps(comparison, quoted, shown)
     groups = by_number_of_modalities(comparison.subsets)
     axes = "" if unit(metric) == "fraction" else " Each region has a separate axis."

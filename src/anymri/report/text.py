@@ -9,11 +9,11 @@ from anymri.analysis import tables
 from anymri.analysis.comparison import MetricComparison
 from anymri.analysis.grid import Cell, Grid, Group
 from anymri.analysis.reading import StoredEvaluation
-from anymri.analysis.tables import MEAN, count
+from anymri.analysis.tables import MEAN
 from anymri.evaluation.metrics.printing import NOTHING, explain, format_value, heading, lower_is_better
 from anymri.modalities import MODALITIES, SUBSETS
 from anymri.regions import SCHEMES
-from anymri.text import listed
+from anymri.text import count, listed
 
 _NAMED_CASES = 12
 
@@ -87,7 +87,7 @@ def _scans(evaluations: Mapping[str, StoredEvaluation], cases: Sequence[str]) ->
         return ""
     if all(number == len(cases) for number in having.values()):
         return f"{', '.join(MODALITIES)} of every case"
-    return ", ".join(f"{m} of {having[m]} cases" for m in MODALITIES)
+    return ", ".join(f"{m} of {count(having[m], 'case')}" for m in MODALITIES)
 
 
 def systems_grid(evaluations: Mapping[str, StoredEvaluation]) -> Grid:

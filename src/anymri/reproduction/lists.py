@@ -16,6 +16,7 @@ from anymri.files import replacing
 from anymri.modalities import MODALITIES, Subset
 from anymri.reproduction.dataset import DataSet
 from anymri.systems.recipes.schema import Split
+from anymri.text import count
 from anymri.training.cohort.split import divide
 
 # The seed of IM-Fuse's lists. Their order of random numbers is not known, so the lists differ all the same.
@@ -71,7 +72,7 @@ def read_lists(folder: Path, data: DataSet, numbers: tuple[int, int, int]) -> Ca
             "Put the authors' lists there, as .csv or .txt; or omit --lists for a split of ours.",
         )
     found = divide(data.cases, Split(train=files["train"], validation=files["val"], test=files["test"]))
-    unused = f" {len(found.unused)} cases are in none of them." if found.unused else ""
+    unused = f" Not in them: {count(len(found.unused), 'case')}." if found.unused else ""
     source = f"Lists of the user: {', '.join(file.name for file in files.values() if file)} in {folder}.{unused}"
     return CaseLists(found.training, found.validation or found.test, found.test, found.subsets, source, False)
 
@@ -96,7 +97,8 @@ def draw_lists(data: DataSet, numbers: tuple[int, int, int]) -> CaseLists:
     train = [case for case in data.cases if case.patient not in held_out]
     if not train or not test or (wanted[1] and not validation):
         raise CohortError(
-            f"{len(by_patient)} patients are too few for parts like {' / '.join(str(n) for n in numbers if n)}.",
+            f"{count(len(by_patient), 'patient')} cannot be divided into parts like "
+            f"{' / '.join(str(n) for n in numbers if n)}.",
             "Give more cases, or a split of yours with --lists.",
         )
     parts = [sorted((c for p in chosen for c in by_patient[p]), key=lambda c: c.name) for chosen in (validation, test)]

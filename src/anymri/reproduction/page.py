@@ -13,7 +13,6 @@ from anymri.analysis.comparison import compare, subset_grid
 from anymri.analysis.published import Published, published
 from anymri.analysis.reading import StoredEvaluation, read_evaluation, read_run
 from anymri.analysis.statistics import CONFIDENCE
-from anymri.analysis.tables import count
 from anymri.files import write_text
 from anymri.inference.device import pick_device
 from anymri.report.pages import html_table, learning_curve, render
@@ -24,7 +23,7 @@ from anymri.reproduction.verdict import Verdict, subset_differences, verdict_gri
 from anymri.systems.protocol import ANYMRI, REFERENCE
 from anymri.systems.recipes.sources import OUR_SPLIT
 from anymri.systems.registry import spec
-from anymri.text import duration
+from anymri.text import count, duration
 
 
 def write_page(plan: Plan, needs: Needs) -> tuple[Path, list[Verdict]]:
@@ -90,8 +89,9 @@ def _warnings(plan: Plan) -> list[str]:
     """Return why this is not a reproduction, if so."""
     if plan.scale == "small":
         return [
-            f"This is not a reproduction. It shows the path at small scale: {plan.steps} steps with a small network "
-            f"and small crops. The numbers say nothing about {plan.card.name}; published values only show their place."
+            f"This is not a reproduction. It shows the path at small scale: {count(plan.steps, 'step')} with a small "
+            f"network and small crops. The numbers say nothing about {plan.card.name}; published values only show "
+            "their place."
         ]
     if not plan.is_reproduction:
         return [f"This is not a reproduction: {plan.notes[0]}"]
@@ -101,9 +101,9 @@ def _warnings(plan: Plan) -> list[str]:
 def _summary(plan: Plan, quoted: Published | None, evaluation: StoredEvaluation) -> list[str]:
     cases = count(evaluation.metrics["case"].nunique(), "test case")
     sentences = [
-        f"{plan.card.name} was trained by the recipe reference ({plan.steps:,} steps, one run with one seed), and "
-        f"tested on {cases} with all 15 subsets of T1, T1c, T2 and FLAIR, as its authors test and by the protocol of "
-        "anymri."
+        f"{plan.card.name} was trained by the recipe reference ({count(plan.steps, 'step')}, one run with one seed), "
+        f"and tested on {cases} with all 15 subsets of T1, T1c, T2 and FLAIR, as its authors test and by the protocol "
+        "of anymri."
     ]
     if quoted is None:
         sentences.append(f"Results of {plan.card.name} on BraTS {plan.card.data_year} are not in our sources.")

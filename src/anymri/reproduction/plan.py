@@ -17,6 +17,7 @@ from anymri.systems.card import Card
 from anymri.systems.crops import plain
 from anymri.systems.recipes.schema import Recipe
 from anymri.systems.registry import card, spec
+from anymri.text import count
 from anymri.training.configuration import TrainingConfiguration, resolve
 
 Scale = Literal["full", "small"]
@@ -85,15 +86,18 @@ class Plan:
         lists, recipe = self.lists, self.configuration.recipe
         numbers = f"{len(lists.train)} to train on, "
         numbers += "" if lists.test_chooses else f"{len(lists.validation)} to validate on, "
-        stages = [f"{s.epochs} epochs of {s.steps_per_epoch} steps, crop {plain(s.crop)}" for s in recipe.stages]
+        stages = [
+            f"{count(s.epochs, 'epoch')} of {count(s.steps_per_epoch, 'step')}, crop {plain(s.crop)}"
+            for s in recipe.stages
+        ]
         return {
             "System": f"{self.card.name}: {self.card.title}",
-            "Data": f"{self.data.name} in {self.data.path}, {len(self.data.cases)} labelled cases, label scheme "
-            f"{self.data.scheme}",
+            "Data": f"{self.data.name} in {self.data.path}, {count(len(self.data.cases), 'labelled case')}, "
+            f"label scheme {self.data.scheme}",
             "Cases": f"{numbers}{len(lists.test)} to test{' and to choose the weights' if lists.test_chooses else ''}",
             "Split": lists.source,
             "Recipe": f"{RECIPE}{' at small scale' if self.scale == 'small' else ''}; {recipe.source}",
-            "Training": f"{self.steps:,} steps: {'; then '.join(stages)}",
+            "Training": f"{count(self.steps, 'step')}: {'; then '.join(stages)}",
             "Device": f"{pick_device(self.configuration.device)}, precision {recipe.precision}",
         }
 

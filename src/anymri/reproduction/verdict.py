@@ -12,9 +12,10 @@ import pandas as pd
 from anymri.analysis.grid import Cell, Grid, Group
 from anymri.analysis.published import Published
 from anymri.analysis.statistics import CONFIDENCE, Interval, bootstrap_mean, case_table, case_values
-from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, count, signs
+from anymri.analysis.tables import MEAN, MODALITY_COLUMNS, SUBSET_NAMES, signs
 from anymri.evaluation.metrics.printing import NOTHING, explain, format_value
 from anymri.modalities import SUBSETS
+from anymri.text import count
 
 REGIONS = ("WT", "TC", "ET")
 # Row of the mean over `REGIONS`, where a paper prints nothing else.

@@ -33,7 +33,7 @@ from anymri.studio.maps import (
 )
 from anymri.studio.process import AFTERWARDS
 from anymri.studio.source import CaseSource
-from anymri.text import listed
+from anymri.text import count, listed
 
 if TYPE_CHECKING:
     from anymri.inference.windows import VolumePrediction
@@ -176,7 +176,7 @@ def _gain(subset: Subset, card: WeightsCard) -> Mapping[str, str] | None:
     if table is None or best is None:
         return None
     values = [f"{region} {100 * best.before[region]:.0f} to {100 * best.after[region]:.0f} %" for region in best.before]
-    cases = f"{table.cases} case{'s' if table.cases > 1 else ''}"
+    cases = count(table.cases, "case")
     return {
         "modality": best.modality,
         "text": f"With {best.modality} the mean Dice changed most: {listed(values, 4)} ({cases}: {table.data}).",

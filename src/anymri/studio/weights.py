@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from anymri.weights.folders import SUFFIX, installed_files
-from anymri.weights.locate import RUN_WEIGHTS, find_weights
+from anymri.provenance import name_of_weights
+from anymri.weights.folders import installed_files
+from anymri.weights.locate import find_weights
 
 
 def offered(named: Iterable[Path], evaluations: Iterable[Path]) -> Mapping[str, Path]:
@@ -28,8 +29,7 @@ def _add(found: dict[str, Path], file: Path) -> None:
     file = file.absolute()
     if file in found.values():
         return
-    in_run = file.parent.name == Path(RUN_WEIGHTS[0]).parent.name
-    name = file.parents[1].name if in_run else file.name.removesuffix(SUFFIX)
+    name = name_of_weights(file)
     number = 1
     while (numbered := name if number == 1 else f"{name} ({number})") in found:
         number += 1

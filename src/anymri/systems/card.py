@@ -94,6 +94,7 @@ class Card:
     title                 name of the method in full
     idea                  how the method handles missing modalities, in a few sentences
     presets               name -> arguments of the network; the first is the default
+    recipes               names of the recipes, the default first; empty if the card does not list them
     switches              argument of the network -> its meaning; quirks of the reference are among them
     paper                 paper of the method; None if it is not published
     data                  data sets of the authors' training that the recipe `reference` follows, and of the paper
@@ -122,6 +123,7 @@ class Card:
     reference: str = ""
     idea: str
     presets: Mapping[str, Mapping[str, Any]]
+    recipes: tuple[str, ...] = ()
     verified: Mapping[str, Evidence] = field(default_factory=dict)
     parameters: int
     inference_parameters: int | None = None

@@ -6,7 +6,7 @@ to read their cards, so they must not import torch outside `spec`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
@@ -102,6 +102,15 @@ def _module(name: str) -> SystemModule:
         hint = did_you_mean(name, modules)
         raise UnknownSystemError(f"There is no system named {shown(name)}.", f"{hint}Known: {', '.join(modules)}.")
     return modules[name]
+
+
+def check_recipe(system: str, name: str, recipes: Collection[str]) -> None:
+    """Raise `ConfigurationError` with the closest name unless a recipe is one of those of a system."""
+    if name not in recipes:
+        raise ConfigurationError(
+            f"{system} has no recipe {shown(name)}.",
+            f"{did_you_mean(name, recipes)}Choose one of {', '.join(recipes)}; see: anymri systems {system}",
+        )
 
 
 def create(name: str, preset: str | None = None, **network: Any) -> System[Any]:

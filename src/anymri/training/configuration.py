@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from anymri.data.cache import default_folder
 from anymri.errors import ConfigurationError, LabelError, did_you_mean
+from anymri.files import cache_folder
 from anymri.regions import label_scheme
 from anymri.systems.blueprint import blueprint
 from anymri.systems.crops import plain
 from anymri.systems.recipes.places import merge
 from anymri.systems.recipes.schema import Recipe
-from anymri.systems.registry import spec
+from anymri.systems.registry import check_recipe, spec
 from anymri.text import shown
 from anymri.training import plain_yaml
 from anymri.training.assignments import assign, typed_name
@@ -55,7 +55,7 @@ class TrainingConfiguration(BaseModel):
     label_scheme: Annotated[str, AfterValidator(_trainable)]
     initial_weights: Path | None = None
     device: str = "auto"
-    cache: Path = Field(default_factory=default_folder)
+    cache: Path = Field(default_factory=lambda: cache_folder() / "patches")
     loggers: tuple[Literal["mlflow", "wandb"], ...] = ()
     loss: str | None = None
     recipe: Recipe
@@ -154,11 +154,7 @@ def _recipe(system: str, name: str | None) -> Recipe:
     recipes = spec(system).recipes
     if name is None:
         return recipes.get("corrected") or next(iter(recipes.values()))
-    if name not in recipes:
-        raise ConfigurationError(
-            f"{system} has no recipe {shown(name)}.",
-            f"{did_you_mean(name, recipes)}Choose one of {', '.join(recipes)}; see: anymri systems {system}",
-        )
+    check_recipe(system, name, recipes)
     return recipes[name]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, distributed, nn
 from anymri.errors import ConfigurationError, RunError
 from anymri.inference.device import pick_device
 from anymri.systems.recipes.schema import Stage
+from anymri.text import count
 from anymri.training.launch import Launch
 
 if TYPE_CHECKING:
@@ -137,8 +138,8 @@ def check_shares(stages: Sequence[Stage], processes: int) -> None:
         for key, patches in (("batch_size", stage.batch_size), ("last_batch", stage.last_batch or 0)):
             if patches % shares:
                 raise ConfigurationError(
-                    f"The {patches} patches of a batch in stage {stage.name} cannot be divided evenly among "
-                    f"{processes} processes with {stage.accumulate} micro-batches each.",
+                    f"{stage.name}.{key}={patches} cannot be divided evenly among {processes} processes with "
+                    f"accumulate={stage.accumulate}.",
                     f"Choose --set {stage.name}.{key}={math.ceil(patches / shares) * shares}, fewer processes or "
                     "another accumulate.",
                 )
@@ -168,7 +169,7 @@ def _device_of_process(name: str, launch: Launch) -> torch.device:
         )
     if chosen.type == "cuda" and torch.cuda.device_count() < launch.per_node:
         raise ConfigurationError(
-            f"{launch.per_node} processes run on one machine, but only {torch.cuda.device_count()} GPUs are visible.",
+            f"{launch.per_node} processes run on one machine, which shows {count(torch.cuda.device_count(), 'GPU')}.",
             "Start one process per GPU; under SLURM use --gpus-per-node, not --gpus-per-task.",
         )
     return torch.device(chosen.type, launch.local_rank) if chosen.type == "cuda" else chosen

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anymri.systems.registry import card
-from anymri.text import listed, shortened, shown
+from anymri.text import count, listed, shortened, shown
 from anymri.weights.recognition import Match
 from anymri.weights.state_dicts import StateDict, has_tensors
 
@@ -54,11 +54,11 @@ class Conversion:
     def _lines(self) -> Iterator[str]:
         yield f"system: {self.system}, {card(self.system).title}"
         average = ", a moving average; the file does not have other weights" if self.averaged else ""
-        yield f"used: {self.place}{average}: {self.tensors} tensors with {self.values:,} values"
+        yield f"used: {self.place}{average}: {count(self.tensors, 'tensor')} with {self.values:,} values"
         if self.unused:
             example = shortened(self.unused[0])
             yield (
-                f"skipped: {len(self.unused)} tensors with {self.unused_values:,} values, such as {example} "
+                f"skipped: {count(len(self.unused), 'tensor')} with {self.unused_values:,} values, such as {example} "
                 "(the authors' network never uses them, or stores them twice)"
             )
         for reason, entries in self.skipped.items():

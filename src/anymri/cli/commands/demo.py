@@ -12,6 +12,7 @@ from anymri.cli.options import Output
 from anymri.cli.results.studies import Demo
 from anymri.errors import RunError
 from anymri.modalities import SUBSETS
+from anymri.text import count
 
 SYSTEM, RECIPE, SCHEME = "unet_dropout", "demo", "brats2023"
 TEST_CASES, TEST_SEED = 6, 1
@@ -26,8 +27,8 @@ def demo(output: Output = Path("demo")) -> Demo:
     """
     from anymri.extras import need
 
-    need("train", "lightning", "monai", "tensorboard")
-    need("report", "pandas", "matplotlib", "jinja2")
+    need("train", "lightning", "monai", "tensorboard", purpose="The demo")
+    need("report", "pandas", "matplotlib", "jinja2", purpose="The demo")
     return run_demo(output)
 
 
@@ -43,11 +44,11 @@ def run_demo(folder: Path, test_cases: int = TEST_CASES, spacing: float = 1.0, a
     if not is_unused(folder) and not (folder / "test-cohort").exists():
         raise RunError(f"{folder} is not empty and is not a demo.", "Choose another folder with -o.")
     with locked(folder):
-        with _timed(f"Writing {test_cases} synthetic cases to test on"):
+        with _timed(f"Writing {count(test_cases, 'synthetic case')} to test on"):
             _write_test_cohort(folder, test_cases, spacing)
         with _timed(f"Training {SYSTEM} on others, which are made in training"):
             _train(folder, assignments)
-        with _timed(f"Evaluating {len(SUBSETS)} subsets on {test_cases} held-out cases"):
+        with _timed(f"Evaluating {len(SUBSETS)} subsets on {count(test_cases, 'held-out case')}"):
             table = _evaluate(folder)
         with _timed("Segmenting a held-out case and writing the report"):
             report = _report(folder, test_cases)

@@ -45,6 +45,7 @@ def doctor(
     """
     from anymri.cli.progress import progress_of
     from anymri.errors import ModalityError
+    from anymri.prepare.brain_methods import check_brain_method
     from anymri.prepare.doctor import examine
 
     given = {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}
@@ -53,6 +54,7 @@ def doctor(
         raise ModalityError(
             "No scan was given.", "Give a case folder, or at least one of --t1, --t1c, --t2 and --flair."
         )
+    check_brain_method(brain)
     expectations = [] if weights is None else expected_by(weights)
     with progress_of("examining") as progress:
         found = examine(case, scans, brain, registration, dicom_study, progress)
@@ -69,11 +71,11 @@ def expected_by(weights: Path) -> list[str]:
     _, card = load_weights(find_weights(weights))
     is_atlas = card.space == "atlas"
     where = "the space of an atlas, to which scans are not brought" if is_atlas else "the space of the scan"
-    sentences = [f"The weights ({card.system}) want scans in {where}."]
+    sentences = [f"The weights ({card.system}) expect scans in {where}."]
     if card.network["num_classes"] > MOST_CLASSES_BEFORE_SURGERY:
-        sentences.append("They know the resection cavity: they are for scans after surgery.")
+        sentences.append("The resection cavity is one of their classes: they are for scans after surgery.")
     elif card.label_scheme is not None:
-        sentences.append("They do not know a resection cavity: of scans after surgery, expect errors around it.")
+        sentences.append("They have no class for the resection cavity: expect errors around one.")
     return sentences
 
 

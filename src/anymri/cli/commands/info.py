@@ -13,6 +13,7 @@ import typer
 
 from anymri.cli.console import output
 from anymri.cli.results.installation import Extra, Information
+from anymri.text import count
 
 PACKAGES = ("anymri", "torch", "numpy", "scipy", "nibabel", "safetensors")
 # What changes how anymri works; see docs/command-line.md.
@@ -82,7 +83,7 @@ def _devices() -> dict[str, str]:
     """Return the name of each device -> what it is."""
     import torch
 
-    found = {"cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"}
+    found = {"cpu": f"{count(os.cpu_count() or 1, 'core')}, {count(torch.get_num_threads(), 'thread')}"}
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
         found[f"cuda:{number}"] = f"{properties.name}, {properties.total_memory / 1e9:.0f} GB"

@@ -16,6 +16,7 @@ from anymri.cli.console import console, output
 from anymri.cli.results.pacs import Checked, Example, NodeEnd, NodeReport, Reached, Retried
 from anymri.cli.settings import Command, ComputingCommand, Group, settings
 from anymri.errors import OutputError
+from anymri.text import count
 
 if TYPE_CHECKING:
     from anymri.pacs.configuration import NodeConfiguration
@@ -75,8 +76,8 @@ def status(configuration: Configuration, study: Study = None) -> NodeReport:
     with closing(_opened(_read(configuration))) as database:
         found = node_status(database, study)
     output.print(f"The node is {'running' if found.running else 'not running'}.")
-    counts = ", ".join(f"{count} {state}" for state, count in found.studies.items() if count)
-    output.print(f"Studies: {counts or 'none'}; {found.deliveries} results are not delivered yet.")
+    counts = ", ".join(f"{number} {state}" for state, number in found.studies.items() if number)
+    output.print(f"Studies: {counts or 'none'}; {count(found.deliveries, 'result')} not delivered yet.")
     if found.listed:
         table = Table("study", "state", "modalities", "waits for", "reason", box=None)
         for each in found.listed[:_MOST_LINES]:
@@ -95,7 +96,7 @@ def retry(configuration: Configuration, study: Study = None) -> Retried:
 
     with closing(_opened(_read(configuration))) as database:
         jobs, deliveries = retry_now(database, study)
-    console.print(f"{jobs} segmentations and {deliveries} deliveries are tried again.")
+    console.print(f"Tried again: segmentations {jobs}, deliveries {deliveries}.")
     return Retried(jobs, deliveries)
 
 

@@ -48,5 +48,5 @@ def phantom(
             easy=easy,
             progress=progress,
         )
-    console.print(f"{len(cases)} cases in {output}; label scheme brats2023.", soft_wrap=True)
+    console.print(f"Cases in {output}: {len(cases)}; label scheme brats2023.", soft_wrap=True)
     return Phantoms(output, [case.name for case in cases], "brats2023")

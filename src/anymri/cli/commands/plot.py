@@ -8,6 +8,7 @@ from pathlib import Path
 from anymri.cli.console import console
 from anymri.cli.options import Evaluations, Output, Quote
 from anymri.cli.results.studies import Plots
+from anymri.text import count
 
 
 def plot(
@@ -23,11 +24,11 @@ def plot(
     from anymri.cli.progress import working
     from anymri.extras import need
 
-    need("report", "pandas", "matplotlib")
+    need("report", "pandas", "matplotlib", purpose="Drawing plots")
     with working("drawing"):
         files = write_plots(evaluations, output, quote or [])
     names = ", ".join(sorted({file.stem for file in files}))
-    console.print(f"{len(files) // 2} plots in {output}: {names}", soft_wrap=True)
+    console.print(f"{count(len(files) // 2, 'plot')} in {output}: {names}", soft_wrap=True)
     return Plots(output, files)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from anymri.cli.checks import check_system
 from anymri.cli.console import output
 from anymri.cli.options import Assignments, SystemName
 from anymri.cli.results.systems import RecipeDifference, ResolvedRecipe
@@ -25,9 +26,7 @@ def recipe(
 
     It also lists what deviates from the sources. `anymri train --config` reads it, edited or not.
     """
-    from anymri.systems.registry import card
-
-    card(system)  # an unknown name is reported before torch is imported
+    check_system(system, name)
     if diff:
         return _print_differences(system)
     from anymri.training.configuration import recipe_to_yaml, resolve_recipe

@@ -34,7 +34,7 @@ def report(
     """
     from anymri.extras import need
 
-    need("report", "pandas", "matplotlib", "jinja2")
+    need("report", "pandas", "matplotlib", "jinja2", purpose="A report")
     page = make_report(evaluations, output, title, quote or [], pictures, device)
     console.print(f"{page}", soft_wrap=True)
     return Page(page)

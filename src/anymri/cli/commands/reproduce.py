@@ -33,7 +33,7 @@ def reproduce(
     device: Device = "auto",
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of preprocessed cases; default: $ANYMRI_CACHE or the cache of the user."),
+        typer.Option(help="Folder of preprocessed cases; default: patches in $ANYMRI_CACHE or the user's cache."),
     ] = None,
 ) -> Reproduction:
     """Repeat a published training and compare the results.
@@ -47,12 +47,12 @@ def reproduce(
     from anymri.files import check_writable
     from anymri.systems.registry import card
 
-    need("train", "lightning", "monai", "tensorboard")
-    need("report", "pandas", "matplotlib", "jinja2")
     card(system)
     check_exists(data)
     check_computation(device)
     check_writable(output)
+    need("train", "lightning", "monai", "tensorboard", purpose="A reproduction")
+    need("report", "pandas", "matplotlib", "jinja2", purpose="The page of a reproduction")
     from anymri.cli.progress import working
     from anymri.reproduction.needs import measure
     from anymri.reproduction.plan import make_plan

@@ -35,7 +35,7 @@ def table(
     from anymri.cli.progress import working
     from anymri.extras import need
 
-    need("report", "pandas")
+    need("report", "pandas", purpose="A table")
     with working("computing the table"):
         text = make_table(evaluations, metric, form, quote or [], average, statistics)
     if output is None:

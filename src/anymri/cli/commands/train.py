@@ -44,7 +44,7 @@ def train(
     device: Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps; default: auto.")] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of preprocessed cases; default: $ANYMRI_CACHE or the cache of the user."),
+        typer.Option(help="Folder of preprocessed cases; default: patches in $ANYMRI_CACHE or the user's cache."),
     ] = None,
     loggers: Annotated[
         list[str] | None, typer.Option("--logger", help="Logger beside TensorBoard: mlflow or wandb; repeatable.")
@@ -61,9 +61,11 @@ def train(
     from anymri.extras import need
     from anymri.files import check_writable
 
-    need("train", "lightning", "monai", "tensorboard")
-    _check(system, data, label_scheme, config, initial_weights, device, loggers or [])
+    if system is None and not resume:
+        raise ConfigurationError("A system was not named.", "Name one, as in: anymri train u_hved; see: anymri systems")
+    _check(system, recipe, data, label_scheme, config, initial_weights, device, loggers or [])
     check_writable(output)
+    need("train", "lightning", "monai", "tensorboard", purpose="Training")
     from anymri.training.configuration import path_options, resolve
     from anymri.training.launch import Launch
     from anymri.training.own_loss import find_loss, name_of
@@ -72,12 +74,10 @@ def train(
     settings.follows = Launch.from_environment().rank > 0
     run = Run(output)
     if resume:
-        system = system or run.configuration().recipe.system
         config = config or (None if recipe else run.config)
-    elif system is None:
-        raise ConfigurationError("A system was not named.", "Name one, as in: anymri train u_hved; see: anymri systems")
     else:
         run.check_new()
+    system = system or run.configuration().recipe.system
     paths = path_options(data, cache, initial_weights)
     options = {**paths, "label_scheme": label_scheme, "device": device, "loggers": loggers or None}
     own = None if loss is None else find_loss(loss)
@@ -97,6 +97,7 @@ def train(
 
 def _check(
     system: str | None,
+    recipe: str | None,
     data: Path | None,
     label_scheme: str | None,
     config: Path | None,
@@ -105,13 +106,12 @@ def _check(
     loggers: Sequence[str],
 ) -> None:
     """Raise the error of an option that names something unknown or absent."""
-    from anymri.cli.checks import check_computation, check_loggers, check_weights
+    from anymri.cli.checks import check_computation, check_loggers, check_system, check_weights
     from anymri.data.layouts import check_exists
     from anymri.regions import label_scheme as find_scheme
-    from anymri.systems.registry import card
 
     if system is not None:
-        card(system)
+        check_system(system, recipe)
     if data is not None and str(data) != "synthetic":
         check_exists(data)
     if label_scheme is not None:

@@ -23,6 +23,7 @@ from anymri.cli.results.installation import (
 from anymri.cli.settings import Command, ComputingCommand, Group
 from anymri.errors import WeightsError
 from anymri.modalities import SUBSETS
+from anymri.text import count
 
 if TYPE_CHECKING:
     from anymri.weights.card import DiceTable, WeightsCard
@@ -70,7 +71,7 @@ def show(
     for name, text in (_facts(card) | {"file": f"{file}", "SHA-256": hexadecimal}).items():
         output.print(f"{name}: {text}", soft_wrap=True)
     for each in card.tables:
-        output.print(f"\nMean Dice, %: {each.data}, {each.cases} cases", style="bold", soft_wrap=True)
+        output.print(f"\nMean Dice, %: {each.data}, {count(each.cases, 'case')}", style="bold", soft_wrap=True)
         output.print(_dice_table(each))
     return WeightsDetails(file, hexadecimal, card.model_dump(mode="json"))
 

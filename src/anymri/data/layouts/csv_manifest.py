@@ -12,6 +12,7 @@ from anymri.data.layouts.listing import check_readable
 from anymri.errors import CohortError, ImageError
 from anymri.files import TextError, read_text
 from anymri.modalities import MODALITIES, find_modality
+from anymri.text import count
 
 # Header of a column -> what the column contains; modalities by any alias.
 _COLUMNS = {"case": "case", "patient": "patient", "label": "label", "mask": "brain_mask"}
@@ -67,7 +68,10 @@ def _columns(path: Path, header: list[str]) -> list[str]:
 
 def _case(folder: Path, line: str, columns: list[str], cells: list[str]) -> Case:
     if len(cells) != len(columns):
-        raise CohortError(f"{line}: {len(cells)} cells for {len(columns)} columns.", "Quote cells that contain commas.")
+        raise CohortError(
+            f"{line}: {count(len(cells), 'cell')} for {count(len(columns), 'column')}.",
+            "Quote cells that contain commas.",
+        )
     row = {column: cell.strip() for column, cell in zip(columns, cells, strict=True) if cell.strip()}
     name, patient = row.pop("case", ""), row.pop("patient", "")
     files = {role: folder / file for role, file in row.items()}

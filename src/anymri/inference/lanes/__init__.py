@@ -17,10 +17,10 @@ from anymri.inference.choices import AUTO, BFLOAT16, OPENVINO, TORCH, check_lane
 from anymri.inference.lanes import bfloat16, openvino
 from anymri.systems.computation import Computation
 from anymri.systems.contract import System
-from anymri.weights.card import WeightsCard
 
 if TYPE_CHECKING:
     from anymri.inference.lanes.check import Verdict
+    from anymri.weights.card import WeightsCard
 
 # `auto` leaves float32 only for what is clearly faster.
 FASTER = 1.1

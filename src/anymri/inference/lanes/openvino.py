@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,8 +18,7 @@ from torch import Tensor
 from anymri._version import __version__
 from anymri.errors import ConfigurationError, OutputError
 from anymri.files import cache_folder, digest
-from anymri.graphs.folder import SUFFIXES, write_graphs
-from anymri.graphs.formats import OPENVINO
+from anymri.graphs.formats import OPENVINO, SUFFIXES
 from anymri.graphs.openvino_model import CompiledGraph
 from anymri.graphs.parts import AVAILABLE, CORNERS, DECODER, IMAGE, IMAGES, NETWORK, encoder_name, feature_name
 from anymri.inference.choices import OPENVINO_PACKAGES
@@ -28,7 +27,9 @@ from anymri.systems.computation import Computation, computed_by
 from anymri.systems.contract import Encoding, Prediction, System
 from anymri.systems.crops import Sides
 from anymri.systems.streams import StreamSystem
-from anymri.weights.card import WeightsCard
+
+if TYPE_CHECKING:
+    from anymri.weights.card import WeightsCard
 
 Array = NDArray[np.generic]
 
@@ -126,6 +127,8 @@ class OpenVINO(Computation):
                 return _read(Path(temporary) / "graphs")
 
     def _write(self, system: System[Any], sides: Sides, folder: Path) -> None:
+        from anymri.graphs.folder import write_graphs  # imports scipy, which `anymri info` does not need
+
         # Weights of inference tensors could not be traced.
         with computed_by(Computation(), system), torch.inference_mode(False):
             write_graphs(system, self._card, self._checksum, sides, folder, OPENVINO)

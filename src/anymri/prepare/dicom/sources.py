@@ -70,7 +70,10 @@ def find_sources(path: Path) -> Iterator[Source]:
         elif is_dicom(head):
             yield Source(path)
         else:
-            raise ImageError(f"{path} is not a DICOM file.", "Give a DICOM file, or the folder or zip of a study.")
+            raise ImageError(
+                f"{path} is not a DICOM file, and its name is not that of an image.",
+                "Give an image, as in t1c.nii.gz, a DICOM file, or the folder or zip of a study.",
+            )
         return
     for file in _files(path):
         head = _head(file)

@@ -38,6 +38,7 @@ CARD = Card(
         "light": {**_PUBLISHED, "first_skip": False},
         "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 64, "first_skip": False},
     },
+    recipes=("corrected", "reference", "nano"),
     verified=evidence(
         "im_fuse",
         forward="probabilities of 4 subsets, of all 8 variants, all outputs of training passes of 3 variants, and 3 "

@@ -33,6 +33,7 @@ CARD = Card(
         "published": {"width": 16, "grid": (240, 240, 155)},
         "nano": {"width": 8, "grid": (96, 96, 96)},
     },
+    recipes=("corrected", "reference", "nano"),
     verified=evidence(
         "m3ae",
         forward="logits of 3 subsets, and the outputs of both training stages, in float32 and float64",

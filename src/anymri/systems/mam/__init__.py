@@ -30,6 +30,7 @@ CARD = Card(
         "published": {"width": 8, "max_width": 128, "crop": 128},
         "nano": {"width": 2, "max_width": 32, "crop": 64, "mlp_width": 64},
     },
+    recipes=("corrected", "reference", "nano"),
     verified=evidence(
         "mam",
         forward="logits of 3 subsets of a small network and of 1 at full size, and the outputs of 2 training steps",

@@ -41,6 +41,7 @@ CARD = Card(
         "published": {"width": 8, "token_width": 512, "mlp_width": 4096, "heads": 8, "crop": 128},
         "nano": {"width": 4, "token_width": 64, "mlp_width": 128, "heads": 4, "crop": 64},
     },
+    recipes=("corrected", "reference", "nano"),
     verified=evidence(
         "mmformer",
         forward="probabilities of 4 subsets, all outputs of a training pass, inputs of the decoder and of the second "

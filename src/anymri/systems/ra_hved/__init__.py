@@ -27,6 +27,7 @@ CARD = Card(
     idea="U-HVED with Gaussians at half resolution, gates around the region of interest on the segmentation's skips, "
     "and a discriminator that compares the predictions from some modalities with those from all.",
     presets={"published": {"width": 16}, "nano": {"width": 8, "shared_reconstruction": True}},
+    recipes=("corrected", "reference", "nano"),
     verified=evidence(
         "ra_hved",
         forward="probabilities, images and Gaussians of 3 subsets, of two variants, and of both passes of a step",

@@ -34,6 +34,7 @@ CARD = Card(
         "published": {"width": 16, "crop": 80},
         "nano": {"width": 8, "reconstruction": False},
     },
+    recipes=("corrected", "reference", "nano"),
     verified=evidence(
         "robust_mseg",
         forward="probabilities of 3 subsets, and all outputs of 2 training passes, without dropout",

@@ -32,6 +32,7 @@ CARD = Card(
         "published": {"width": 16, "crop": 128},
         "nano": {"width": 8, "crop": 64, "grid": 8, "layers": 2, "reconstruction": False},
     },
+    recipes=("corrected", "reference", "nano"),
     verified=evidence(
         "sfusion",
         forward="probabilities of 3 subsets, and all outputs of 2 training passes, at half the width, without dropout",

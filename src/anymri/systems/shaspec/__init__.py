@@ -29,6 +29,7 @@ CARD = Card(
     "correct the shared ones; the shared features of an available modality replace those of missing ones. The decoder "
     "receives the shared encoder's skips of all modalities.",
     presets={"published": {"width": 64}, "nano": {"width": 8}},
+    recipes=("corrected", "reference", "nano"),
     verified=evidence(
         "shaspec",
         forward="logits of 3 subsets, and the features of both training stages, in float64 at an eighth of the width",

@@ -27,6 +27,7 @@ CARD = Card(
     idea="One U-Net encoder per modality computes Gaussians at four scales; the product of the available ones is "
     "decoded to the segmentation, and in training to all four images.",
     presets={"published": {"width": 8}, "nano": {"width": 8, "reconstruction": False}},
+    recipes=("corrected", "reference", "nano", "one_case"),
     verified=evidence(
         "u_hved",
         forward="logits of 3 subsets, and all outputs of 3 training passes with given noise",

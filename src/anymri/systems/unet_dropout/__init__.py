@@ -20,6 +20,7 @@ CARD = Card(
         "small": {"width": 32, "blocks": (1, 2, 3)},
         "nano": {"width": 16, "blocks": (1, 1, 2)},
     },
+    recipes=("full", "nano", "starter", "demo"),
     parameters=8_635_073,
     inference_parameters=8_635_008,
     reference_parameters=8_635_073,

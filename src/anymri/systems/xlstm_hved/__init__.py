@@ -38,6 +38,7 @@ CARD = Card(
     idea="A smaller RA-HVED with attention maps, computed from all modalities, on the encoder of each one, an mLSTM "
     "block over the voxels of the bottleneck, and gates exchanged between the decoders of segmentation and images.",
     presets={"published": {"width": 4}, "nano": {"width": 4}},
+    recipes=("corrected", "reference", "nano", "starter"),
     verified=evidence(
         "xlstm_hved",
         forward="probabilities and images of 3 subsets, of 7 variants (two of them RA-HVED's network), and of both "

@@ -22,7 +22,7 @@ from anymri.errors import CohortError, InputWarning, ModalityError
 from anymri.files import TextError, read_text
 from anymri.modalities import Subset
 from anymri.systems.recipes.schema import Split
-from anymri.text import shortened, shown
+from anymri.text import count, shortened, shown
 
 # With fewer patients than this, all are trained on and none is held out for validation.
 FEWEST_PATIENTS_TO_SPLIT = 5
@@ -76,7 +76,7 @@ def read_list(path: Path) -> dict[str, Subset | None]:
         place = f"{path}, line {number}"
         if len(cells) != len(columns):
             raise CohortError(
-                f"{place}: {len(cells)} cells under {len(columns)} columns.",
+                f"{place}: {count(len(cells), 'cell')} under {count(len(columns), 'column')}.",
                 "Put masks in double quotes.",
             )
         name = cells[0]
@@ -177,7 +177,7 @@ def check_names(listed: Iterable[str], known: Iterable[str], file: Path | None) 
     if unknown := sorted(set(listed) - set(known)):
         shown_names = ", ".join(shortened(name, 40) for name in unknown[:_SHOWN])
         raise CohortError(
-            f"{file} names {len(unknown)} cases that are not in the cohort with a label: {shown_names}"
+            f"{file} names {count(len(unknown), 'case')} that the cohort does not have with a label: {shown_names}"
             f"{', ...' if len(unknown) > _SHOWN else ''}.",
             "Case names are the names of the cases' folders; give a list and a cohort that belong together.",
         )
@@ -212,7 +212,7 @@ def held_out(strata: Mapping[str, tuple[str, bool]], split: Split, share: float,
     if split.folds is not None:
         if len(patients) < split.folds:
             raise CohortError(
-                f"{len(patients)} patients cannot be divided into {split.folds} folds.", "Choose fewer folds."
+                f"{split.folds} folds need as many patients, and the cohort has {len(patients)}.", "Choose fewer folds."
             )
         dealt = [patient for stratum in sorted(groups) for patient in groups[stratum]]
         return set(dealt[split.fold :: split.folds])
