@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 from anymri.layers.containers import ModuleList, outputs_of_levels
 from anymri.layers.convolution import Conv3d
 from anymri.layers.instance_norm import instance_norm
+from anymri.layers.reflecting_convolution import ReflectingConv3d
 
 LEVELS = 5
 # Ratio of a side of the crop to that of the coarsest level.
@@ -54,7 +55,11 @@ class Block(nn.Module):
         padding_mode: Literal["reflect", "zeros"] = "reflect",
     ) -> None:
         super().__init__()
-        self.conv = Conv3d(in_channels, out_channels, side, stride, side // 2, padding_mode=padding_mode)
+        self.conv: Conv3d
+        if side == 3 and padding_mode == "reflect":
+            self.conv = ReflectingConv3d(in_channels, out_channels, stride)
+        else:
+            self.conv = Conv3d(in_channels, out_channels, side, stride, side // 2, padding_mode=padding_mode)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, out, X', Y', Z')."""
@@ -82,7 +87,7 @@ class Encoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        stem = Conv3d(1, width, 3, padding=1, padding_mode="reflect")
+        stem = ReflectingConv3d(1, width)
         self.levels = ModuleList([EncoderLevel(stem, width)])
         for channels in level_widths(width)[1:]:
             self.levels.append(EncoderLevel(Block(channels // 2, channels, stride=2), channels))
