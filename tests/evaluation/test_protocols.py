@@ -232,7 +232,7 @@ def test_protocols_in_one_table_are_noted_and_named_by_system(by_both):
 
 
 def test_another_protocol_needs_another_folder(by_both, xlstm, cohort):
-    with pytest.raises(RunError, match="other protocol"):
+    with pytest.raises(RunError, match="other settings: protocol"):
         chosen = {"subsets": [SOME], "metrics": ["dice", "dice_regions"]}
         evaluate(xlstm, cohort, by_both["anymri"].folder, protocol="reference", **chosen)
 

@@ -184,7 +184,7 @@ def test_chosen_subsets_and_metrics_have_the_values_of_the_whole_table(complete,
 
 
 def test_other_subsets_or_metrics_need_another_folder(complete, cohort, weights):
-    with pytest.raises(RunError, match="other metrics"):
+    with pytest.raises(RunError, match="other settings: metrics"):
         evaluate(weights, cohort, complete.folder, metrics=["dice"])
     with pytest.raises(RunError, match="other subsets"):
         evaluate(weights, cohort, complete.folder, subsets=SUBSETS[:2])
@@ -258,7 +258,7 @@ def test_a_changed_case_is_evaluated_again(cohort, weights, tmp_path):
 def test_a_folder_of_other_weights_is_refused_and_kept(complete, cohort, tmp_path):
     before = (complete.folder / "metrics.csv").read_bytes()
     write_weights(tmp_path / "other.safetensors", seed=1)
-    with pytest.raises(RunError, match="other weights"):
+    with pytest.raises(RunError, match="other settings: weights"):
         evaluate(tmp_path / "other.safetensors", cohort, complete.folder)
     assert (complete.folder / "metrics.csv").read_bytes() == before
 

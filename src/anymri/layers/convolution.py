@@ -10,6 +10,7 @@ and in graphs that are traced, compiled or counted, these are torch's convolutio
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from anymri.layers.compiled import is_traced
 from anymri.layers.compiled_convolution import can_convolve, convolved, weight_gradient
+from anymri.layers.reflecting_convolution import can_reflect, reflecting_conv3d
 
 Triple = tuple[int, int, int]
 
@@ -138,7 +140,8 @@ class _CompiledConvolution(torch.autograd.Function):
         return (
             to_tokens(conv3d(from_tokens(gradient), reversed_kernel, padding=(1, 1, 1))) if to_tokens_ else None,
             weight_gradient(tokens, gradient) if to_weight else None,
-            gradient.sum((0, 1, 2, 3)) if to_bias else None,
+            # Sums of sums keep the digits that one sum of all voxels loses.
+            gradient.sum(3).sum(2).sum((0, 1)) if to_bias else None,
         )
 
 
@@ -147,12 +150,9 @@ class Conv3d(nn.Conv3d):
 
     def is_compiled(self, features: Tensor) -> bool:
         """Return whether `compiled` computes the convolution of features; mirrored margins only without gradients."""
-        mirrored = self.padding_mode == "reflect"
-        if not fast(features) or (mirrored and (torch.is_grad_enabled() or min(features.shape[2:]) < 2)):
-            return False
-        return (mirrored or self.padding_mode == "zeros") and is_compiled(
-            features, self.weight, *self._geometry(), self.groups
-        )
+        if self.padding_mode == "zeros":
+            return fast(features) and is_compiled(features, self.weight, *self._geometry(), self.groups)
+        return not torch.is_grad_enabled() and self._mirrors(features) and can_convolve(features, self.weight)
 
     def compiled(self, tokens: Tensor, factors: Tensor | None = None, slope: float = 1.0) -> Tensor:
         """Return the convolution of (B, X, Y, Z, C), contiguous, and of the norm before it, see `convolved`."""
@@ -162,11 +162,18 @@ class Conv3d(nn.Conv3d):
         stride, padding, dilation = (cast("Triple", each) for each in (self.stride, self.padding, self.dilation))
         return stride, padding, dilation
 
+    def _mirrors(self, features: Tensor) -> bool:
+        """Return whether the size stays the same by a margin of one mirrored voxel, on a CPU."""
+        ones = self._geometry() == ((1, 1, 1),) * 3 and self.groups == 1 and self.padding_mode == "reflect"
+        return ones and fast(features) and min(features.shape[2:]) > 1
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         stride, padding, dilation = self._geometry()
         if self.padding_mode != "zeros":
             if self.is_compiled(input):
                 return self.compiled(to_tokens(channels_last(input)).float())
+            if self._mirrors(input) and can_reflect(input, weight):
+                return reflecting_conv3d(partial(conv3d, padding=padding), input, weight, bias)
             input = functional.pad(input, self._reversed_padding_repeated_twice, self.padding_mode)
             padding = (0, 0, 0)
         return conv3d(input, weight, bias, stride, padding, dilation, self.groups)

@@ -10,13 +10,7 @@ from torch import Tensor
 from anymri.layers.gaussians import subset_divergences
 from anymri.systems.batch import Batch
 from anymri.systems.families.hved.objective import reconstruction_loss
-from anymri.systems.losses import (
-    StepLoss,
-    class_channels,
-    cross_entropy_loss,
-    soft_dice_loss,
-    weighted_cross_entropy_loss,
-)
+from anymri.systems.losses import StepLoss, class_channels, cross_entropy_and_dice, rarity_weights
 from anymri.systems.protocol import IM_FUSE_FAMILY
 from anymri.systems.recipes.corrections import BLENDED_PROBABILITIES, IM_FUSE_BOX, WHOLE_BOX, Correction, corrected
 from anymri.systems.recipes.nano import FOR_A_LAPTOP, large_patches, small_patches
@@ -53,14 +47,15 @@ def losses(system: UHVED, batch: Batch) -> StepLoss:
 
 def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Return cross-entropy (classes unweighted) and soft Dice loss of (B, K, X, Y, Z) against (B, X, Y, Z)."""
-    target = class_channels(labels, probabilities.shape[1])
-    return {"ce": cross_entropy_loss(probabilities, target), "dice": soft_dice_loss(probabilities, target)}
+    cross_entropy, dice = cross_entropy_and_dice(probabilities, class_channels(labels, probabilities.shape[1]))
+    return {"ce": cross_entropy, "dice": dice}
 
 
 def validation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Return the losses that control the learning rate: those of `segmentation_losses`, with classes weighted."""
     target = class_channels(labels, probabilities.shape[1])
-    return {"ce": weighted_cross_entropy_loss(probabilities, target), "dice": soft_dice_loss(probabilities, target)}
+    cross_entropy, dice = cross_entropy_and_dice(probabilities, target, rarity_weights(target))
+    return {"ce": cross_entropy, "dice": dice}
 
 
 REFERENCE = Recipe(

@@ -21,7 +21,7 @@ from anymri.regions import OutputKind
 from anymri.systems.batch import Batch
 from anymri.systems.contract import Encoding, Prediction
 from anymri.systems.families.disentangling.blocks import ImageDecoder, SegmentationDecoder
-from anymri.systems.losses import StepLoss, class_channels, soft_dice_loss, weighted_cross_entropy_loss
+from anymri.systems.losses import StepLoss, class_channels, cross_entropy_and_dice, rarity_weights
 from anymri.systems.streams import StreamSystem
 
 RECONSTRUCTION_WEIGHT = 0.1
@@ -147,7 +147,8 @@ def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tens
     labels         (B, X, Y, Z) int64, classes
     """
     target = class_channels(labels, probabilities.shape[1])
-    return {"ce": weighted_cross_entropy_loss(probabilities, target), "dice": soft_dice_loss(probabilities, target)}
+    cross_entropy, dice = cross_entropy_and_dice(probabilities, target, rarity_weights(target))
+    return {"ce": cross_entropy, "dice": dice}
 
 
 def prior_divergence(mean: Tensor, deviation: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from anymri.layers.upsampling import upsampled
 from anymri.systems.batch import Batch
 from anymri.systems.contract import Encoding, Prediction, System
-from anymri.systems.losses import StepLoss, class_channels, soft_dice_loss, weighted_cross_entropy_loss
+from anymri.systems.losses import StepLoss, class_channels, cross_entropy_and_dice, rarity_weights
 
 
 @dataclass
@@ -43,8 +43,7 @@ class TokenPrediction(Prediction):
 
         As published, softmax comes before upsampling.
         """
-        full = self.logits.shape[2:]
-        return [interpolate(s.softmax(1), full, mode="trilinear", align_corners=True) for s in self.deep_supervision]
+        return [upsampled(each.softmax(1), self.logits.shape[2:]) for each in self.deep_supervision]
 
 
 def losses(system: System[TokenEncoding], batch: Batch) -> StepLoss:
@@ -55,14 +54,15 @@ def losses(system: System[TokenEncoding], batch: Batch) -> StepLoss:
     encoding = system.encode(batch.images, batch.present)
     prediction = system.decode(encoding, batch.available)
     assert isinstance(prediction, TokenPrediction) and encoding.alone is not None
-    target = class_channels(batch.labels, system.num_classes)
-    named = _supervised("fused", prediction.probabilities(), target)
-    for number, modality in enumerate(system.modalities):
-        exists = batch.present[:, number]
+    target = class_channels(batch.labels, system.num_classes).contiguous()
+    weights = rarity_weights(target)
+    named = _supervised("fused", prediction.probabilities(), target, weights)
+    for modality, logits, exists in zip(system.modalities, encoding.alone.unbind(1), batch.present.T, strict=True):
         if exists.any():
-            named |= _supervised(f"alone_{modality}", encoding.alone[exists, number].softmax(1), target[exists])
+            some = (each if exists.all() else each[exists] for each in (logits.softmax(1), target, weights))
+            named |= _supervised(f"alone_{modality}", *some)
     for level, probabilities in enumerate(prediction.deep_supervision_probabilities(), start=1):
-        named |= _supervised(f"level{level}", probabilities, target)
+        named |= _supervised(f"level{level}", probabilities, target, weights)
     return StepLoss(torch.stack(list(named.values())).sum(), named)
 
 
@@ -72,15 +72,14 @@ def segmentation_losses(probabilities: Tensor, labels: Tensor) -> dict[str, Tens
     probabilities  (B, K, X, Y, Z) in 0..1
     labels         (B, X, Y, Z) int64 classes
     """
-    return _supervised("fused", probabilities, class_channels(labels, probabilities.shape[1]))
+    target = class_channels(labels, probabilities.shape[1])
+    return _supervised("fused", probabilities, target, rarity_weights(target))
 
 
-def _supervised(name: str, probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Return both losses of one output by name; `target` is (B, K, X, Y, Z), one-hot."""
-    return {
-        f"{name}_ce": weighted_cross_entropy_loss(probabilities, target),
-        f"{name}_dice": soft_dice_loss(probabilities, target),
-    }
+def _supervised(name: str, probabilities: Tensor, target: Tensor, weights: Tensor) -> dict[str, Tensor]:
+    """Return both losses of one output by name; see `cross_entropy_and_dice`."""
+    cross_entropy, dice = cross_entropy_and_dice(probabilities, target, weights)
+    return {f"{name}_ce": cross_entropy, f"{name}_dice": dice}
 
 
 OBJECTIVES: dict[str, Callable[..., StepLoss]] = {"train": losses}
