@@ -186,7 +186,7 @@ def test_chosen_subsets_and_metrics_have_the_values_of_the_whole_table(complete,
 def test_other_subsets_or_metrics_need_another_folder(complete, cohort, weights):
     with pytest.raises(RunError, match="other settings: metrics"):
         evaluate(weights, cohort, complete.folder, metrics=["dice"])
-    with pytest.raises(RunError, match="other subsets"):
+    with pytest.raises(RunError, match="other settings: subsets"):
         evaluate(weights, cohort, complete.folder, subsets=SUBSETS[:2])
 
 
