@@ -12,7 +12,6 @@ from anymri.systems.losses import (
     cross_entropy_loss,
     rarity_weights,
     soft_dice_loss,
-    weighted_cross_entropy_loss,
 )
 from anymri.systems.registry import spec
 from anymri.systems.u_hved.recipe import segmentation_losses
@@ -27,7 +26,8 @@ def test_weighted_cross_entropy_weights_a_class_by_the_rest_of_its_sample():
     # Class 1, a quarter of the voxels, has the weight 3/4, its probability is clamped; class 0 has the weight 1/4; a
     # class that fills its sample has the weight 0.
     expected = -(3 / 4 * math.log(0.005) + 3 * 1 / 4 * math.log(0.5)) / 8
-    assert weighted_cross_entropy_loss(probabilities, target).item() == pytest.approx(expected)
+    found, _ = cross_entropy_and_dice(probabilities, target, rarity_weights(target))
+    assert found.item() == pytest.approx(expected)
 
 
 def test_u_hved_weights_classes_in_validation_alone():
@@ -54,9 +54,10 @@ def test_both_losses_at_once_equal_each_alone_with_their_gradients(is_weighted, 
     target = class_channels(torch.randint(0, 4, (2, 3, 4, 5), generator=generator), 4)
     probabilities = logits.softmax(1)
     assert (probabilities[target > 0] < losses.PROBABILITY_FLOOR).any()
-    alone = weighted_cross_entropy_loss if is_weighted else cross_entropy_loss
-    expected = alone(probabilities, target), soft_dice_loss(probabilities, target)
-    found = cross_entropy_and_dice(probabilities, target, rarity_weights(target) if is_weighted else None)
+    weights = rarity_weights(target) if is_weighted else None
+    weighted = target if weights is None else target * weights[:, None]
+    expected = cross_entropy_loss(probabilities, weighted), soft_dice_loss(probabilities, target)
+    found = cross_entropy_and_dice(probabilities, target, weights)
     gradients = []
     for cross_entropy, dice in (found, expected):
         [gradient] = torch.autograd.grad(cross_entropy + 3 * dice, logits, retain_graph=True)

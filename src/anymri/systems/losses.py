@@ -78,17 +78,6 @@ def cross_entropy_loss(probabilities: Tensor, target: Tensor) -> Tensor:
     return -(target * probabilities.clamp(PROBABILITY_FLOOR, 1).log()).sum(1).mean()
 
 
-def weighted_cross_entropy_loss(probabilities: Tensor, target: Tensor) -> Tensor:
-    """Return `cross_entropy_loss` with each class weighted by 1 - its share of the sample's voxels.
-
-    The sum is not divided by the weights.
-
-    probabilities, target  (B, K, X, Y, Z) in 0..1
-    """
-    weighted = target * (1 - target.mean((2, 3, 4), keepdim=True))
-    return cross_entropy_loss(probabilities, weighted)
-
-
 def rarity_weights(target: Tensor) -> Tensor:
     """Return the weight of each voxel, 1 - the share of its class in the sample's voxels, (B, X, Y, Z).
 
