@@ -1,12 +1,11 @@
 """Functions for numba: 3x3x3 convolution with few output channels, and its gradients (see `compiled_convolution`).
 
-A vector holds 16 voxels along z of one channel. So features of few channels, which are channels last, are transposed,
-plane by plane along x: three planes with a margin of zeros are kept, in a ring. Arrays are float32 and flat.
+A vector holds 16 voxels along z of one channel. So features, which are channels last, are transposed plane by plane
+along x; the three planes that a kernel reaches are kept in a ring, with their margin. Arrays are float32 and flat.
 
-sizes    X, Y, Z, C: of the features, channels last; Z is a multiple of 16
-planes   planes along x, from the first to the last, that a call processes
+sizes  X, Y, Z and C of the features; Z is a multiple of 16
 
-Imported only where numba is installed; `compiled` compiles the functions that have a signature.
+Output planes from `first` to `last` along x are processed. Imported only where numba is installed; `compiled` compiles the functions that have a signature.
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ def correlate(
     """Write 32 voxels of four output channels, one after the other.
 
     starts   offsets of the first of `rows` rows, at the nine places that the kernel reaches
-    weights  from `place` on: bias (4,), then (9, rows, 3, 4)
+    weights  from `place` on: bias (4,), then (9, rows, 3, 4), of rows of pairs as pairs
     sums     from `target` on: (4, 32)
     """
     a0 = a1 = splat(weights, place)
@@ -170,7 +169,7 @@ def convolve_planes(
 ) -> None:  # fmt: skip
     """Write the convolution of the normalised features, channels last.
 
-    weights         (O / 4, bias and kernel), see `correlate`; of pairs, as pairs
+    weights         (O / 4, bias and kernel), see `correlate`
     factors, slope  of the norm and the leaky ReLU before the convolution, see `normalise_line`
     outputs         number O of output channels
     mirror, pairs   see `load_plane`
