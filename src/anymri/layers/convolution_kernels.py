@@ -5,7 +5,8 @@ along x; the three planes that a kernel reaches are kept in a ring, with their m
 
 sizes  X, Y, Z and C of the features; Z is a multiple of 16
 
-Output planes from `first` to `last` along x are processed. Imported only where numba is installed; `compiled` compiles the functions that have a signature.
+Output planes from `first` to `last` along x are processed. Imported only where numba is installed; `compiled` compiles
+the functions that have a signature.
 """
 
 from __future__ import annotations
