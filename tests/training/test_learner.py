@@ -49,7 +49,10 @@ def test_micro_batches_give_the_gradients_of_the_batch(workshop, tmp_path, monke
 
 @pytest.mark.parametrize("setting", ["accumulate=3", "accumulate=4"])
 def test_micro_batches_that_do_not_divide_a_batch_are_refused_before_anything_is_written(workshop, tmp_path, setting):
-    with pytest.raises(ConfigurationError, match=r"2 patches .* \d micro-batches.*\n.*batch_size="):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"batch_size=2 cannot be divided into \d equal shares: 1 process with .*\n.*batch_size=",
+    ):
         begin(workshop, tmp_path / "run", setting)
     assert not (tmp_path / "run").exists()
 

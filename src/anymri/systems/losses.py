@@ -89,7 +89,7 @@ def rarity_weights(target: Tensor) -> Tensor:
 def cross_entropy_and_dice(
     probabilities: Tensor, target: Tensor, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return two scalars: the cross-entropy, and `soft_dice_loss`.
+    """Return two scalars, at least float32: the cross-entropy, and `soft_dice_loss`.
 
     The cross-entropy is the mean over samples and voxels of -log of the true class's probability, clamped to 0.005..1,
     times the weight. The sum is not divided by the weights.
@@ -98,6 +98,7 @@ def cross_entropy_and_dice(
     target         (B, K, X, Y, Z), one-hot
     weights        (B, X, Y, Z), see `rarity_weights`; None for 1
     """
+    probabilities = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))
     voxels = None if weights is None else weights.flatten(1)
     apply: Callable[..., tuple[Tensor, Tensor]] = _CrossEntropyAndDice.apply
     return apply(probabilities.flatten(2), target.flatten(2), voxels)

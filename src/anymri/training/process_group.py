@@ -138,8 +138,8 @@ def check_shares(stages: Sequence[Stage], processes: int) -> None:
         for key, patches in (("batch_size", stage.batch_size), ("last_batch", stage.last_batch or 0)):
             if patches % shares:
                 raise ConfigurationError(
-                    f"{stage.name}.{key}={patches} cannot be divided evenly among {processes} processes with "
-                    f"accumulate={stage.accumulate}.",
+                    f"{stage.name}.{key}={patches} cannot be divided into {count(shares, 'equal share')}: "
+                    f"{count(processes, 'process', 'processes')} with accumulate={stage.accumulate}.",
                     f"Choose --set {stage.name}.{key}={math.ceil(patches / shares) * shares}, fewer processes or "
                     "another accumulate.",
                 )
