@@ -145,22 +145,21 @@ class _SubsetDivergences(torch.autograd.Function):
             others = _Moments(subsets, precision[b, :, piece], weighted_mean[b, :, piece])
             difference = target.mean - others.mean
             over_floor = (others.variance + VARIANCE_FLOOR).reciprocal_()
-            ratio = (target.variance + difference.square()) * over_floor
+            ratio = difference.square().add_(target.variance).mul_(over_floor)
             log_variance = others.variance.log()
-            inter += share[b] @ (ratio + log_variance - target.variance.log() - 1).sum(1) / 2
-            surplus = (others.variance + others.mean.square()) / (1 + VARIANCE_FLOOR)
-            prior += share[b] @ (surplus - log_variance - 1).sum(1) / 2
+            inter += share[b] @ (ratio + log_variance).sub_(target.variance.log().add_(1)).sum(1) / 2
+            surplus = torch.addcmul(others.variance, others.mean, others.mean).div_(1 + VARIANCE_FLOOR)
+            prior += share[b] @ surplus.sub_(log_variance).sub_(1).sum(1) / 2
             if differentiated:
-                weight = share[b, :, None]
-                slope = weight * difference * over_floor
-                from_target = target.gradients(
-                    slope.sum(0, keepdim=True),
-                    (weight * (over_floor - target.variance.reciprocal()) / 2).sum(0, keepdim=True),
-                )
+                weight = share[b : b + 1]
+                slope = difference.mul_(over_floor)
+                of_variance = (weight @ over_floor - weight.sum() / target.variance) / 2
+                from_target = target.gradients(target.members.T, weight @ slope, of_variance)
                 # The logarithms of the other variance in the two divergences cancel out.
                 from_others = others.gradients(
-                    weight * others.mean / (1 + VARIANCE_FLOOR) - slope,
-                    weight * (1 / (1 + VARIANCE_FLOOR) - ratio * over_floor) / 2,
+                    others.members.T * weight,
+                    (others.mean / (1 + VARIANCE_FLOOR)).sub_(slope),
+                    ratio.mul_(over_floor).sub_(1 / (1 + VARIANCE_FLOOR)).mul_(-1 / 2),
                 )
                 torch.add(from_target[0], from_others[0], out=to_precision[b, :, piece])
                 torch.add(from_target[1], from_others[1], out=to_weighted_mean[b, :, piece])
@@ -182,14 +181,18 @@ class _Moments:
     def __init__(self, members: Tensor, precision: Tensor, weighted_mean: Tensor) -> None:
         self.members = members
         self.scale = (1 + members @ precision).reciprocal_()
-        self.mean = members @ weighted_mean * self.scale
+        self.mean = (members @ weighted_mean).mul_(self.scale)
         self.variance = self.scale + DIVERGENCE_EPS
 
-    def gradients(self, grad_mean: Tensor, grad_variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of precisions and weighted means, (M, E), from those of means and variances, (S, E)."""
-        to_weighted_mean = grad_mean * self.scale
-        to_precision = -(to_weighted_mean * self.mean + grad_variance * self.scale.square())
-        return self.members.T @ to_precision, self.members.T @ to_weighted_mean
+    def gradients(self, members: Tensor, to_mean: Tensor, to_variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of precisions and weighted means, (M, E), from those of means and variances, (S, E).
+
+        members                (M, S), perhaps with a weight of each product
+        to_mean, to_variance   are overwritten
+        """
+        to_weighted_mean = to_mean.mul_(self.scale)
+        to_total = to_variance.mul_(self.scale).mul_(self.scale).addcmul_(to_weighted_mean, self.mean)
+        return -(members @ to_total), members @ to_weighted_mean
 
 
 def _flat(maps: Tensor) -> Tensor:
