@@ -14,6 +14,7 @@ import torch
 
 from anymri.data.preprocessing import Preprocessing
 from anymri.errors import ConfigurationError
+from anymri.inference.choices import BFLOAT16, OPENVINO
 from anymri.inference.lanes import bfloat16, openvino
 from anymri.modalities import ALL
 from anymri.systems import registry
@@ -22,9 +23,7 @@ from anymri.weights.card import WeightsCard
 from measure import cpu_seconds, images, published
 
 WINDOW = 64
-
-
-NAMES = ("torch-bf16", "openvino")
+NAMES = (BFLOAT16, OPENVINO)
 
 
 def lanes(name):
@@ -47,10 +46,13 @@ def measured(name):
     system = published(name, WINDOW)
     scans, every = images(*system.usable_crop((WINDOW,) * 3)), ALL.as_tensor()
 
+    def once():
+        return system.decode(system.encode(scans, every), every)
+
     def seconds(computation):
         with computed_by(computation, system), system.folded_weights():
-            system.decode(system.encode(scans, every), every)  # converts, where the lane does
-            return cpu_seconds(lambda: system.decode(system.encode(scans, every), every))
+            once()  # converts, where the lane does
+            return cpu_seconds(once)
 
     reference = seconds(Computation())
     cells = [f"{reference:.2f}"]

@@ -18,18 +18,15 @@ from numba import njit
 
 from anymri.layers.compiled import LANES
 from anymri.layers.compiled_convolution import GROUP
+from anymri.layers.norm_kernels import normalise_row
 from anymri.layers.scan_kernels import to_rows
 from anymri.layers.vectors import (
-    constant,
-    largest,
     load,
-    multiply,
     multiply_add,
     multiply_add_pairs,
     pair,
     splat,
     store,
-    subtract,
     total,
     transpose,
 )
@@ -60,12 +57,8 @@ def normalise_line(features: Any, place: int, count: int, factors: Any, slope: f
     if len(factors) == 0:
         for k in range(0, count, LANES):
             store(line, k, load(features, place + k))
-        return
-    slopes = constant(slope)
-    for k in range(0, count, LANES):
-        difference = subtract(load(features, place + k), load(factors, k))
-        normed = multiply_add(difference, load(factors, count + k), load(factors, 2 * count + k))
-        store(line, k, largest(multiply(slopes, normed), normed))
+    else:
+        normalise_row(features, place, line, 0, factors, slope, count)
 
 
 @njit(error_model="numpy")
@@ -232,10 +225,10 @@ def correlate_gradients(
     count   voxels of a row
     sums    from `target` on: (4, 3, 16)
     """
-    a0, a1, a2 = load(sums, target), load(sums, target + 16), load(sums, target + 32)
-    b0, b1, b2 = load(sums, target + 48), load(sums, target + 64), load(sums, target + 80)
-    c0, c1, c2 = load(sums, target + 96), load(sums, target + 112), load(sums, target + 128)
-    d0, d1, d2 = load(sums, target + 144), load(sums, target + 160), load(sums, target + 176)
+    a0, a1, a2 = load(sums, target), load(sums, target + LANES), load(sums, target + 2 * LANES)
+    b0, b1, b2 = load(sums, target + 3 * LANES), load(sums, target + 4 * LANES), load(sums, target + 5 * LANES)
+    c0, c1, c2 = load(sums, target + 6 * LANES), load(sums, target + 7 * LANES), load(sums, target + 8 * LANES)
+    d0, d1, d2 = load(sums, target + 9 * LANES), load(sums, target + 10 * LANES), load(sums, target + 11 * LANES)
     for z in range(0, count, LANES):
         x0, x1, x2 = load(ring, start + z), load(ring, start + z + 1), load(ring, start + z + 2)
         gradient = load(gradients, place + z)

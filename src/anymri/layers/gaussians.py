@@ -12,7 +12,7 @@ sheet ra_hved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anymri.layers.pieces import pieces
 from anymri.layers.streams import subset_sum
 from anymri.modalities import nonempty_subsets
 
@@ -140,7 +141,7 @@ class _SubsetDivergences(torch.autograd.Function):
         if differentiated:
             to_precision, to_weighted_mean = torch.empty_like(precision), torch.empty_like(precision)
             ctx.save_for_backward(to_precision, to_weighted_mean)
-        for b, piece in _pieces(precision):
+        for b, piece in pieces(precision, _CPU_PIECE if precision.device.type == "cpu" else _GPU_PIECE):
             target = _Moments(available[b : b + 1], precision[b, :, piece], weighted_mean[b, :, piece])
             others = _Moments(subsets, precision[b, :, piece], weighted_mean[b, :, piece])
             difference = target.mean - others.mean
@@ -198,11 +199,3 @@ class _Moments:
 def _flat(maps: Tensor) -> Tensor:
     """Return maps (B, M, C, X, Y, Z) as (B, M, E), in the order that they have in memory."""
     return maps.movedim(2, -1).flatten(2) if maps.stride(2) == 1 else maps.flatten(2)
-
-
-def _pieces(like: Tensor) -> Iterator[tuple[int, slice]]:
-    """Yield sample and range of elements of the pieces of a (B, M, E) tensor."""
-    length = _CPU_PIECE if like.device.type == "cpu" else _GPU_PIECE
-    for sample in range(len(like)):
-        for start in range(0, like.shape[-1], length):
-            yield sample, slice(start, start + length)

@@ -56,18 +56,24 @@ def moments(rows: Any, middle: Any, width: int, first: int, last: int, sums: Any
     flush(part, sums)
 
 
+@njit(error_model="numpy")
+def normalise_row(rows: Any, place: int, output: Any, target: int, factors: Any, slope: float, width: int) -> None:
+    """Write one row, from `place` of `rows` to `target` of `output`; see `normalise`."""
+    slopes = constant(slope)
+    for c in range(0, width, LANES):
+        difference = subtract(load(rows, place + c), load(factors, c))
+        normed = multiply_add(difference, load(factors, width + c), load(factors, 2 * width + c))
+        store(output, target + c, largest(multiply(slopes, normed), normed))
+
+
 def normalise(rows: Any, output: Any, factors: Any, slope: float, width: int, first: int, last: int) -> None:
     """Write leaky ReLU of (rows - middle) * scale + shift.
 
     factors  middle, scale and shift
     slope    of the leaky ReLU for negative values, at most 1
     """
-    slopes = constant(slope)
     for r in range(first, last):
-        for c in range(0, width, LANES):
-            difference = subtract(load(rows, r * width + c), load(factors, c))
-            normed = multiply_add(difference, load(factors, width + c), load(factors, 2 * width + c))
-            store(output, r * width + c, largest(multiply(slopes, normed), normed))
+        normalise_row(rows, r * width, output, r * width, factors, slope, width)
 
 
 @njit(error_model="numpy")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import one_hot
 
+from anymri.layers.pieces import pieces
 from anymri.regions import REGIONS
 
 DICE_EPS = 1e-7
@@ -116,7 +117,7 @@ class _CrossEntropyAndDice(torch.autograd.Function):
         classes = probabilities.shape[1]
         cross_entropy = torch.zeros((), dtype=torch.float64, device=probabilities.device)
         overlap, size = cross_entropy.new_zeros(classes), cross_entropy.new_zeros(classes)
-        for b, piece in _pieces(probabilities):
+        for b, piece in pieces(probabilities, _PIECE if probabilities.device.type == "cpu" else probabilities.shape[2]):
             estimated, true = probabilities[b, :, piece], target[b, :, piece]
             both = estimated * true
             overlap += both.sum(1)
@@ -135,18 +136,10 @@ class _CrossEntropyAndDice(torch.autograd.Function):
         offset = (to_dice * 2 * overlap / size.square() / len(size)).to(probabilities.dtype)[:, None]
         share = -to_cross_entropy / probabilities[:, 0].numel()
         gradient = torch.empty_like(probabilities)
-        for b, piece in _pieces(probabilities):
+        for b, piece in pieces(probabilities, _PIECE if probabilities.device.type == "cpu" else probabilities.shape[2]):
             true = target[b, :, piece]
             of_true = (probabilities[b, :, piece] * true).sum(0)
             clamped = (of_true < PROBABILITY_FLOOR) | (of_true > 1)
             each = share / of_true if weights is None else share * weights[b, piece] / of_true
             torch.addcmul(offset, slope + each.masked_fill_(clamped, 0), true, out=gradient[b, :, piece])
         return gradient, None, None
-
-
-def _pieces(like: Tensor) -> Iterator[tuple[int, slice]]:
-    """Yield sample and range of voxels of the pieces of (B, K, V)."""
-    length = _PIECE if like.device.type == "cpu" else like.shape[2]
-    for sample in range(len(like)):
-        for start in range(0, like.shape[2], length):
-            yield sample, slice(start, start + length)
