@@ -122,6 +122,19 @@ def test_bfloat16_under_autocast_gives_bfloat16():
         assert conv3d(torch.randn(1, 4, 8, 8, 8), torch.randn(4, 4, 3, 3, 3)).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("sides", [(2, 3, 4), (3, 2, 4)])
+def test_gradients_of_kernels_longer_than_features_are_those_of_float32(sides):
+    """In bfloat16, some CPUs return whatever is in memory: NaN, after these."""
+    features, weight = torch.randn(2, 16, *sides), torch.randn(32, 16, 3, 3, 3, requires_grad=True)
+    [expected] = torch.autograd.grad(conv3d(features, weight, padding=(1, 1, 1)).square().sum(), weight)
+    for length in (1000, 14_000, 100_000):
+        torch.full((length,), torch.nan)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = conv3d(features, weight, padding=(1, 1, 1))
+    [found] = torch.autograd.grad(output.square().sum(), weight)
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("block", [(2, 2, 2), (1, 2, 4), (1, 1, 2)])
 @pytest.mark.parametrize("side", [3, 7])
 def test_packed_convolution_and_gradients_equal_the_plain_ones(block, side):

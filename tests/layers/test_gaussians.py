@@ -77,6 +77,13 @@ def test_closed_form_gradient_equals_autograd(gaussians):
         torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_divergences_ignore_autocast(gaussians):
+    gaussians = Gaussians(gaussians.mean.float(), gaussians.log_variance.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = subset_divergences(gaussians, ALL, AVAILABLE)
+    torch.testing.assert_close(found, subset_divergences(gaussians, ALL, AVAILABLE), rtol=0, atol=0)
+
+
 def test_certain_modalities_do_not_overflow():
     extreme = torch.tensor([-200.0, 200.0, 0.0, 50.0]).view(1, 4, 1, 1, 1, 1).expand(1, 4, 2, 2, 2, 2)
     gaussians = Gaussians(torch.ones_like(extreme).requires_grad_(), extreme)

@@ -45,6 +45,9 @@ def conv3d(
     """
     if not fast(features):
         return functional.conv3d(features, weight, bias, stride, padding, dilation, groups)
+    if _unsafe(features, weight):
+        with torch.autocast("cpu", enabled=False):
+            return conv3d(features.float(), weight, bias, stride, padding, dilation, groups)
     features = channels_last(features)
     if weight[0, 0].numel() == 1 and stride == (1, 1, 1) and padding == (0, 0, 0) and groups == 1:
         return from_tokens(functional.linear(to_tokens(features), weight.flatten(1), bias))
@@ -61,6 +64,15 @@ def conv3d(
 def fast(features: Tensor) -> bool:
     """Return whether features are computed by oneDNN, channels last: on a CPU, outside traced and counted graphs."""
     return features.device.type == "cpu" and ONEDNN and not is_in_torch_dispatch_mode() and not is_traced()
+
+
+def _unsafe(features: Tensor, weight: Tensor) -> bool:
+    """Return whether oneDNN cannot compute the gradient of a weight in bfloat16: of a kernel longer than the features.
+
+    On CPUs with AVX-512 but without AMX, torch 2.13 then returns whatever was in memory, or the process crashes.
+    """
+    longer = any(side < reach for side, reach in zip(features.shape[2:], weight.shape[2:], strict=True))
+    return longer and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
 
 
 def is_compiled(

@@ -118,7 +118,8 @@ def subset_divergences(gaussians: Gaussians, present: Tensor, available: Tensor)
     share = possible / (possible.sum() * precision[0, 0].numel())
     flat = _flat(precision), _flat(weighted_mean)
     apply: Callable[..., tuple[Tensor, Tensor, Tensor]] = _SubsetDivergences.apply
-    return apply(*flat, subsets, share, available)
+    with torch.autocast(precision.device.type, enabled=False):
+        return apply(*flat, subsets, share, available)
 
 
 class _SubsetDivergences(torch.autograd.Function):
