@@ -33,12 +33,14 @@ class Kernel:
     module  that defines it and its signature, in this package
     users   what is computed without it where numba fails, for a warning
     wanted  whether to warn where numba is not installed too
+    types   of the last arguments, for a function that is compiled for several of them
     """
 
     name: str
     module: str
     users: str
     wanted: bool = False
+    types: str = ""
 
 
 def is_traced() -> bool:
@@ -67,7 +69,9 @@ def _compiled(kernel: Kernel) -> Callable[..., None] | None:
         from numba import njit
 
         module = import_module(f"anymri.layers.{kernel.module}")
-        compiler = njit(module.SIGNATURES[kernel.name], nogil=True, cache=True, error_model="numpy")
+        compiler = njit(
+            module.SIGNATURES[kernel.name].format(kernel.types), nogil=True, cache=True, error_model="numpy"
+        )
         function: Callable[..., None] = compiler(getattr(module, kernel.name))
     # Numba and LLVM fail in many ways, by version, CPU and cache folder; torch computes the same.
     except Exception as error:  # noqa: BLE001

@@ -18,14 +18,12 @@ from torch.nn import functional
 from anymri.layers.compiled import LANES, Kernel, as_array, call, flat, in_parallel, usable
 
 _USERS = "Convolutions"
-CONVOLVE = Kernel("convolve", "convolution_kernels", _USERS)
-CONVOLVE_PAIRS = Kernel("convolve_pairs", "convolution_kernels", _USERS)
 DIFFERENTIATE = Kernel("differentiate", "convolution_kernels", _USERS)
 
 # Output channels are computed in groups of this many; with 16, oneDNN is as fast.
-GROUP = 4
+_GROUP = 4
 # Voxels along z that are computed at once are twice a vector: shorter rows leave a half of them empty.
-SHORTEST_ROW = 2 * LANES
+_SHORTEST_ROW = 2 * LANES
 
 
 def can_convolve(features: Tensor, weight: Tensor) -> bool:
@@ -35,22 +33,42 @@ def can_convolve(features: Tensor, weight: Tensor) -> bool:
     """
     outputs, _, *side = weight.shape
     row = features.shape[-1]
-    if side != [3, 3, 3] or outputs % GROUP or outputs >= LANES or row < SHORTEST_ROW or row % LANES:
+    if side != [3, 3, 3] or outputs % _GROUP or outputs >= LANES or row < _SHORTEST_ROW or row % LANES:
         return False
-    if not torch.is_autocast_enabled("cpu"):
-        return features.dtype == torch.float32 and usable(weight, CONVOLVE, DIFFERENTIATE)
+    pairs = torch.is_autocast_enabled("cpu")
     # bfloat16 features are those of convolutions by oneDNN.
-    if torch.get_autocast_dtype("cpu") != torch.bfloat16 or features.dtype not in (torch.float32, torch.bfloat16):
+    if features.dtype not in ((torch.float32, torch.bfloat16) if pairs else (torch.float32,)):
         return False
-    return usable(weight, DIFFERENTIATE) and _has_bfloat16() and usable(weight, CONVOLVE_PAIRS)
+    if pairs and torch.get_autocast_dtype("cpu") != torch.bfloat16:
+        return False
+    return (
+        usable(weight, DIFFERENTIATE)
+        and not (pairs and _pairs_are_slow())
+        and usable(weight, _kernel(pairs, outputs, row))
+    )
 
 
 @cache
-def _has_bfloat16() -> bool:
-    """Return whether the CPU multiplies pairs of bfloat16 numbers; numba must be installed."""
-    from anymri.layers.vectors import HAS_BFLOAT16
+def _pairs_are_slow() -> bool:
+    """Return whether the CPU cannot multiply pairs of bfloat16 numbers, or has AMX, by which oneDNN is faster."""
+    from anymri.layers.vectors import HAS_AMX, HAS_BFLOAT16
 
-    return HAS_BFLOAT16
+    return HAS_AMX or not HAS_BFLOAT16
+
+
+def _block(outputs: int, row: int) -> tuple[int, int]:
+    """Return how many output channels and vectors of a row are computed at once, as the CPU's registers allow."""
+    from anymri.layers.vectors import HAS_AVX512
+
+    if not HAS_AVX512:
+        return _GROUP, 1
+    return outputs, 4 if outputs == _GROUP and row % (4 * LANES) == 0 else 2
+
+
+def _kernel(pairs: bool, outputs: int, row: int) -> Kernel:
+    channels, vectors = _block(outputs, row)
+    types = f"{'boolean' if pairs else 'none'}, UniTuple(UniTuple(int64, {vectors}), {channels})"
+    return Kernel("convolve", "convolution_kernels", _USERS, types=types)
 
 
 def convolved(
@@ -69,9 +87,11 @@ def convolved(
              (tokens - middle) * scale + shift
     slope    of the leaky ReLU after the norm for negative values, at most 1
     """
-    outputs = len(weight)
+    outputs, row = len(weight), tokens.shape[3]
     pairs = torch.is_autocast_enabled("cpu")
-    [weights] = flat(_in_groups(weight.detach(), bias, pairs))
+    channels, vectors = _block(outputs, row)
+    [weights] = flat(_in_groups(weight.detach(), bias, pairs, channels))
+    kernel, last_arguments = _kernel(pairs, outputs, row), (True if pairs else None, ((0,) * vectors,) * channels)
     output = tokens.new_empty(*tokens.shape[:-1], outputs)
     if factors is None:
         factors = tokens.new_empty(len(tokens), 0)
@@ -80,22 +100,22 @@ def convolved(
         arrays = source, weights, destination, norm
 
         def work(_: int, first: int, last: int, arrays: Any = arrays, sizes: Any = tuple(sample.shape)) -> None:
-            call(CONVOLVE_PAIRS if pairs else CONVOLVE, *arrays, slope, mirror, sizes, outputs, first, last)
+            call(kernel, *arrays, slope, mirror, sizes, outputs, first, last, *last_arguments)
 
         in_parallel(work, len(sample))
     return output
 
 
-def _in_groups(weight: Tensor, bias: Tensor | None, pairs: bool) -> Tensor:
-    """Return biases, then weights (9, C, 3, 4) of each group of outputs; with `pairs`, of two channels in bfloat16."""
+def _in_groups(weight: Tensor, bias: Tensor | None, pairs: bool, size: int) -> Tensor:
+    """Return biases and weights (9, C, 3, size) of each group of outputs; with `pairs`, of two channels in bfloat16."""
     outputs, channels = weight.shape[:2]
     biases = weight.new_zeros(outputs) if bias is None else bias.detach()
-    kernel = weight.reshape(-1, GROUP, channels, 9, 3).permute(0, 3, 2, 4, 1)
+    kernel = weight.reshape(-1, size, channels, 9, 3).permute(0, 3, 2, 4, 1)
     if pairs:
         even = functional.pad(kernel, (0, 0, 0, 0, 0, channels % 2))
         kernel = even.reshape(*even.shape[:2], -1, 2, *even.shape[3:]).movedim(3, -1)
         kernel = kernel.to(torch.bfloat16).contiguous().view(torch.float32).squeeze(-1)
-    return torch.cat([biases.view(-1, GROUP), kernel.flatten(1)], dim=1)
+    return torch.cat([biases.view(-1, size), kernel.flatten(1)], dim=1)
 
 
 def weight_gradient(tokens: Tensor, gradient: Tensor) -> Tensor:

@@ -56,9 +56,8 @@ def conv3d(
         return from_tokens(compiled(to_tokens(features).float(), weight, bias))
     if _taken_by_torch(features, weight, groups):
         return functional.conv3d(features, weight, bias, stride, padding, dilation, groups)
-    if not torch.is_grad_enabled():
-        return torch.mkldnn_convolution(features, weight, bias, padding, stride, dilation, groups)
-    return _in_halves(features, weight, bias, stride, padding, dilation, groups)
+    convolve = _in_halves if torch.is_grad_enabled() else torch.mkldnn_convolution
+    return convolve(features, weight, bias, padding, stride, dilation, groups)
 
 
 def fast(features: Tensor) -> bool:
@@ -115,7 +114,7 @@ def _taken_by_torch(features: Tensor, weight: Tensor, groups: int) -> bool:
 
 def _in_halves(
     features: Tensor, weight: Tensor, bias: Tensor | None,
-    stride: Triple, padding: Triple, dilation: Triple, groups: int,
+    padding: Triple, stride: Triple, dilation: Triple, groups: int,
 ) -> Tensor:  # fmt: skip
     """Return the convolution of one crop, computed as a batch of two halves along x: torch takes oneDNN for batches.
 

@@ -17,35 +17,33 @@ import numpy as np
 from numba import njit
 
 from anymri.layers.compiled import LANES
-from anymri.layers.compiled_convolution import GROUP
 from anymri.layers.norm_kernels import normalise_row
 from anymri.layers.scan_kernels import to_rows
 from anymri.layers.vectors import (
+    add_products,
+    block_of,
     load,
     multiply_add,
-    multiply_add_pairs,
     pair,
-    splat,
     store,
+    store_block,
     total,
     transpose,
 )
 
 SIGNATURES = {
     "convolve": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, boolean, UniTuple(int64, 4), "
-    "int64, int64, int64)",
-    "convolve_pairs": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, boolean, "
-    "UniTuple(int64, 4), int64, int64, int64)",
+    "int64, int64, int64, {})",
     "differentiate": "void(float32[::1], float32[::1], float64[::1], UniTuple(int64, 4), int64, int64, int64)",
 }
-# Voxels that are computed at once, of four output channels: the sums fit into the registers of a CPU.
-VOXELS = 2 * LANES
+# Output channels whose gradients are computed at once.
+GROUP = 4
 
 
 @njit(error_model="numpy")
 def row_length(z: int) -> int:
-    """Return the numbers of a row of a ring: one of margin, the voxels up to a multiple of 32, and a vector."""
-    return (z + VOXELS - 1) // VOXELS * VOXELS + LANES
+    """Return the numbers of a row of a ring: one of margin, the voxels up to a multiple of 64, and a vector."""
+    return (z + 4 * LANES - 1) // (4 * LANES) * 4 * LANES + LANES
 
 
 @njit(error_model="numpy")
@@ -117,101 +115,69 @@ def separate(line: Any, channels: int, count: int, target: Any, place: int, stri
 
 
 @njit(error_model="numpy")
-def product(first: Any, second: Any, term: Any, pairs: Any) -> Any:
-    """Return first * second + term; with `pairs`, both products of the pairs are added."""
-    if pairs is None:
-        return multiply_add(first, second, term)
-    return multiply_add_pairs(first, second, term)
-
-
-@njit(error_model="numpy")
 def correlate(
-    ring: Any, starts: Any, stride: int, rows: int, weights: Any, place: int, pairs: Any, sums: Any, target: int
-) -> None:
-    """Write 32 voxels of four output channels, one after the other.
+    ring: Any, starts: Any, stride: int, rows: int, weights: Any, place: int, pairs: Any, shape: Any, sums: Any,
+    target: int,
+) -> None:  # fmt: skip
+    """Write a block of sums: some output channels of some vectors of voxels.
 
     starts   offsets of the first of `rows` rows, at the nine places that the kernel reaches
-    weights  from `place` on: bias (4,), then (9, rows, 3, 4), of rows of pairs as pairs
-    sums     from `target` on: (4, 32)
+    weights  from `place` on: bias (O,), then (9, rows, 3, O), of rows of pairs as pairs
+    shape    of the block, see `block_of`
+    sums     from `target` on: (O, 16 V)
     """
-    a0 = a1 = splat(weights, place)
-    b0 = b1 = splat(weights, place + 1)
-    c0 = c1 = splat(weights, place + 2)
-    d0 = d1 = splat(weights, place + 3)
-    place += GROUP
+    block = block_of(shape, weights, place)
+    place += len(shape)
     for start in starts:
         for offset in range(start, start + rows * stride, stride):
             for z in range(offset, offset + 3):
-                first, second = load(ring, z), load(ring, z + LANES)
-                weight = splat(weights, place)
-                a0, a1 = product(first, weight, a0, pairs), product(second, weight, a1, pairs)
-                weight = splat(weights, place + 1)
-                b0, b1 = product(first, weight, b0, pairs), product(second, weight, b1, pairs)
-                weight = splat(weights, place + 2)
-                c0, c1 = product(first, weight, c0, pairs), product(second, weight, c1, pairs)
-                weight = splat(weights, place + 3)
-                d0, d1 = product(first, weight, d0, pairs), product(second, weight, d1, pairs)
-                place += GROUP
-    for k, vector in enumerate((a0, a1, b0, b1, c0, c1, d0, d1)):
-        store(sums, target + k * LANES, vector)
+                block = add_products(block, shape, ring, z, weights, place, pairs)
+                place += len(shape)
+    store_block(block, sums, target)
 
 
-@njit(error_model="numpy")
-def convolve_planes(
+def convolve(
     features: Any, weights: Any, output: Any, factors: Any, slope: float, mirror: bool, sizes: Any, outputs: int,
-    pairs: Any, first: int, last: int,
+    first: int, last: int, pairs: Any, shape: Any,
 ) -> None:  # fmt: skip
     """Write the convolution of the normalised features, channels last.
 
-    weights         (O / 4, bias and kernel), see `correlate`
+    weights         bias and kernel of each group of outputs, see `correlate`
     factors, slope  of the norm and the leaky ReLU before the convolution, see `normalise_line`
-    outputs         number O of output channels
+    outputs         number of output channels, a multiple of a block's
     mirror, pairs   see `load_plane`
+    shape           of the blocks that are computed at once, see `block_of`
     """
     _, sides_y, sides_z, channels = sizes
     stride = row_length(sides_z)
     rows = channels if pairs is None else (channels + 1) // 2
     row = rows * stride
     plane = (sides_y + 2) * row
+    block_outputs, voxels = len(shape), len(shape[0]) * LANES
     ring, starts = np.zeros(3 * plane, np.float32), np.zeros(9, np.int64)
     line = np.zeros(stride * max(channels, outputs) + LANES, np.float32)
-    square, sums = np.zeros(LANES * LANES, np.float32), np.zeros(outputs * VOXELS, np.float32)
+    square, sums = np.zeros(LANES * LANES, np.float32), np.zeros(outputs * voxels, np.float32)
     memory = line, square, np.zeros((channels + 1) * stride, np.float32)
-    group = GROUP * (1 + 27 * rows)
+    group = block_outputs * (1 + 27 * rows)
     for x in range(first - 1, first + 1):
         load_plane(features, x, factors, slope, mirror, sizes, pairs, ring, memory)
     for x in range(first, last):
         load_plane(features, x + 1, factors, slope, mirror, sizes, pairs, ring, memory)
         for y in range(sides_y):
-            for z in range(0, sides_z, VOXELS):
+            for z in range(0, sides_z, voxels):
                 for tap in range(9):
                     starts[tap] = (x + tap // 3 + 2) % 3 * plane + (y + tap % 3) * row + z
-                for o in range(0, outputs, GROUP):
-                    correlate(ring, starts, stride, rows, weights, o // GROUP * group, pairs, sums, o * VOXELS)
-                for part in range(z, min(z + VOXELS, sides_z), LANES):
+                for o in range(0, outputs, block_outputs):
+                    place = o // block_outputs * group
+                    correlate(ring, starts, stride, rows, weights, place, pairs, shape, sums, o * voxels)
+                for part in range(z, min(z + voxels, sides_z), LANES):
                     # Rows of 16 numbers reach into the next voxels, which are written after them.
                     for o in range((outputs - 1) // LANES * LANES, -1, -LANES):
                         count = min(LANES, outputs - o)
-                        transpose(sums, o * VOXELS + part - z, VOXELS, count, line, part * outputs + o, outputs)
+                        transpose(sums, o * voxels + part - z, voxels, count, line, part * outputs + o, outputs)
             place = (x * sides_y + y) * sides_z * outputs
             for k in range(0, sides_z * outputs, LANES):
                 store(output, place + k, load(line, k))
-
-
-def convolve(
-    features: Any, weights: Any, output: Any, factors: Any, slope: float, mirror: bool, sizes: Any, outputs: int,
-    first: int, last: int,
-) -> None:  # fmt: skip
-    """Convolve in float32, see `convolve_planes`."""
-    convolve_planes(features, weights, output, factors, slope, mirror, sizes, outputs, None, first, last)
-
-
-def convolve_pairs(
-    features: Any, weights: Any, output: Any, factors: Any, slope: float, mirror: bool, sizes: Any, outputs: int,
-    first: int, last: int,
-) -> None:  # fmt: skip
-    """Convolve with products of numbers in bfloat16 and sums in float32, see `convolve_planes`."""
-    convolve_planes(features, weights, output, factors, slope, mirror, sizes, outputs, True, first, last)
 
 
 @njit(error_model="numpy")

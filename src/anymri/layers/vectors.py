@@ -30,8 +30,12 @@ _LOWEST, _HIGHEST = -126.0, 127.0
 _ROUNDING = 1.5 * 2**23
 _MANTISSA_BITS = 23
 
-# Whether functions are compiled for a CPU with AVX512-BF16. LLVM knows its instruction only as assembly.
-HAS_BFLOAT16 = config.CPU_NAME is None and bool(get_host_cpu_features().get("avx512bf16"))
+# What the CPU has that functions are compiled for: AVX-512, whose 32 registers have a vector each; AVX512-BF16, whose
+# instruction LLVM knows only as assembly; and AMX, which multiplies matrices.
+HAS_AVX512, HAS_BFLOAT16, HAS_AMX = (
+    config.CPU_NAME is None and config.CPU_FEATURES is None and bool(get_host_cpu_features().get(name))
+    for name in ("avx512f", "avx512bf16", "amx-bf16")
+)
 initialize_native_asmparser()
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -77,6 +81,11 @@ def _splat(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(first, undefined, ir.Constant(_INTEGERS, [0] * LANES))
 
 
+def _splat_at(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, further: int = 0) -> Any:
+    place = builder.add(offset, offset.type(further))
+    return _splat(builder, builder.load(_pointer(context, builder, array_type, array, place, ir.FloatType())))
+
+
 @intrinsic
 def load(typing: Any, array: Any, offset: Any) -> Any:
     """Return the 16 numbers of `array` from `offset` on."""
@@ -103,10 +112,7 @@ def splat(typing: Any, array: Any, offset: Any) -> Any:
     """Return a vector of 16 times the number at `offset` of `array`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _splat(
-            builder,
-            builder.load(_pointer(context, builder, signature.args[0], arguments[0], arguments[1], ir.FloatType())),
-        )
+        return _splat_at(context, builder, signature.args[0], *arguments)
 
     return _VECTOR(array, types.intp), generate
 
@@ -153,16 +159,67 @@ def pair(typing: Any, first: Any, second: Any) -> Any:
     return _VECTOR(first, second), generate
 
 
+def _multiply_add_pairs(builder: Any, first: Any, second: Any, term: Any) -> Any:
+    kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+    return builder.asm(kind, "vdpbf16ps $2, $1, $0", "=v,v,v,0", [first, second, term], side_effect=False)
+
+
 @intrinsic
-def multiply_add_pairs(typing: Any, first: Any, second: Any, term: Any) -> Any:
-    """Return term and both products of each `pair` of numbers; only where `HAS_BFLOAT16`."""
+def block_of(typing: Any, shape: Any, values: Any, offset: Any) -> Any:
+    """Return a block of vectors (O, V), row by row, whose row o has the number at `offset` + o of `values`.
+
+    shape  a tuple of O tuples of V numbers: only its type counts, so that the block is kept in registers
+    """
+    rows, columns = shape.count, shape.dtype.count
+    block = types.UniTuple(_VECTOR, rows * columns)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        first, second, term = arguments
-        kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-        return builder.asm(kind, "vdpbf16ps $2, $1, $0", "=v,v,v,0", [first, second, term], side_effect=False)
+        _, values, offset = arguments
+        vectors = (_splat_at(context, builder, signature.args[1], values, offset, o) for o in range(rows))
+        return context.make_tuple(builder, block, [vector for vector in vectors for _ in range(columns)])
 
-    return _VECTOR(first, second, term), generate
+    return block(shape, values, types.intp), generate
+
+
+@intrinsic
+def add_products(
+    typing: Any, block: Any, shape: Any, vectors: Any, start: Any, values: Any, offset: Any, pairs: Any
+) -> Any:
+    """Return a block plus the products of O numbers of `values` from `offset` on with V vectors from `start` on.
+
+    shape  as for `block_of`
+    pairs  None; else numbers are pairs (see `pair`), and both products are added: only where `HAS_BFLOAT16`
+    """
+    rows, columns = shape.count, shape.dtype.count
+    product = _multiply_add if isinstance(pairs, types.NoneType) else _multiply_add_pairs
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block, _, vectors, start, values, offset, _ = arguments
+        terms = cgutils.unpack_tuple(builder, block)
+        places = (builder.add(start, start.type(v * LANES)) for v in range(columns))
+        pointers = [_pointer(context, builder, signature.args[2], vectors, place) for place in places]
+        loaded = [builder.load(pointer, align=4) for pointer in pointers]
+        sums = []
+        for o in range(rows):
+            factor = _splat_at(context, builder, signature.args[4], values, offset, o)
+            sums += [product(builder, loaded[v], factor, terms[o * columns + v]) for v in range(columns)]
+        return context.make_tuple(builder, signature.return_type, sums)
+
+    return block(block, shape, vectors, types.intp, values, types.intp, pairs), generate
+
+
+@intrinsic
+def store_block(typing: Any, block: Any, array: Any, offset: Any) -> Any:
+    """Write the vectors of a block to `array` from `offset` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block, array, offset = arguments
+        for k, vector in enumerate(cgutils.unpack_tuple(builder, block)):
+            place = builder.add(offset, offset.type(k * LANES))
+            builder.store(vector, _pointer(context, builder, signature.args[1], array, place), align=4)
+        return context.get_dummy_value()
+
+    return types.void(block, array, types.intp), generate
 
 
 @intrinsic
