@@ -1,10 +1,13 @@
 """Products of Gaussians and their divergences against the formulas."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 
 from anymri.layers.gaussians import Gaussians, subset_divergences
 from anymri.modalities import nonempty_subsets
+from recurrence import needs_numba, without_numba
 
 ALL = torch.ones(2, 4, dtype=torch.bool)
 AVAILABLE = torch.tensor([[True, False, True, False], [True, True, True, True]])
@@ -13,8 +16,7 @@ AVAILABLE = torch.tensor([[True, False, True, False], [True, True, True, True]])
 @pytest.fixture
 def gaussians():
     generator = torch.Generator().manual_seed(0)
-    mean, log_variance = torch.randn(2, 2, 4, 3, 2, 3, 2, generator=generator, dtype=torch.float64)
-    return Gaussians(mean, log_variance)
+    return Gaussians(torch.randn(2, 4, 6, 2, 3, 2, generator=generator, dtype=torch.float64))
 
 
 def moments(gaussians, sample, members, eps):
@@ -70,15 +72,33 @@ def test_divergences_equal_the_formula(gaussians, present):
 
 
 def test_closed_form_gradient_equals_autograd(gaussians):
-    leaves = gaussians.mean.requires_grad_(), gaussians.log_variance.requires_grad_()
-    total, _, _ = subset_divergences(Gaussians(*leaves), ALL, AVAILABLE)
-    reference = sum(plain(Gaussians(*leaves), ALL, AVAILABLE))
-    for ours, expected in zip(*(torch.autograd.grad(0.3 * value, leaves) for value in (total, reference)), strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+    moments = gaussians.moments.requires_grad_()
+    total, _, _ = subset_divergences(Gaussians(moments), ALL, AVAILABLE)
+    reference = sum(plain(Gaussians(moments), ALL, AVAILABLE))
+    ours, expected = (torch.autograd.grad(0.3 * value, moments)[0] for value in (total, reference))
+    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+@needs_numba
+@pytest.mark.parametrize("channels", [2, 4, 8, 32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("product", [Gaussians.product, Gaussians.product_of_experts])
+def test_compiled_product_equals_the_plain_one(channels, dtype, product):
+    generator = torch.Generator().manual_seed(0)
+    moments = torch.randn(2, 4, 3, 2, 16, 2 * channels, generator=generator) * 3
+    moments[:, 1, ..., channels:] = torch.linspace(-200, 200, channels)
+    moments = moments.to(dtype).movedim(-1, 2)
+    with without_numba():
+        expected = product(Gaussians(moments.double()), AVAILABLE)
+    with torch.inference_mode(), patch.object(Gaussians, "naturals") as plain_one:
+        found = product(Gaussians(moments), AVAILABLE)
+    plain_one.assert_not_called()
+    torch.testing.assert_close(found.mean.double(), expected.mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.variance.double(), expected.variance, rtol=1e-5, atol=0)
 
 
 def test_divergences_ignore_autocast(gaussians):
-    gaussians = Gaussians(gaussians.mean.float(), gaussians.log_variance.float())
+    gaussians = Gaussians(gaussians.moments.float())
     with torch.autocast("cpu", torch.bfloat16):
         found = subset_divergences(gaussians, ALL, AVAILABLE)
     torch.testing.assert_close(found, subset_divergences(gaussians, ALL, AVAILABLE), rtol=0, atol=0)
@@ -86,7 +106,8 @@ def test_divergences_ignore_autocast(gaussians):
 
 def test_certain_modalities_do_not_overflow():
     extreme = torch.tensor([-200.0, 200.0, 0.0, 50.0]).view(1, 4, 1, 1, 1, 1).expand(1, 4, 2, 2, 2, 2)
-    gaussians = Gaussians(torch.ones_like(extreme).requires_grad_(), extreme)
+    moments = torch.cat([torch.ones_like(extreme), extreme], dim=2).requires_grad_()
+    gaussians = Gaussians(moments)
     total, _, _ = subset_divergences(gaussians, ALL[:1], ALL[:1])
     total.backward()
-    assert torch.isfinite(total) and torch.isfinite(gaussians.mean.grad).all()
+    assert torch.isfinite(total) and torch.isfinite(moments.grad).all()

@@ -1,12 +1,16 @@
 from contextlib import nullcontext
+from unittest.mock import patch
 
 import pytest
 import torch
+from torch.nn import functional
 from torch.nn.functional import leaky_relu
 
 from anymri.layers import compiled_norm
+from anymri.layers import instance_norm as instance_norm_module
 from anymri.layers.batch_norm import BatchNorm
-from anymri.layers.instance_norm import GroupNorm, InstanceNorm, instance_norm
+from anymri.layers.convolution import Conv3d
+from anymri.layers.instance_norm import GroupNorm, InstanceNorm, NormedConv3d, instance_norm
 from recurrence import needs_numba, without_numba
 
 SLOPE = 0.2
@@ -83,6 +87,23 @@ def test_only_large_features_with_whole_vectors_are_compiled(computed_by, monkey
     assert not compiled_norm.can_norm(torch.zeros(1, 8, 8, 8, 8), SLOPE)
     assert not compiled_norm.can_norm(torch.zeros(1, 65, 65, 65, 5), SLOPE)
     assert not compiled_norm.can_norm(torch.zeros(1, 64, 64, 64, 8), 2.0)
+
+
+@needs_numba
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norm_before_a_convolution_under_autocast_is_rounded_once(dtype, computed_by, monkeypatch):
+    monkeypatch.setattr(compiled_norm, "LARGE_HALF", 0)
+    features = (torch.randn(2, 8, 4, 5, 6) * 2 + 3).to(dtype)
+    module = NormedConv3d(InstanceNorm(8, slope=SLOPE), Conv3d(8, 6, 3))
+    torch.nn.init.normal_(module.norm.weight)
+    with torch.inference_mode():
+        normed = plain(features.float(), module.norm.weight, module.norm.bias, slope=SLOPE)
+        expected = functional.conv3d(normed.bfloat16(), module.conv.weight.bfloat16(), module.conv.bias.bfloat16())
+        with torch.autocast("cpu", torch.bfloat16), patch.object(instance_norm_module, "instance_norm") as apart:
+            apart.side_effect = instance_norm
+            found = module(features)
+    assert found.dtype == torch.bfloat16 and apart.called == (computed_by == "torch")
+    torch.testing.assert_close(found.float(), expected.float(), rtol=0.01, atol=0.01)
 
 
 def test_constant_features_become_zero():

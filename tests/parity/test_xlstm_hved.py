@@ -38,8 +38,8 @@ def encoding(system):
 
 
 @pytest.fixture(scope="module")
-def float32_step():
-    return PASSES.step(torch.float32, CLASSES, backward=False, **REFERENCE)
+def float32_step(float64_step):
+    return PASSES.step(torch.float32, CLASSES, backward=False, exact=float64_step, **REFERENCE)
 
 
 @pytest.fixture(scope="module")

@@ -170,15 +170,25 @@ class TwoPasses:
         system.draw_noise = torch.zeros_like
         return system.decode(system.encode(self.images(), self.complete), self.complete, reconstruct=True)
 
-    def step(self, dtype, classes, backward=True, **switches):
-        """Return one training step with the discriminator, by default with its gradients."""
+    def step(self, dtype, classes, backward=True, exact=None, **switches):
+        """Return one training step with the discriminator, by default with its gradients.
+
+        exact  step in float64: voxels whose probability rounding moves across 0.5 stay on its side of this threshold,
+               where the input of the discriminator jumps
+        """
         system = self.build(dtype, **switches).train()
         self.replay_noise(system, "full", "missing")
         predictions, decode = [], system.decode
 
         def decode_and_keep(*arguments, **options):
-            predictions.append(decode(*arguments, **options))
-            return predictions[-1]
+            prediction = decode(*arguments, **options)
+            if exact:
+                likely = (exact.incomplete if predictions else exact.complete).logits > 0
+                prediction.logits = torch.where(
+                    likely, prediction.logits.clamp(min=1e-6), prediction.logits.clamp(max=0)
+                )
+            predictions.append(prediction)
+            return prediction
 
         system.decode = decode_and_keep
         batch = Batch.of(self.images(dtype), self.labels(classes), self.complete, self.incomplete)

@@ -16,7 +16,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,14 +32,14 @@ class Kernel:
     module  that defines it and its signature, in this package
     users   what is computed without it where numba fails, for a warning
     wanted  whether to warn where numba is not installed too
-    types   of the last arguments, for a function that is compiled for several of them
+    types   that the signature leaves open, of a function that is compiled for several of them
     """
 
     name: str
     module: str
     users: str
     wanted: bool = False
-    types: str = ""
+    types: tuple[str, ...] = ()
 
 
 def is_traced() -> bool:
@@ -48,9 +47,9 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
-def usable(tensor: Tensor, *kernels: Kernel) -> bool:
+def usable(tensor: Tensor, *kernels: Kernel, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bool:
     """Return whether compiled functions can process a tensor; the first call compiles or loads them."""
-    if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or type(tensor) not in (Tensor, torch.nn.Parameter):
+    if tensor.device.type != "cpu" or tensor.dtype not in dtypes or type(tensor) not in (Tensor, torch.nn.Parameter):
         return False
     return not is_traced() and all(_compiled(kernel) is not None for kernel in kernels)
 
@@ -70,7 +69,7 @@ def _compiled(kernel: Kernel) -> Callable[..., None] | None:
 
         module = import_module(f"anymri.layers.{kernel.module}")
         compiler = njit(
-            module.SIGNATURES[kernel.name].format(kernel.types), nogil=True, cache=True, error_model="numpy"
+            module.SIGNATURES[kernel.name].format(*kernel.types), nogil=True, cache=True, error_model="numpy"
         )
         function: Callable[..., None] = compiler(getattr(module, kernel.name))
     # Numba and LLVM fail in many ways, by version, CPU and cache folder; torch computes the same.
@@ -90,15 +89,21 @@ def _warn(kernel: Kernel, error: Exception) -> None:
     )
 
 
-def as_array(tensor: Tensor) -> NDArray[np.float32]:
-    """Return the memory of a tensor as an array."""
-    array: NDArray[np.float32] = tensor.detach().numpy()
+def as_array(tensor: Tensor) -> NDArray[Any]:
+    """Return the memory of a tensor as an array, bfloat16 as uint16."""
+    tensor = tensor.detach()
+    array: NDArray[Any] = (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array
 
 
-def flat(*tensors: Tensor) -> tuple[NDArray[np.float32], ...]:
+def flat(*tensors: Tensor) -> tuple[NDArray[Any], ...]:
     """Return tensors as arrays of one axis."""
     return tuple(as_array(each.reshape(-1)) for each in tensors)
+
+
+def array_type(dtype: torch.dtype) -> str:
+    """Return numba's name of the numbers of `as_array`."""
+    return "uint16" if dtype == torch.bfloat16 else "float32"
 
 
 def in_parallel(work: Callable[[int, int, int], None], count: int) -> None:

@@ -67,7 +67,7 @@ def _block(outputs: int, row: int) -> tuple[int, int]:
 
 def _kernel(pairs: bool, outputs: int, row: int) -> Kernel:
     channels, vectors = _block(outputs, row)
-    types = f"{'boolean' if pairs else 'none'}, UniTuple(UniTuple(int64, {vectors}), {channels})"
+    types = "boolean" if pairs else "none", f"UniTuple(UniTuple(int64, {vectors}), {channels})"
     return Kernel("convolve", "convolution_kernels", _USERS, types=types)
 
 

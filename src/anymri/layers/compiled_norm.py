@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from anymri.layers.compiled import LANES, Kernel, call, flat, in_parallel, usable
+from anymri.layers.compiled import LANES, Kernel, array_type, call, flat, in_parallel, usable
 
 _USERS = "Norms"
-MOMENTS = Kernel("moments", "norm_kernels", _USERS)
-NORMALISE = Kernel("normalise", "norm_kernels", _USERS)
 GRADIENT_SUMS = Kernel("gradient_sums", "norm_kernels", _USERS)
 DIFFERENTIATE = Kernel("differentiate", "norm_kernels", _USERS)
 
-# Features with fewer numbers are normed by torch, because they stay in the caches and there is little to gain.
-LARGE = 2**20
+# Features with fewer numbers are normed by torch, because they stay in the caches and there is little to gain; to
+# bfloat16, also smaller ones, because torch copies them twice.
+LARGE, LARGE_HALF = 2**20, 2**16
 # Numbers per row, at least where the voxels can be divided so, and rows from which a first mean is computed.
 _ROW, _SAMPLED = 128, 64
 
@@ -29,7 +28,30 @@ def can_norm(tokens: Tensor, slope: float) -> bool:
     """Return whether (B, X, Y, Z, C), contiguous, is to be processed by the compiled functions."""
     if tokens.numel() < LARGE or slope > 1 or _width(tokens) % LANES:
         return False
-    return usable(tokens, MOMENTS, NORMALISE, GRADIENT_SUMS, DIFFERENTIATE)
+    return usable(tokens, _moments(tokens), _normalise(tokens.dtype, tokens.dtype), GRADIENT_SUMS, DIFFERENTIATE)
+
+
+def can_norm_to_bfloat16(tokens: Tensor, slope: float) -> bool:
+    """Return whether (B, X, Y, Z, C), contiguous, is to be processed by `normed_to_bfloat16`; not for gradients."""
+    if tokens.numel() < LARGE_HALF or slope > 1 or _width(tokens) % LANES:
+        return False
+    half = torch.bfloat16
+    return usable(tokens, _moments(tokens), _normalise(tokens.dtype, half), dtypes=(torch.float32, half))
+
+
+def normed_to_bfloat16(
+    tokens: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, slope: float
+) -> Tensor:
+    """Return the norm of groups of channels and leaky ReLU of (B, X, Y, Z, C), contiguous, rounded once."""
+    return _normalised(tokens, _Factors.of(tokens, weight, bias, groups, eps), slope, torch.bfloat16)[0]
+
+
+def _moments(tokens: Tensor) -> Kernel:
+    return Kernel("moments", "norm_kernels", _USERS, types=(array_type(tokens.dtype),))
+
+
+def _normalise(source: torch.dtype, target: torch.dtype) -> Kernel:
+    return Kernel("normalise", "norm_kernels", _USERS, types=(array_type(source), array_type(target)))
 
 
 def line_factors(tokens: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float) -> Tensor:
@@ -56,8 +78,8 @@ class _Factors(NamedTuple):
         """Return the norm of groups of channels; `deviation` is one over the standard deviation."""
         width, channels = _width(tokens), tokens.shape[-1]
         rows = tokens.view(len(tokens), -1, width)
-        middle = rows[:, :: max(1, rows.shape[1] // _SAMPLED)].mean(1).view(len(rows), -1, channels).mean(1)
-        first, second = _sums(MOMENTS, rows, _repeated([middle], width), width, channels)
+        middle = rows[:, :: max(1, rows.shape[1] // _SAMPLED)].float().mean(1).view(len(rows), -1, channels).mean(1)
+        first, second = _sums(_moments(rows), rows, _repeated([middle], width), width, channels)
         count = rows[0].numel() // channels
         # Of a group, the mean and the variance of all its channels, whose first means differ.
         means = middle.double() + first / count
@@ -76,12 +98,8 @@ class CompiledNorm(torch.autograd.Function):
     def forward(
         ctx: Any, tokens: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float, slope: float
     ) -> Tensor:
-        norm, width = _Factors.of(tokens, weight, bias, groups, eps), _width(tokens)
-        rows = tokens.view(len(tokens), -1, width)
-        factors = _repeated([norm.middle, norm.scale, norm.shift], width)
-        output = torch.empty_like(tokens)
-        for each, target, given in zip(rows, output, factors, strict=True):
-            _write(NORMALISE, (each, target, given), slope, len(each))
+        norm = _Factors.of(tokens, weight, bias, groups, eps)
+        output, factors = _normalised(tokens, norm, slope, tokens.dtype)
         ctx.groups, ctx.slope = groups, slope
         ctx.save_for_backward(tokens, factors, norm.middle, norm.mean, norm.deviation, norm.scale)
         return output
@@ -110,6 +128,16 @@ class CompiledNorm(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _normalised(tokens: Tensor, norm: _Factors, slope: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return the normalised features in `dtype`, and the factors (B, 3, W)."""
+    width, output = _width(tokens), torch.empty_like(tokens, dtype=dtype)
+    rows = tokens.view(len(tokens), -1, width)
+    factors = _repeated([norm.middle, norm.scale, norm.shift], width)
+    for each, target, given in zip(rows, output, factors, strict=True):
+        _write(_normalise(tokens.dtype, dtype), (each, target, given), slope, len(each))
+    return output, factors
 
 
 def _write(kernel: Kernel, tensors: tuple[Tensor, ...], slope: float, rows: int) -> None:

@@ -33,7 +33,7 @@ from anymri.layers.vectors import (
 
 SIGNATURES = {
     "convolve": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, boolean, UniTuple(int64, 4), "
-    "int64, int64, int64, {})",
+    "int64, int64, int64, {}, {})",
     "differentiate": "void(float32[::1], float32[::1], float64[::1], UniTuple(int64, 4), int64, int64, int64)",
 }
 # Output channels whose gradients are computed at once.

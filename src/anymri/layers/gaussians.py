@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anymri.layers.compiled import LANES, Kernel, array_type, call, flat, in_parallel, usable
+from anymri.layers.convolution import fast, from_tokens
 from anymri.layers.pieces import pieces
 from anymri.layers.streams import subset_sum
 from anymri.modalities import nonempty_subsets
@@ -52,19 +54,31 @@ class Posterior:
 
 @dataclass
 class Gaussians:
-    """One Gaussian per modality: `mean` and `log_variance` (B, M, C, X, Y, Z), zero where a modality is missing.
+    """One Gaussian per modality; zeros where a modality is missing.
 
     Variances span 40 decades, so all arithmetic here is at least float32, under autocast too.
+
+    moments  (B, M, 2 C, X, Y, Z): C means, then C log-variances
     """
 
-    mean: Tensor
-    log_variance: Tensor
+    moments: Tensor
 
-    def __post_init__(self) -> None:
-        dtype = torch.promote_types(self.mean.dtype, torch.float32)
-        # Half of the channels of an encoder, channels last, are a view that each operation reads slowly: copied once.
-        self.mean = self.mean.to(dtype, copy=self.mean.stride(2) == 1)
-        self.log_variance = self.log_variance.to(dtype).clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+    @cached_property
+    def mean(self) -> Tensor:
+        """Means, (B, M, C, X, Y, Z)."""
+        mean, _ = self.moments.chunk(2, dim=2)
+        # Half of the channels, channels last, are a view that each operation reads slowly: copied once.
+        return mean.to(self._dtype, copy=mean.stride(2) == 1)
+
+    @cached_property
+    def log_variance(self) -> Tensor:
+        """Logarithms of variances, (B, M, C, X, Y, Z), in -50..50."""
+        _, log_variance = self.moments.chunk(2, dim=2)
+        return log_variance.to(self._dtype).clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.promote_types(self.moments.dtype, torch.float32)
 
     def naturals(self, eps: float) -> tuple[Tensor, Tensor]:
         """Return precisions and precision-weighted means, both (B, M, C, X, Y, Z); `eps` is added to variances."""
@@ -81,13 +95,52 @@ class Gaussians:
 
     def product(self, available: Tensor) -> Posterior:
         """Return the posterior of the modalities in `available`, (B, M) bool, with the constants of U-HVED."""
+        if _can_fuse(self.moments):
+            return _fused(self.moments, available, SAMPLING_EPS, prior_precision=1.0, floor=SAMPLING_EPS)
         mean, total = _product(*self._sampling_naturals, available, prior_precision=1)
         return Posterior(mean, total.reciprocal() + SAMPLING_EPS)
 
     def product_of_experts(self, available: Tensor) -> Posterior:
         """Return the posterior of the modalities in `available`, (B, M) bool, with the constants of RA-HVED."""
-        mean, total = _product(*self._expert_naturals, available, prior_precision=1 / (1 + EXPERT_EPS))
+        prior_precision = 1 / (1 + EXPERT_EPS)
+        if _can_fuse(self.moments):
+            return _fused(self.moments, available, EXPERT_EPS, prior_precision, floor=0.0)
+        mean, total = _product(*self._expert_naturals, available, prior_precision)
         return Posterior(mean, total.reciprocal())
+
+
+def _can_fuse(moments: Tensor) -> bool:
+    """Return whether a compiled function, without gradients, computes products of (B, M, 2 C, X, Y, Z)."""
+    channels, z = moments.shape[2] // 2, moments.shape[-1]
+    divisible = (channels in (2, 4, 8) or channels % LANES == 0) and z * channels % LANES == 0
+    if torch.is_grad_enabled() or not divisible or not fast(moments):
+        return False
+    channels_last = moments.movedim(2, -1).is_contiguous()
+    return channels_last and usable(moments, _fuse(moments), dtypes=(torch.float32, torch.bfloat16))
+
+
+def _fuse(moments: Tensor) -> Kernel:
+    return Kernel("fuse", "gaussian_kernels", "Products of Gaussians", types=(array_type(moments.dtype),))
+
+
+def _fused(moments: Tensor, available: Tensor, eps: float, prior_precision: float, floor: float) -> Posterior:
+    """Return the product of the available modalities, of which each row along z is computed at once, in the caches."""
+    tokens = moments.movedim(2, -1)
+    x, y, z, channels = tokens.shape[2:]
+    mean, variance = torch.empty(2, len(tokens), x, y, z, channels // 2)
+    kernel, numbers, sizes = (
+        _fuse(moments),
+        (LOG_VARIANCE_LIMIT, eps, prior_precision, floor),
+        (x * y, z, channels // 2),
+    )
+    for each in zip(tokens, available, mean, variance, strict=True):
+        arrays = flat(*each)
+
+        def work(_: int, first: int, last: int, arrays: Any = arrays) -> None:
+            call(kernel, *arrays, *numbers, sizes, first, last)
+
+        in_parallel(work, x * y)
+    return Posterior(from_tokens(mean), from_tokens(variance))
 
 
 def _product(

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anymri.layers.compiled_norm import CompiledNorm, can_norm, group_means, line_factors
+from anymri.layers.compiled_norm import (
+    CompiledNorm,
+    can_norm,
+    can_norm_to_bfloat16,
+    group_means,
+    line_factors,
+    normed_to_bfloat16,
+)
 from anymri.layers.convolution import Conv3d, channels_last, fast, from_tokens, to_tokens
 
 EPS = 1e-5
@@ -53,6 +60,10 @@ def _normed(
     return from_tokens(norm(tokens, weight, bias, groups, eps, slope))
 
 
+def _autocasts_to_bfloat16() -> bool:
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
 def normed_conv3d(
     features: Tensor,
     conv: Conv3d,
@@ -62,10 +73,15 @@ def normed_conv3d(
     slope: float = 1.0,
 ) -> Tensor:
     """Return the convolution of `instance_norm` of features; in inference it is one pass over them, where compiled."""
-    if not torch.is_grad_enabled() and _normed_here(features) and conv.is_compiled(features):
-        tokens = to_tokens(channels_last(features)).float()
-        if can_norm(tokens, slope):
-            return conv.compiled(tokens, line_factors(tokens, weight, bias, features.shape[1], eps), slope)
+    if not torch.is_grad_enabled() and _normed_here(features):
+        tokens, groups = to_tokens(channels_last(features)), features.shape[1]
+        if conv.is_compiled(features):
+            tokens = tokens.float()
+            if can_norm(tokens, slope):
+                return conv.compiled(tokens, line_factors(tokens, weight, bias, groups, eps), slope)
+        elif _autocasts_to_bfloat16() and can_norm_to_bfloat16(tokens, slope):
+            features = from_tokens(normed_to_bfloat16(tokens, weight, bias, groups, eps, slope))
+            return cast("Tensor", conv(features))
     return cast("Tensor", conv(instance_norm(features, weight, bias, eps, slope)))
 
 

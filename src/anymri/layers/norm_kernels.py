@@ -1,8 +1,9 @@
 """Functions for numba: norm of channels with leaky ReLU, and its gradient (see `compiled_norm`).
 
-Arrays are float32. `rows` are (R, W), flat: W numbers of one or more voxels side by side, a multiple of 16. `factors`
-have one row of W numbers for each thing that is known per channel. Rows from `first` to `last` are processed. Imported
-only where numba is installed; `compiled` compiles the functions that have a signature.
+Arrays are float32, those of `moments` and `normalise` perhaps bfloat16 as uint16. `rows` are (R, W), flat: W numbers of
+one or more voxels side by side, a multiple of 16. `factors` have one row of W numbers for each thing that is known per
+channel. Rows from `first` to `last` are processed. Imported only where numba is installed; `compiled` compiles the
+functions that have a signature.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from anymri.layers.vectors import (
 # Rows whose float32 sums are still exact enough.
 SUMMED = 64
 SIGNATURES = {
-    "moments": "void(float32[::1], float32[::1], int64, int64, int64, float64[::1])",
-    "normalise": "void(float32[::1], float32[::1], float32[::1], float32, int64, int64, int64)",
+    "moments": "void({}[::1], float32[::1], int64, int64, int64, float64[::1])",
+    "normalise": "void({}[::1], {}[::1], float32[::1], float32, int64, int64, int64)",
     "gradient_sums": "void(float32[::1], float32[::1], float32[::1], float32, int64, int64, int64, float64[::1])",
     "differentiate": "void(float32[::1], float32[::1], float32[::1], float32[::1], float32, int64, int64, int64)",
 }

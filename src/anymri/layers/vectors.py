@@ -40,6 +40,7 @@ initialize_native_asmparser()
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
+_HALVES = ir.VectorType(ir.IntType(16), LANES)
 
 
 class _Vector(types.Type):
@@ -88,20 +89,30 @@ def _splat_at(context: Any, builder: Any, array_type: Any, array: Any, offset: A
 
 @intrinsic
 def load(typing: Any, array: Any, offset: Any) -> Any:
-    """Return the 16 numbers of `array` from `offset` on."""
+    """Return the 16 numbers of `array` from `offset` on; those of uint16 are bfloat16."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(_pointer(context, builder, signature.args[0], *arguments), align=4)
+        array_type, (array, offset) = signature.args[0], arguments
+        if array_type.dtype != types.uint16:
+            return builder.load(_pointer(context, builder, array_type, array, offset), align=4)
+        halves = builder.load(_pointer(context, builder, array_type, array, offset, _HALVES), align=2)
+        bits = builder.shl(builder.zext(halves, _INTEGERS), ir.Constant(_INTEGERS, [16] * LANES))
+        return builder.bitcast(bits, _FLOATS)
 
     return _VECTOR(array, types.intp), generate
 
 
 @intrinsic
 def store(typing: Any, array: Any, offset: Any, vector: Any) -> Any:
-    """Write a vector to `array` from `offset` on."""
+    """Write a vector to `array` from `offset` on; to uint16, rounded to bfloat16."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[2], _pointer(context, builder, signature.args[0], *arguments[:2]), align=4)
+        array_type, (array, offset, vector) = signature.args[0], arguments
+        if array_type.dtype != types.uint16:
+            builder.store(vector, _pointer(context, builder, array_type, array, offset), align=4)
+        else:
+            halves = builder.trunc(_rounded(builder, vector), _HALVES)
+            builder.store(halves, _pointer(context, builder, array_type, array, offset, _HALVES), align=2)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), generate
@@ -142,19 +153,21 @@ def multiply_add(typing: Any, first: Any, second: Any, term: Any) -> Any:
     return _VECTOR(first, second, term), lambda _context, builder, _signature, all_: _multiply_add(builder, *all_)
 
 
+def _rounded(builder: Any, vector: Any) -> Any:
+    """Return numbers rounded to bfloat16 as the lower half of integers."""
+    half, one, odd = (ir.Constant(_INTEGERS, [each] * LANES) for each in (16, 1, 0x7FFF))
+    bits = builder.bitcast(vector, _INTEGERS)
+    return builder.lshr(builder.add(bits, builder.add(odd, builder.and_(builder.lshr(bits, half), one))), half)
+
+
 @intrinsic
 def pair(typing: Any, first: Any, second: Any) -> Any:
     """Return both vectors rounded to bfloat16, one number of each side by side."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        half, one, odd = (ir.Constant(_INTEGERS, [each] * LANES) for each in (16, 1, 0x7FFF))
-
-        def rounded(vector: Any) -> Any:
-            bits = builder.bitcast(vector, _INTEGERS)
-            return builder.add(bits, builder.add(odd, builder.and_(builder.lshr(bits, half), one)))
-
-        low, high = (builder.lshr(rounded(each), half) for each in arguments)
-        return builder.bitcast(builder.or_(low, builder.shl(high, half)), _FLOATS)
+        low, high = (_rounded(builder, each) for each in arguments)
+        both = builder.or_(low, builder.shl(high, ir.Constant(_INTEGERS, [16] * LANES)))
+        return builder.bitcast(both, _FLOATS)
 
     return _VECTOR(first, second), generate
 
@@ -230,6 +243,25 @@ def largest(typing: Any, first: Any, second: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", arguments[1], arguments[0]), *arguments)
 
     return _VECTOR(first, second), generate
+
+
+def _halves(size: int) -> Any:
+    @intrinsic
+    def divide(typing: Any, first: Any, second: Any) -> Any:
+        places = [2 * size * (k // size) + k % size for k in range(LANES)]
+        both = types.UniTuple(_VECTOR, 2)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            masks = (ir.Constant(_INTEGERS, [place + offset for place in places]) for offset in (0, size))
+            return context.make_tuple(builder, both, [builder.shuffle_vector(*arguments, mask) for mask in masks])
+
+        return both(first, second), generate
+
+    return divide
+
+
+# Functions that return two vectors of 32 numbers: every other 2, 4 or 8 of them, and those between.
+halves_of_2, halves_of_4, halves_of_8 = map(_halves, (2, 4, 8))
 
 
 @intrinsic

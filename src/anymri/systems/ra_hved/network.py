@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from anymri.layers.convolution import Conv3d
 from anymri.layers.gaussians import Gaussians, Posterior
+from anymri.layers.pooling import max_pool3d
 from anymri.layers.streams import Outputs, stacked
 from anymri.modalities import MODALITIES
 from anymri.systems.families.hved.blocks import (
@@ -55,7 +56,7 @@ class Encoder(nn.Module):
         features = self.dropout(self.stem(image))
         scales = []
         for depth, (level, reduction) in enumerate(zip(self.levels, self.reductions, strict=True)):
-            features = level(features if depth == 0 else nn.functional.max_pool3d(features, 2))
+            features = level(features if depth == 0 else max_pool3d(features))
             scales.append(reduction(features))
         return scales
 
@@ -103,7 +104,7 @@ class RAHVED(HVED[GaussiansEncoding]):
 
     def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> GaussiansEncoding:
         """Return the Gaussians of all modalities."""
-        return GaussiansEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in stacked(outputs)])
+        return GaussiansEncoding(present, [Gaussians(scale) for scale in stacked(outputs)])
 
     def _decode(self, encoding: GaussiansEncoding, available: Tensor, reconstruct: bool) -> HVEDPrediction:
         posteriors, pyramid = self._fuse(encoding, available)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from anymri.layers.convolution import Conv3d
 from anymri.layers.gaussians import Gaussians
 from anymri.layers.instance_norm import InstanceNorm, NormedConv3d
+from anymri.layers.pooling import max_pool3d
 from anymri.layers.streams import Outputs, stacked
 from anymri.modalities import MODALITIES
 from anymri.regions import OutputKind
@@ -52,7 +53,7 @@ class Encoder(nn.Module):
         features = nn.functional.leaky_relu(self.stem(image), NEGATIVE_SLOPE)
         scales = []
         for depth, level in enumerate(self.levels):
-            features = level(features if depth == 0 else nn.functional.max_pool3d(features, 2))
+            features = level(features if depth == 0 else max_pool3d(features))
             scales.append(features)
         return scales
 
@@ -72,7 +73,10 @@ class Decoder(nn.Module):
         """Return (B, out_channels, X, Y, Z) from skips (B, C, X, Y, Z), finest first."""
         *skips, features = pyramid
         for level, skip in zip(self.levels, reversed(skips), strict=True):
-            upsampled = nn.functional.interpolate(features, scale_factor=2, mode="trilinear", align_corners=True)
+            # Under autocast, skips are float32.
+            upsampled = nn.functional.interpolate(
+                features.to(skip.dtype), scale_factor=2, mode="trilinear", align_corners=True
+            )
             features = level(torch.cat([upsampled, skip], dim=1))
         image: Tensor = self.out(features)
         return image
@@ -122,7 +126,7 @@ class UHVED(VariationalSystem[GaussiansEncoding]):
 
     def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> GaussiansEncoding:
         """Return the Gaussians of all modalities."""
-        return GaussiansEncoding(present, [Gaussians(*scale.chunk(2, dim=2)) for scale in stacked(outputs)])
+        return GaussiansEncoding(present, [Gaussians(scale) for scale in stacked(outputs)])
 
     def _decode(self, encoding: GaussiansEncoding, available: Tensor, reconstruct: bool) -> Prediction:
         posteriors = [gaussians.product(available) for gaussians in encoding.gaussians]

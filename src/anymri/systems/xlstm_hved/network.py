@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from anymri.layers.convolution import Conv3d
 from anymri.layers.gaussians import Gaussians, Posterior
 from anymri.layers.mlstm import VisionLSTM
+from anymri.layers.pooling import MaxPool3d
 from anymri.layers.streams import Outputs, encode_each, stacked
 from anymri.modalities import MODALITIES
 from anymri.systems.families.hved.blocks import (
@@ -121,7 +122,7 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
         self.levels = nn.ModuleList(
             nn.ModuleDict(
                 {
-                    name: EncoderLevel(nn.MaxPool3d(2) if depth else Conv3d(1, width, 1), source, target)
+                    name: EncoderLevel(MaxPool3d() if depth else Conv3d(1, width, 1), source, target)
                     for name in self.modalities
                 }
             )
@@ -163,13 +164,13 @@ class XLSTMHVED(HVED[XLSTMHVEDEncoding]):
     def gather(self, images: Tensor, present: Tensor, outputs: Outputs) -> XLSTMHVEDEncoding:
         """Return the encoding."""
         features, *moments = stacked(outputs)
-        return XLSTMHVEDEncoding(present, [Gaussians(*each.chunk(2, dim=2)) for each in moments], images, features)
+        return XLSTMHVEDEncoding(present, [Gaussians(each) for each in moments], images, features)
 
     def _encode_level(self, depth: int, features: Tensor, present: Tensor) -> tuple[Tensor, Gaussians]:
         level = self.levels[depth]
         assert isinstance(level, nn.ModuleDict)
         features, moments = encode_each(level, features, present)
-        return features, Gaussians(*moments.chunk(2, dim=2))
+        return features, Gaussians(moments)
 
     def fuse(self, encoding: XLSTMHVEDEncoding, available: Tensor) -> Fused:
         """Run the rest of the encoders and fuse the modalities in `available`, (B, M) bool."""

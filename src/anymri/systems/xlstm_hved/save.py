@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from anymri.layers.batch_norm import BatchNorm
 from anymri.layers.convolution import Conv3d
+from anymri.layers.pooling import max_pool3d
 from anymri.systems.families.hved.blocks import channel_pool, encoder_convs
 
 MOMENTUM = 0.1
@@ -59,5 +60,5 @@ class Guide(nn.Module):
         """Return features (B, C, X, Y, Z) per level, finest first, from images with zeros for missing modalities."""
         pyramid = [self.stem(images)]
         for level in self.levels:
-            pyramid.append(level(nn.functional.max_pool3d(pyramid[-1], 2)))
+            pyramid.append(level(max_pool3d(pyramid[-1])))
         return pyramid
