@@ -47,6 +47,11 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
+def autocasts_to_bfloat16() -> bool:
+    """Return whether operators on a CPU compute in bfloat16."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
 def usable(tensor: Tensor, *kernels: Kernel, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bool:
     """Return whether compiled functions can process a tensor; the first call compiles or loads them."""
     if tensor.device.type != "cpu" or tensor.dtype not in dtypes or type(tensor) not in (Tensor, torch.nn.Parameter):

@@ -2,8 +2,8 @@
 
 A CPU multiplies 8 or 16 numbers in one instruction. oneDNN takes output channels for them, so that 4 channels use a
 quarter to a half of it; here 16 voxels along z are taken, and all of it is used, by one channel too. The norm before a
-convolution can be computed while its features are read. Under autocast the products are those of bfloat16; features
-remain float32.
+convolution can be computed while its features are read. Under autocast the products are those of bfloat16, and features
+remain float32; CPUs with AMX, by which oneDNN is faster, compute them without these functions.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anymri.layers.compiled import LANES, Kernel, as_array, call, flat, in_parallel, usable
+from anymri.layers.compiled import LANES, Kernel, as_array, autocasts_to_bfloat16, call, flat, in_parallel, usable
 
 _USERS = "Convolutions"
 DIFFERENTIATE = Kernel("differentiate", "convolution_kernels", _USERS)
 
-# Output channels are computed in groups of this many; with 16, oneDNN is as fast.
-_GROUP = 4
-# Voxels along z that are computed at once are twice a vector: shorter rows leave a half of them empty.
+# Output channels are computed in groups of this many, or of a multiple; with 16, oneDNN is as fast.
+GROUP = 4
+# Most CPUs compute two or more vectors along z at once: shorter rows leave them half empty.
 _SHORTEST_ROW = 2 * LANES
 
 
@@ -33,13 +33,13 @@ def can_convolve(features: Tensor, weight: Tensor) -> bool:
     """
     outputs, _, *side = weight.shape
     row = features.shape[-1]
-    if side != [3, 3, 3] or outputs % _GROUP or outputs >= LANES or row < _SHORTEST_ROW or row % LANES:
+    if side != [3, 3, 3] or outputs % GROUP or outputs >= LANES or row < _SHORTEST_ROW or row % LANES:
         return False
-    pairs = torch.is_autocast_enabled("cpu")
+    pairs = autocasts_to_bfloat16()
+    if torch.is_autocast_enabled("cpu") and not pairs:
+        return False
     # bfloat16 features are those of convolutions by oneDNN.
     if features.dtype not in ((torch.float32, torch.bfloat16) if pairs else (torch.float32,)):
-        return False
-    if pairs and torch.get_autocast_dtype("cpu") != torch.bfloat16:
         return False
     return (
         usable(weight, DIFFERENTIATE)
@@ -61,8 +61,8 @@ def _block(outputs: int, row: int) -> tuple[int, int]:
     from anymri.layers.vectors import HAS_AVX512
 
     if not HAS_AVX512:
-        return _GROUP, 1
-    return outputs, 4 if outputs == _GROUP and row % (4 * LANES) == 0 else 2
+        return GROUP, 1
+    return outputs, 4 if outputs == GROUP and row % (4 * LANES) == 0 else 2
 
 
 def _kernel(pairs: bool, outputs: int, row: int) -> Kernel:
@@ -88,7 +88,7 @@ def convolved(
     slope    of the leaky ReLU after the norm for negative values, at most 1
     """
     outputs, row = len(weight), tokens.shape[3]
-    pairs = torch.is_autocast_enabled("cpu")
+    pairs = autocasts_to_bfloat16()
     channels, vectors = _block(outputs, row)
     [weights] = flat(_in_groups(weight.detach(), bias, pairs, channels))
     kernel, last_arguments = _kernel(pairs, outputs, row), (True if pairs else None, ((0,) * vectors,) * channels)

@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from anymri.layers.compiled import LANES
+from anymri.layers.compiled_convolution import GROUP
 from anymri.layers.norm_kernels import normalise_row
 from anymri.layers.scan_kernels import to_rows
 from anymri.layers.vectors import (
@@ -36,8 +37,6 @@ SIGNATURES = {
     "int64, int64, int64, {}, {})",
     "differentiate": "void(float32[::1], float32[::1], float64[::1], UniTuple(int64, 4), int64, int64, int64)",
 }
-# Output channels whose gradients are computed at once.
-GROUP = 4
 
 
 @njit(error_model="numpy")

@@ -124,15 +124,12 @@ def _fuse(moments: Tensor) -> Kernel:
 
 
 def _fused(moments: Tensor, available: Tensor, eps: float, prior_precision: float, floor: float) -> Posterior:
-    """Return the product of the available modalities, of which each row along z is computed at once, in the caches."""
+    """Return the product of the available modalities and a prior of mean 0; see `gaussian_kernels.fuse`."""
     tokens = moments.movedim(2, -1)
     x, y, z, channels = tokens.shape[2:]
     mean, variance = torch.empty(2, len(tokens), x, y, z, channels // 2)
-    kernel, numbers, sizes = (
-        _fuse(moments),
-        (LOG_VARIANCE_LIMIT, eps, prior_precision, floor),
-        (x * y, z, channels // 2),
-    )
+    kernel, numbers = _fuse(moments), (LOG_VARIANCE_LIMIT, eps, prior_precision, floor)
+    sizes = x * y, z, channels // 2
     for each in zip(tokens, available, mean, variance, strict=True):
         arrays = flat(*each)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anymri.layers.compiled import autocasts_to_bfloat16
 from anymri.layers.compiled_norm import (
     CompiledNorm,
     can_norm,
@@ -60,10 +61,6 @@ def _normed(
     return from_tokens(norm(tokens, weight, bias, groups, eps, slope))
 
 
-def _autocasts_to_bfloat16() -> bool:
-    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-
-
 def normed_conv3d(
     features: Tensor,
     conv: Conv3d,
@@ -79,7 +76,7 @@ def normed_conv3d(
             tokens = tokens.float()
             if can_norm(tokens, slope):
                 return conv.compiled(tokens, line_factors(tokens, weight, bias, groups, eps), slope)
-        elif _autocasts_to_bfloat16() and can_norm_to_bfloat16(tokens, slope):
+        elif autocasts_to_bfloat16() and can_norm_to_bfloat16(tokens, slope):
             features = from_tokens(normed_to_bfloat16(tokens, weight, bias, groups, eps, slope))
             return cast("Tensor", conv(features))
     return cast("Tensor", conv(instance_norm(features, weight, bias, eps, slope)))
