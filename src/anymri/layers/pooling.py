@@ -20,7 +20,7 @@ def max_pool3d(features: Tensor) -> Tensor:
 
 
 class MaxPool3d(nn.Module):
-    """`max_pool3d` as a module."""
+    """Max pooling as a module, see `max_pool3d`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the maxima, (B, C, X / 2, Y / 2, Z / 2)."""
