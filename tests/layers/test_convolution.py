@@ -123,6 +123,19 @@ def test_bfloat16_under_autocast_gives_bfloat16():
         assert conv3d(torch.randn(1, 4, 8, 8, 8), torch.randn(4, 4, 3, 3, 3)).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mirrored_margins_under_autocast_are_those_of_bfloat16(dtype, monkeypatch):
+    monkeypatch.setattr(compiled_convolution, "_pairs_are_slow", lambda: True)
+    torch.manual_seed(0)
+    features = torch.randn(1, 8, 32, 32, 32).to(dtype)
+    module = Conv3d(8, 4, 3, padding=1, padding_mode="reflect")
+    expected = functional.conv3d(functional.pad(features.float(), (1,) * 6, "reflect"), module.weight, module.bias)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = module(features)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("sides", [(2, 3, 4), (3, 2, 4)])
 def test_gradients_of_kernels_longer_than_features_are_those_of_float32(sides):
     """In bfloat16, some CPUs return whatever is in memory: NaN, after these."""

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from anymri.layers.compiled import is_traced
+from anymri.layers.compiled import autocasts_to_bfloat16, is_traced
 from anymri.layers.compiled_convolution import can_convolve, convolved, weight_gradient
 from anymri.layers.reflecting_convolution import can_reflect, reflecting_conv3d
 
@@ -183,7 +183,9 @@ class Conv3d(nn.Conv3d):
         if self.padding_mode != "zeros":
             if self.is_compiled(input):
                 return self.compiled(to_tokens(channels_last(input)).float())
-            if self._mirrors(input) and can_reflect(input, weight):
+            if autocasts_to_bfloat16() and not torch.is_grad_enabled():
+                input = input.bfloat16()  # which is copied with its margin faster than the margin is added afterwards
+            elif self._mirrors(input) and can_reflect(input, weight):
                 return reflecting_conv3d(partial(conv3d, padding=padding), input, weight, bias)
             input = functional.pad(input, self._reversed_padding_repeated_twice, self.padding_mode)
             padding = (0, 0, 0)
