@@ -38,9 +38,11 @@ FIRST ?= 0
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(RUN)/python -m robustness.fuzz $(FILES) $(FIRST)
 
-# What each system costs on this machine, see docs/performance.md.
+# What each system, each lane and the metrics cost on this machine, see docs/performance.md.
 bench: $(STAMP)
 	$(RUN)/python benchmarks/systems.py
+	$(RUN)/python benchmarks/lanes.py
+	$(RUN)/python benchmarks/metrics.py
 
 # The documentation site in site/; a link or anchor inside it that leads nowhere is an error.
 docs: $(STAMP)

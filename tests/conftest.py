@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from anymri.data.memory import keep_freed_memory
+from anymri.layers import compiled
 
 # As in the command: networks are up to twice as fast with it.
 keep_freed_memory()
@@ -37,3 +38,16 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real scans are not at {folder}; set ANYMRI_REAL_DATA")
     return folder
+
+
+@pytest.fixture
+def not_compiled_yet() -> Iterator[None]:
+    """Make this process forget its compiled functions, and that some failed, before and after a test."""
+
+    def forget() -> None:
+        compiled._compiled.cache_clear()
+        compiled._failures.clear()
+
+    forget()
+    yield
+    forget()

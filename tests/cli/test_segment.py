@@ -1,11 +1,13 @@
 """`anymri segment`: files written, and inputs refused by name with nothing written."""
 
 import json
+import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from anymri.layers import compiled
 from cli.command import TRAINING, anymri, check_refused
 
 
@@ -19,6 +21,23 @@ def test_segment_writes_label_map_volumes_and_provenance(workshop, case, tmp_pat
     assert written == ["measurements.csv", "measurements.json", "provenance.json", "segmentation.nii.gz"]
     assert "T1c+FLAIR" in result.stdout and "mL" in result.stdout
     assert json.loads((tmp_path / "out" / "measurements.json").read_text())["case"] == case.name
+
+
+@pytest.mark.usefixtures("not_compiled_yet")
+def test_without_numba_a_line_says_so_and_the_mask_is_the_same(case, tmp_path, monkeypatch):
+    def segmentation(name):
+        result = anymri("segment", case, "--weights", "starter", "-o", tmp_path / name)
+        assert result.returncode == 0, result.stderr
+        image = nib.load(tmp_path / name / "segmentation.nii.gz")
+        return np.asarray(image.dataobj), [line for line in result.stderr.splitlines() if "numba" in line]
+
+    mask, lines = segmentation("with")
+    assert not lines
+    compiled._compiled.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)
+    mask_without, lines = segmentation("without")
+    assert len(lines) == 1 and "pip install -U 'anymri[fast]'" in lines[0]
+    np.testing.assert_array_equal(mask_without, mask)
 
 
 def truncated(folder, case):

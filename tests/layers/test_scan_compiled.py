@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from anymri.errors import AnymriWarning
 from anymri.layers import compiled
 from anymri.layers.compiled import usable
 from anymri.layers.mamba import MambaFusion
@@ -31,14 +32,6 @@ def threads(count):
     torch.set_num_threads(count)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def not_compiled_yet():
-    """Make this process forget its compiled functions before and after a test."""
-    compiled._compiled.cache_clear()
-    yield
-    compiled._compiled.cache_clear()
 
 
 @needs_numba
@@ -128,7 +121,9 @@ def test_error_of_numba_falls_back_to_torch_with_a_warning(monkeypatch):
 
     monkeypatch.setattr(compiled, "import_module", fail)
     inputs = [each.float() for each in random_inputs(20)]
-    with pytest.warns(UserWarning, match=r"slowly: no locator available for file\. Install .*anymri\[fast\]") as caught:
+    with pytest.warns(
+        AnymriWarning, match=r"slowly: no locator available for file\. Install .*anymri\[fast\]"
+    ) as caught:
         found = selective_scan(*inputs)
     assert len(caught) == 1
     with warnings.catch_warnings():
@@ -141,7 +136,7 @@ def test_error_of_numba_falls_back_to_torch_with_a_warning(monkeypatch):
 @pytest.mark.usefixtures("not_compiled_yet")
 def test_missing_numba_falls_back_to_torch_with_a_warning(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    with pytest.warns(UserWarning, match=r"numba.* Install .*anymri\[fast\]"):
+    with pytest.warns(AnymriWarning, match=r"numba.* Install .*anymri\[fast\]"):
         assert not usable(torch.zeros(1), SCAN)
 
 
@@ -151,5 +146,5 @@ def test_cache_folder_that_cannot_be_written_falls_back_to_torch(monkeypatch):
     from numba.core.caching import CacheImpl
 
     monkeypatch.setattr(CacheImpl, "_locator_classes", [])
-    with pytest.warns(UserWarning, match=r"cannot cache function .* NUMBA_CACHE_DIR"):
+    with pytest.warns(AnymriWarning, match=r"cannot cache function .*\. Set NUMBA_CACHE_DIR"):
         assert not usable(torch.zeros(1), SCAN)

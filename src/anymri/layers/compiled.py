@@ -13,15 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anymri.errors import AnymriWarning
+
 # Numbers in a vector, see `vectors`.
 LANES = 16
+# Why functions could not be compiled in this process.
+_failures: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,11 @@ class Kernel:
 
     name    of the function
     module  that defines it and its signature, in this package
-    users   what is computed without it where numba fails, for a warning
-    wanted  whether to warn where numba is not installed too
     types   that the signature leaves open, of a function that is compiled for several of them
     """
 
     name: str
     module: str
-    users: str
-    wanted: bool = False
     types: tuple[str, ...] = ()
 
 
@@ -68,7 +67,7 @@ def call(kernel: Kernel, *arguments: Any) -> None:
 
 @cache
 def _compiled(kernel: Kernel) -> Callable[..., None] | None:
-    """Return a compiled function; None, with a warning, if numba is not installed or fails."""
+    """Return a compiled function; None if numba is not installed or fails, of which the process warns once."""
     try:
         from numba import njit
 
@@ -79,18 +78,21 @@ def _compiled(kernel: Kernel) -> Callable[..., None] | None:
         function: Callable[..., None] = compiler(getattr(module, kernel.name))
     # Numba and LLVM fail in many ways, by version, CPU and cache folder; torch computes the same.
     except Exception as error:  # noqa: BLE001
-        if kernel.wanted or find_spec("numba") is not None:
-            _warn(kernel, error)
+        _failures.append(str(error).strip().partition("\n")[0] or type(error).__name__)
+        if len(_failures) == 1:
+            _warn(_failures[0])
         return None
     return function
 
 
-def _warn(kernel: Kernel, error: Exception) -> None:
-    reason = (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".") + "."
+def _warn(reason: str) -> None:
+    fix = "Install the tested version: pip install -U 'anymri[fast]'."
+    if "cannot cache" in reason:
+        fix = "Set NUMBA_CACHE_DIR to a folder that can be written."
     warnings.warn(
-        f"{kernel.users} are computed without numba, more slowly: {reason} Install the tested version: "
-        "pip install -U 'anymri[fast]'. If its cache folder cannot be written, set NUMBA_CACHE_DIR to another one.",
-        stacklevel=3,
+        f"Parts of the network are computed without numba, more slowly: {reason.rstrip('.')}. {fix}",
+        AnymriWarning,
+        stacklevel=4,
     )
 
 

@@ -17,8 +17,7 @@ from torch.nn import functional
 
 from anymri.layers.compiled import LANES, Kernel, as_array, autocasts_to_bfloat16, call, flat, in_parallel, usable
 
-_USERS = "Convolutions"
-DIFFERENTIATE = Kernel("differentiate", "convolution_kernels", _USERS)
+DIFFERENTIATE = Kernel("differentiate", "convolution_kernels")
 
 # Output channels are computed in groups of this many, or of a multiple; with 16, oneDNN is as fast.
 GROUP = 4
@@ -68,7 +67,7 @@ def _block(outputs: int, row: int) -> tuple[int, int]:
 def _kernel(pairs: bool, outputs: int, row: int) -> Kernel:
     channels, vectors = _block(outputs, row)
     types = "boolean" if pairs else "none", f"UniTuple(UniTuple(int64, {vectors}), {channels})"
-    return Kernel("convolve", "convolution_kernels", _USERS, types=types)
+    return Kernel("convolve", "convolution_kernels", types=types)
 
 
 def convolved(

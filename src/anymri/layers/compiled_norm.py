@@ -13,9 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from anymri.layers.compiled import LANES, Kernel, array_type, call, flat, in_parallel, usable
 
-_USERS = "Norms"
-GRADIENT_SUMS = Kernel("gradient_sums", "norm_kernels", _USERS)
-DIFFERENTIATE = Kernel("differentiate", "norm_kernels", _USERS)
+GRADIENT_SUMS = Kernel("gradient_sums", "norm_kernels")
+DIFFERENTIATE = Kernel("differentiate", "norm_kernels")
 
 # Features with fewer numbers are normed by torch, because they stay in the caches and there is little to gain; to
 # bfloat16, also smaller ones, because torch copies them twice.
@@ -47,11 +46,11 @@ def normed_to_bfloat16(
 
 
 def _moments(tokens: Tensor) -> Kernel:
-    return Kernel("moments", "norm_kernels", _USERS, types=(array_type(tokens.dtype),))
+    return Kernel("moments", "norm_kernels", types=(array_type(tokens.dtype),))
 
 
 def _normalise(source: torch.dtype, target: torch.dtype) -> Kernel:
-    return Kernel("normalise", "norm_kernels", _USERS, types=(array_type(source), array_type(target)))
+    return Kernel("normalise", "norm_kernels", types=(array_type(source), array_type(target)))
 
 
 def line_factors(tokens: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float) -> Tensor:

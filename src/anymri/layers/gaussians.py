@@ -120,7 +120,7 @@ def _can_fuse(moments: Tensor) -> bool:
 
 
 def _fuse(moments: Tensor) -> Kernel:
-    return Kernel("fuse", "gaussian_kernels", "Products of Gaussians", types=(array_type(moments.dtype),))
+    return Kernel("fuse", "gaussian_kernels", types=(array_type(moments.dtype),))
 
 
 def _fused(moments: Tensor, available: Tensor, eps: float, prior_precision: float, floor: float) -> Posterior:

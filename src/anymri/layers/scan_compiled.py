@@ -17,10 +17,9 @@ from anymri.layers.compiled import LANES, Kernel, as_array, call, flat, in_paral
 # Tokens per chunk: the backward pass keeps the states at its start, and computes those within the chunk again.
 STEPS = 160
 
-_USERS = "Mamba blocks"
-SCAN = Kernel("scan", "scan_kernels", _USERS, wanted=True)
-CONVOLVE = Kernel("convolve", "scan_kernels", _USERS, wanted=True)
-DIFFERENTIATE = Kernel("differentiate", "scan_gradient_kernel", _USERS, wanted=True)
+SCAN = Kernel("scan", "scan_kernels")
+CONVOLVE = Kernel("convolve", "scan_kernels")
+DIFFERENTIATE = Kernel("differentiate", "scan_gradient_kernel")
 
 
 def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, raw: bool) -> tuple[Tensor, Tensor]:
