@@ -1,9 +1,9 @@
 """Measure Dice and HD95 on label maps of 240x240x155 against medpy and MONAI: python benchmarks/metrics.py
 
-Regions are WT, TC and ET, on one core. Writes a table in Markdown to standard output: milliseconds of anymri, and how
-many times as long the libraries take; each gives the numbers of anymri's metric of the same convention, or the program
-fails. Goals: under 250 ms per pair of maps, at least 20 times faster than medpy. medpy is in the extra `bench`; where
-it is not installed, its cells are empty.
+Regions: WT, TC and ET; one core. Writes a table in Markdown to standard output: milliseconds of anymri, and how many
+times as long the libraries take; values that differ from those of anymri's metric of the same convention are an error.
+The cells of a library that is not installed are empty (medpy: extra `bench`). Goals: under 250 ms per pair of maps, at
+least 20 times faster than medpy.
 """
 
 import importlib.util

@@ -220,3 +220,30 @@ def test_compiled_convolution_under_autocast_rounds_factors_to_bfloat16(
         expected = plain(features.bfloat16().float())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("view", ["channel", "every second voxel", "expanded"])
+def test_views_of_one_channel_are_convolved(view):
+    volume = torch.randn(1, 3, 6, 6, 32)
+    features = {
+        "channel": volume.contiguous(memory_format=torch.channels_last_3d)[:, 1:2],
+        "every second voxel": volume[:, :1, :, :, ::2],
+        "expanded": volume[:1, :1, :1, :1, :1].expand(1, 1, 6, 6, 32),
+    }[view]
+    conv = Conv3d(1, 4, 3, padding=1)
+    expected = torch.nn.functional.conv3d(features, conv.weight, conv.bias, padding=1)
+    torch.testing.assert_close(conv(features), expected, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(conv(features), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("sides", "stride", "padding"), [((1, 5, 33), 2, 1), ((1, 32, 3), 1, 1), ((33, 6, 3), 1, 0)])
+def test_bfloat16_of_few_voxels_is_right(sides, stride, padding):
+    """On CPUs with AMX, oneDNN returned what was in memory where the kernel had one position on an axis."""
+    conv = Conv3d(1, 4, 3, stride=stride, padding=padding)
+    features = torch.randn(1, 1, *sides)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = conv(features).float()
+    torch.testing.assert_close(
+        found, torch.nn.functional.conv3d(features, conv.weight, conv.bias, stride, padding), rtol=0.05, atol=0.05
+    )

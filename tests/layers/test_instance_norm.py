@@ -121,3 +121,11 @@ def test_batch_norm_of_channels_last_is_exact_in_training():
     norm = BatchNorm(4)
     found = norm(features.contiguous(memory_format=torch.channels_last_3d))
     torch.testing.assert_close(found.double(), plain(features.double()), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [8, 64])
+def test_the_gradient_of_a_sum_is_that_of_torch(side):
+    features = torch.randn(1, 4, side, side, side, requires_grad=True)
+    weight = torch.rand(4, requires_grad=True)
+    instance_norm(features, weight).sum().backward()  # an expanded gradient
+    torch.testing.assert_close(features.grad, torch.zeros_like(features), rtol=0, atol=1e-4)

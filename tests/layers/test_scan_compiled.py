@@ -142,6 +142,16 @@ def test_missing_numba_falls_back_to_torch_with_a_warning(monkeypatch):
 
 @needs_numba
 @pytest.mark.usefixtures("not_compiled_yet")
+def test_disabled_compilation_falls_back_to_torch(monkeypatch):
+    import numba
+
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    with pytest.warns(AnymriWarning, match="NUMBA_DISABLE_JIT"):
+        assert not usable(torch.zeros(1), SCAN)
+
+
+@needs_numba
+@pytest.mark.usefixtures("not_compiled_yet")
 def test_cache_folder_that_cannot_be_written_falls_back_to_torch(monkeypatch):
     from numba.core.caching import CacheImpl
 

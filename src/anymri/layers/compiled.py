@@ -1,6 +1,7 @@
 """Functions that numba compiles for a CPU: where they are usable, and how they are called, in several threads.
 
-They need numba (the extra `fast`), float32 and a CPU; everywhere else, and where numba fails, torch computes the same.
+They need numba (the extra `fast`), a CPU, and float32 or, in some, bfloat16; elsewhere, and where numba fails, torch
+computes the same.
 Functions are compiled when first needed, and numba keeps them in a cache folder.
 """
 
@@ -69,8 +70,10 @@ def call(kernel: Kernel, *arguments: Any) -> None:
 def _compiled(kernel: Kernel) -> Callable[..., None] | None:
     """Return a compiled function; None if numba is not installed or fails, of which the process warns once."""
     try:
-        from numba import njit
+        from numba import config, njit
 
+        if config.DISABLE_JIT:
+            raise RuntimeError("NUMBA_DISABLE_JIT is set.")
         module = import_module(f"anymri.layers.{kernel.module}")
         compiler = njit(
             module.SIGNATURES[kernel.name].format(*kernel.types), nogil=True, cache=True, error_model="numpy"

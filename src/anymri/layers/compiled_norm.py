@@ -108,7 +108,7 @@ class CompiledNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
         tokens, factors, middle, mean, deviation, scale = ctx.saved_tensors
         width, channels = factors.shape[-1], tokens.shape[-1]
-        rows, gradients = (each.reshape(len(tokens), -1, width) for each in (tokens, gradient))
+        rows, gradients = (each.contiguous().view(len(tokens), -1, width) for each in (tokens, gradient))
         to_bias, product = _sums(GRADIENT_SUMS, rows, factors, width, channels, gradients, ctx.slope)
         to_weight = deviation * (product - (mean - middle) * to_bias)
         count = rows[0].numel() // channels

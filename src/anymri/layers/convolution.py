@@ -45,7 +45,7 @@ def conv3d(
     """
     if not fast(features):
         return functional.conv3d(features, weight, bias, stride, padding, dilation, groups)
-    if _unsafe(features, weight):
+    if _unsafe(features, weight, stride, padding):
         with torch.autocast("cpu", enabled=False):
             return conv3d(features.float(), weight, bias, stride, padding, dilation, groups)
     features = channels_last(features)
@@ -65,13 +65,16 @@ def fast(features: Tensor) -> bool:
     return features.device.type == "cpu" and ONEDNN and not is_in_torch_dispatch_mode() and not is_traced()
 
 
-def _unsafe(features: Tensor, weight: Tensor) -> bool:
-    """Return whether oneDNN cannot compute the gradient of a weight in bfloat16: of a kernel longer than the features.
+def _unsafe(features: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> bool:
+    """Return whether oneDNN may fail in bfloat16: a kernel longer than the features, or one position of it on an axis.
 
-    On CPUs with AVX-512 but without AMX, torch 2.13 then returns whatever was in memory, or the process crashes.
+    torch 2.13 then returns whatever was in memory, or the process crashes: with AVX-512 but without AMX in gradients of
+    weights, with AMX in the convolution itself.
     """
-    longer = any(side < reach for side, reach in zip(features.shape[2:], weight.shape[2:], strict=True))
-    return longer and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
+    axes = zip(features.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    return torch.is_autocast_enabled("cpu") and any(
+        side < reach or side + 2 * margin - reach < step for side, reach, step, margin in axes if reach > 1
+    )
 
 
 def is_compiled(
@@ -85,7 +88,7 @@ def channels_last(features: Tensor) -> Tensor:
     """Return (B, C, X, Y, Z) with the channels of a voxel side by side in memory; the same tensor where they are."""
     if features.shape[1] == 1:
         # The strides of a single channel are ambiguous: these are the ones that count as channels last.
-        return features.reshape(len(features), *features.shape[2:], 1).movedim(-1, 1)
+        return features.contiguous().view(len(features), *features.shape[2:], 1).movedim(-1, 1)
     return features.contiguous(memory_format=torch.channels_last_3d)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from anymri.layers.compiled import LANES, Kernel, array_type, call, flat, in_parallel, usable
 from anymri.layers.convolution import fast, from_tokens
@@ -219,6 +220,7 @@ class _SubsetDivergences(torch.autograd.Function):
         return inter + prior, inter, prior
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_total: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         to_precision, to_weighted_mean = ctx.saved_tensors
         return grad_total * to_precision, grad_total * to_weighted_mean, None, None, None

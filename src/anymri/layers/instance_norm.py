@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from anymri.layers.compiled import autocasts_to_bfloat16
@@ -69,7 +70,7 @@ def normed_conv3d(
     eps: float = EPS,
     slope: float = 1.0,
 ) -> Tensor:
-    """Return the convolution of `instance_norm` of features; in inference it is one pass over them, where compiled."""
+    """Return the convolution of `instance_norm` of features; compiled, it norms them while it reads them."""
     if not torch.is_grad_enabled() and _normed_here(features):
         tokens, groups = to_tokens(channels_last(features)), features.shape[1]
         if conv.is_compiled(features):
@@ -160,6 +161,7 @@ class _Norm(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
         tokens, mean, deviation, scale, output = ctx.saved_tensors
         gradient = gradient.contiguous()

@@ -80,7 +80,7 @@ class CompiledScan(torch.autograd.Function):
         tasks = len(u) * _blocks(A)
         parts = min(torch.get_num_threads(), tasks)
         grad_B, grad_C = u.new_zeros(parts, *B.shape), u.new_zeros(parts, *C.shape)
-        given = flat(u, delta, B, C), *flat(A, starts, grad_y)
+        given = flat(u, delta, B, C), *flat(A, starts, grad_y.contiguous())
 
         def differentiate(part: int, first: int, last: int) -> None:
             grads = flat(grad_u, grad_delta, grad_B[part], grad_C[part])

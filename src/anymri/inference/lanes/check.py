@@ -28,8 +28,8 @@ RULE = 1
 SUBSETS = (ALL, Subset.parse("T1c+FLAIR"), Subset.parse("T2"))
 REGIONS = ("WT", "TC", "ET")
 LOWEST_DICE = 0.995
-# In so few voxels a region may differ whatever its size: rounding decides voxels on the surface.
-FEWEST_VOXELS = 10
+# So many voxels of a region may differ whatever its size: rounding decides voxels on the surface.
+MOST_VOXELS = 10
 # Mean over the voxels of the largest difference of the probabilities of a voxel.
 LARGEST_DIFFERENCE = 0.01
 # A solid tumour in the middle of the brain, which reaches into the smallest windows.
@@ -54,8 +54,8 @@ def compare(system: System[Any], card: WeightsCard, computation: Computation) ->
     """Return the verdict on a computation of a system.
 
     It is allowed if, for each of `SUBSETS` that the network has seen, label maps agree with those of float32 (Dice of
-    each region of `REGIONS` at least 0.995, or 10 voxels that differ), and probabilities differ by at most 0.01 in the
-    mean.
+    each region of `REGIONS` at least 0.995, or at most 10 voxels that differ), and probabilities differ by at most 0.01
+    in the mean.
     """
     windows = Windows.of(card)
     case = check_case(card, system.crop or windows.sides)
@@ -120,4 +120,4 @@ def _of_region(region: str, subset: Subset, mask: NDArray[np.bool_], other: NDAr
     text = f"on a synthetic case, {region} from {subset} has Dice {dice:.3f} to float32 ({differing} voxels differ)"
     if not differing:
         text = "its label maps of a synthetic case equal those of float32"
-    return _Departure(differing > FEWEST_VOXELS and dice < LOWEST_DICE, dice, text)
+    return _Departure(differing > MOST_VOXELS and dice < LOWEST_DICE, dice, text)
